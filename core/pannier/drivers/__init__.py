@@ -1,0 +1,27 @@
+"""The driver contracts: what a plugin implements, and the value types it is asked with."""
+
+from pannier.drivers.base import Driver, DriverContext, IdMap, IdMapping, NoConfig
+from pannier.drivers.network import NetworkDriver
+from pannier.drivers.operations import Action, Operation, Plan, Recorder, Step, Timing, Transaction
+from pannier.drivers.resources import ResourceDriver
+from pannier.drivers.runtime import RuntimeDriver
+from pannier.drivers.storage import StorageDriver
+
+__all__ = [
+    "Action",
+    "Driver",
+    "DriverContext",
+    "IdMap",
+    "IdMapping",
+    "NetworkDriver",
+    "NoConfig",
+    "Operation",
+    "Plan",
+    "Recorder",
+    "ResourceDriver",
+    "RuntimeDriver",
+    "Step",
+    "StorageDriver",
+    "Timing",
+    "Transaction",
+]

@@ -1,0 +1,226 @@
+"""The types of an OCI runtime-spec ``config.json``, as far as Pannier reads or writes it.
+
+Field names are the specification's own (https://github.com/opencontainers/runtime-spec, config.md
+and config-linux.md), so that a spec can be handed to an external runtime as it is.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+__all__ = [
+    "Capabilities",
+    "ConsoleSize",
+    "Device",
+    "DeviceCgroup",
+    "Hook",
+    "Hooks",
+    "IdMapEntry",
+    "Linux",
+    "Mount",
+    "Namespace",
+    "Process",
+    "Resources",
+    "Rlimit",
+    "Root",
+    "Seccomp",
+    "SeccompArg",
+    "SeccompRule",
+    "Spec",
+    "User",
+]
+
+
+class ConsoleSize(TypedDict):
+    """A terminal's size in characters."""
+
+    height: int
+    width: int
+
+
+class User(TypedDict):
+    """Who a process runs as, in the container's ids."""
+
+    uid: int
+    gid: int
+    umask: NotRequired[int]
+    additionalGids: NotRequired[list[int]]
+
+
+class Capabilities(TypedDict, total=False):
+    """The five sets of capabilities(7), as names with their ``CAP_``."""
+
+    bounding: list[str]
+    effective: list[str]
+    inheritable: list[str]
+    permitted: list[str]
+    ambient: list[str]
+
+
+class Rlimit(TypedDict):
+    """A resource limit: ``RLIMIT_NOFILE`` and the like."""
+
+    type: str
+    soft: int
+    hard: int
+
+
+class Process(TypedDict):
+    """A process to execute."""
+
+    args: list[str]
+    cwd: str
+    user: User
+    env: NotRequired[list[str]]
+    terminal: NotRequired[bool]
+    consoleSize: NotRequired[ConsoleSize]
+    capabilities: NotRequired[Capabilities]
+    rlimits: NotRequired[list[Rlimit]]
+    noNewPrivileges: NotRequired[bool]
+    oomScoreAdj: NotRequired[int]
+    apparmorProfile: NotRequired[str]
+    selinuxLabel: NotRequired[str]
+
+
+class Root(TypedDict):
+    """The root filesystem."""
+
+    path: str
+    readonly: NotRequired[bool]
+
+
+class IdMapEntry(TypedDict):
+    """A range of a uid or gid map."""
+
+    containerID: int
+    hostID: int
+    size: int
+
+
+class Mount(TypedDict):
+    """A mount; *options* as in mount(8), plus ``rbind``, ``rprivate``, ``tmpcopyup``."""
+
+    destination: str
+    type: NotRequired[str]
+    source: NotRequired[str]
+    options: NotRequired[list[str]]
+
+
+class Namespace(TypedDict):
+    """A namespace to create, or with a *path* to join."""
+
+    type: str
+    path: NotRequired[str]
+
+
+class Device(TypedDict):
+    """A device node to create."""
+
+    path: str
+    type: str
+    major: NotRequired[int]
+    minor: NotRequired[int]
+    fileMode: NotRequired[int]
+    uid: NotRequired[int]
+    gid: NotRequired[int]
+
+
+class DeviceCgroup(TypedDict):
+    """A rule of the device control group."""
+
+    allow: bool
+    type: NotRequired[str]
+    major: NotRequired[int]
+    minor: NotRequired[int]
+    access: NotRequired[str]
+
+
+class Resources(TypedDict, total=False):
+    """Limits, for a runtime that manages control groups itself; see config-linux.md."""
+
+    devices: list[DeviceCgroup]
+    memory: dict[str, int | bool]
+    cpu: dict[str, int | str]
+    pids: dict[str, int]
+    blockIO: dict[str, object]
+    hugepageLimits: list[dict[str, int | str]]
+    unified: dict[str, str]
+
+
+class SeccompArg(TypedDict):
+    """A condition on a system call's argument."""
+
+    index: int
+    value: int
+    op: str
+    valueTwo: NotRequired[int]
+
+
+class SeccompRule(TypedDict):
+    """What happens on some system calls."""
+
+    names: list[str]
+    action: str
+    errnoRet: NotRequired[int]
+    args: NotRequired[list[SeccompArg]]
+
+
+class Seccomp(TypedDict):
+    """A seccomp filter."""
+
+    defaultAction: str
+    defaultErrnoRet: NotRequired[int]
+    architectures: NotRequired[list[str]]
+    flags: NotRequired[list[str]]
+    syscalls: NotRequired[list[SeccompRule]]
+
+
+class Linux(TypedDict, total=False):
+    """What is particular to Linux."""
+
+    uidMappings: list[IdMapEntry]
+    gidMappings: list[IdMapEntry]
+    sysctl: dict[str, str]
+    resources: Resources
+    cgroupsPath: str
+    namespaces: list[Namespace]
+    devices: list[Device]
+    seccomp: Seccomp
+    rootfsPropagation: str
+    maskedPaths: list[str]
+    readonlyPaths: list[str]
+    mountLabel: str
+
+
+class Hook(TypedDict):
+    """A program to run at a point of the life cycle."""
+
+    path: str
+    args: NotRequired[list[str]]
+    env: NotRequired[list[str]]
+    timeout: NotRequired[int]
+
+
+class Hooks(TypedDict, total=False):
+    """The programs to run at each point of the life cycle."""
+
+    prestart: list[Hook]
+    createRuntime: list[Hook]
+    createContainer: list[Hook]
+    startContainer: list[Hook]
+    poststart: list[Hook]
+    poststop: list[Hook]
+
+
+class Spec(TypedDict):
+    """The configuration of a container."""
+
+    ociVersion: str
+    process: Process
+    root: Root
+    linux: Linux
+    hostname: NotRequired[str]
+    domainname: NotRequired[str]
+    mounts: NotRequired[list[Mount]]
+    hooks: NotRequired[Hooks]
+    annotations: NotRequired[dict[str, str]]

@@ -1,0 +1,1 @@
+"""The ``cgroup_v1`` driver."""

@@ -1,0 +1,1 @@
+"""The ``cgroup_v2`` driver."""

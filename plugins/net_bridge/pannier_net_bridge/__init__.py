@@ -1,0 +1,1 @@
+"""The ``net_bridge`` driver."""

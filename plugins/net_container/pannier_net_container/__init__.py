@@ -1,0 +1,1 @@
+"""The ``net_container`` driver."""

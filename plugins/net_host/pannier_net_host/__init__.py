@@ -1,0 +1,1 @@
+"""The ``net_host`` driver."""

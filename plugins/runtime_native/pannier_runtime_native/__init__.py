@@ -1,0 +1,1 @@
+"""The ``runtime_native`` driver."""
