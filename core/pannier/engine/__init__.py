@@ -1,0 +1,1 @@
+"""The engine: containers, execs, networks, volumes, events, supervision and the state database."""
