@@ -8,6 +8,7 @@ Sources: the kernel's ``Documentation/admin-guide/cgroup-v1`` and ``cgroup-v2.rs
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping  # noqa: TC003 - the database's codec reads the value types
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pannier.drivers.base import Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
