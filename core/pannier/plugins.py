@@ -306,12 +306,17 @@ class Drivers:
         :raises ConfigError: the configured id is not installed.
         :raises DriverUnavailable: it, or for ``auto`` every one, cannot work here.
         """
-        wanted = getattr(self.config.drivers, kind)
-        candidates = [record for record in self.records if record.kind == kind]
-        if wanted != "auto":
-            return self._require(kind, wanted)
+        named = self.check_installed(kind)
+        if named is not None:
+            record = self.probe(named)
+            if not record.usable:
+                raise DriverUnavailable(
+                    f"the {kind} driver {record.id!r} cannot work here: {record.reason}",
+                    hint=record.hint or "`pannier drivers` lists the others",
+                )
+            return record
         ranked = sorted(
-            (record for record in candidates if record.driver is not None),
+            (row for row in self.records if row.kind == kind and row.driver is not None),
             key=lambda record: -cast("type[Driver]", record.driver).priority,
         )
         tried = []
@@ -325,7 +330,14 @@ class Drivers:
             hint="`pannier doctor` and `pannier drivers` say what is missing",
         )
 
-    def _require(self, kind: str, id: str) -> DriverRecord:
+    def check_installed(self, kind: str) -> DriverRecord | None:
+        """Return the record of the driver that the configuration names; None for ``auto``.
+
+        :raises ConfigError: it is not installed.
+        """
+        id = getattr(self.config.drivers, kind)
+        if id == "auto":
+            return None
         candidates = [record for record in self.records if record.kind == kind]
         named = [record for record in candidates if record.id == id]
         if not named:
@@ -335,13 +347,7 @@ class Drivers:
                 f"no {kind} driver {id!r} is installed",
                 hint=f"installed: {installed}",
             )
-        record = self.probe(named[0])
-        if not record.usable:
-            raise DriverUnavailable(
-                f"the {kind} driver {id!r} cannot work here: {record.reason}",
-                hint=record.hint or "`pannier drivers` lists the others",
-            )
-        return record
+        return named[0]
 
     def open(self, record: DriverRecord, contract: type[D]) -> D:
         """Open a driver with its own configuration and folders.

@@ -1,0 +1,200 @@
+"""The daemon: wires configuration, drivers, engine and server, and serves until it is told to stop.
+
+This is the composition root; no other module knows all of these. Containers live on when the
+daemon goes, however it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import grp
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from pannier.config import Config, load
+from pannier.database import Database
+from pannier.engine.engine import Engine
+from pannier.engine.settings import EngineSettings
+from pannier.errors import ConfigError, Conflict, DriverUnavailable, PannierError
+from pannier.images.images import ImageStore
+from pannier.plugins import DriverRecord, Drivers, open_drivers
+from pannier.server.app import create_app
+from pannier.subids import parse_remap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["main", "serve"]
+
+_log = logging.getLogger("pannier.daemon")
+
+_FIRST_PASSED_SOCKET = 3  # sd_listen_fds(3)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if options.background:
+        # Out of the terminal's session and of the process group that Ctrl-C reaches.
+        with contextlib.suppress(OSError):
+            os.setsid()
+        os.chdir("/")
+    try:
+        config = load(options.config)
+        asyncio.run(serve(config))
+    except PannierError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pannier daemon", description="Run the Pannier daemon.")
+    parser.add_argument("--config", metavar="FILE", help="the TOML configuration file")
+    parser.add_argument("--debug", action="store_true", help="log what happens in detail")
+    parser.add_argument("--background", action="store_true", help="leave the caller's session")
+    return parser
+
+
+async def serve(config: Config) -> None:
+    """Start everything, serve, and stop in reverse when a signal asks for it.
+
+    :raises PannierError: the daemon cannot start, or another one is running.
+    """
+    if os.geteuid() != 0:
+        raise DriverUnavailable("the daemon needs root", hint="run: sudo pannier daemon")
+    for folder, mode in ((config.engine.root, 0o711), (config.engine.state, 0o711)):
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_sole_daemon(config.engine.state))
+        engine, drivers = await _open_engine(config, stack)
+        app = create_app(engine, drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()])
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=2.0, keepalive_timeout=3600
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for listening in _listening_sockets(config):
+            await web.SockSite(runner, listening).start()
+        _log.info("listening on %s", config.engine.socket)
+        await stopping.wait()
+        _log.info("stopping; containers go on")
+
+
+async def _open_engine(config: Config, stack: contextlib.AsyncExitStack) -> tuple[Engine, Drivers]:
+    drivers = Drivers(config)
+    opened = open_drivers(drivers)
+    stack.callback(opened.close)
+    database = Database(config.engine.root / "pannier.db")
+    stack.callback(database.close)
+    settings = EngineSettings(
+        root=config.engine.root,
+        state=config.engine.state,
+        userns_remap=parse_remap(config.engine.userns_remap),
+    )
+    images = ImageStore(config.engine.root, database, opened.storage)
+    engine = Engine(settings, database, opened, images)
+    await engine.start()
+    stack.push_async_callback(engine.close)
+    return engine, drivers
+
+
+def _row(record: DriverRecord, drivers: Drivers) -> dict[str, Any]:
+    chosen = getattr(drivers.config.drivers, record.kind, "") if record.kind else ""
+    if chosen == "auto":
+        chosen = drivers.choose(record.kind).id
+    return {
+        "Kind": record.kind,
+        "Id": record.id,
+        "Distribution": record.distribution,
+        "Version": record.version,
+        "Usable": record.usable,
+        "Reason": record.reason,
+        "Hint": record.hint,
+        "Capabilities": list(record.capabilities),
+        "Chosen": record.id == chosen,
+    }
+
+
+@contextlib.contextmanager
+def _sole_daemon(state: Path) -> Iterator[None]:
+    """Hold the lock that keeps a second daemon off this state folder; the kernel lets it go."""
+    descriptor = os.open(state / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode().strip()
+            raise Conflict(
+                f"another daemon (process {owner}) is using {state}",
+                hint="stop it, or choose another [engine] state and root",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _listening_sockets(config: Config) -> list[socket.socket]:
+    """Return the sockets that systemd passed, or one made at the configured path."""
+    if os.environ.pop("LISTEN_PID", "") == str(os.getpid()):
+        count = int(os.environ.pop("LISTEN_FDS", "0"))
+        passed = range(_FIRST_PASSED_SOCKET, _FIRST_PASSED_SOCKET + count)
+        return [socket.socket(fileno=descriptor) for descriptor in passed]
+    return [_make_socket(config.engine.socket, config.engine.group)]
+
+
+def _make_socket(path: Path, group: str) -> socket.socket:
+    """Make the listening socket with its final mode and owner before it gets its name.
+
+    The lock of :func:`_sole_daemon` makes it safe to replace what a killed daemon left.
+    """
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        staged.unlink(missing_ok=True)
+        try:
+            listening.bind(str(staged))
+        except OSError as error:
+            raise ConfigError(
+                f"the socket {path} cannot be made: {error.strerror or error}",
+                hint="a socket's path has at most about 90 characters; see [engine] socket",
+            ) from error
+        staged.chmod(0o660)
+        with contextlib.suppress(KeyError):
+            os.chown(staged, 0, grp.getgrnam(group).gr_gid)
+        listening.listen(512)
+        listening.setblocking(False)
+        staged.rename(path)
+    except BaseException:
+        listening.close()
+        staged.unlink(missing_ok=True)
+        raise
+    return listening
+
+
+if __name__ == "__main__":
+    sys.exit(main())
