@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from typing import TYPE_CHECKING
 
 from pannier.linux.libc import check, libc
 
+TYPE_CHECKING = False  # typing is not worth its import in the processes that become containers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from errno import EAGAIN
-from typing import Final
 
 from pannier.linux.libc import syscall
 
@@ -18,11 +17,11 @@ __all__ = [
     "openat2",
 ]
 
-RESOLVE_NO_XDEV: Final = 0x01
-RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_NO_SYMLINKS: Final = 0x04
-RESOLVE_BENEATH: Final = 0x08
-RESOLVE_IN_ROOT: Final = 0x10
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
 
 _TRIES = 128
 
