@@ -95,9 +95,8 @@ class Engine:
         self.folder.mkdir(parents=True)
         self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         try:
-            while os.readlink(f"/proc/{self.holder.pid}/ns/net") == os.readlink(
-                "/proc/self/ns/net"
-            ):
+            ours, theirs = Path("/proc/self/ns/net"), Path(f"/proc/{self.holder.pid}/ns/net")
+            while ours.readlink() == theirs.readlink():
                 time.sleep(0.01)
             subprocess.run([*self.inside(), "ip", "link", "set", "lo", "up"], check=True)
             self.start()

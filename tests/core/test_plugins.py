@@ -1,0 +1,239 @@
+"""Loading plugins: what a plugin does wrong becomes a row, never a crash."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from pannier import config
+from pannier.drivers.network import (
+    Attachment,
+    Endpoint,
+    EndpointRequest,
+    Namespace,
+    NetworkCapability,
+    NetworkDriver,
+    NetworkSpec,
+)
+from pannier.drivers.operations import Plan
+from pannier.errors import ConfigError, DriverUnavailable
+from pannier.hookspecs import hookimpl
+from pannier.plugins import Drivers, load_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pannier.drivers.base import DriverContext
+
+
+class Fine(NetworkDriver):
+    """The least that a network driver is."""
+
+    id: ClassVar[str] = "fine"
+    reason: ClassVar[str] = ""
+
+    def __init__(self, context: DriverContext, config: object) -> None:
+        self.context, self.config = context, config
+
+    @classmethod
+    def probe(cls, context: DriverContext, config: object) -> None:
+        assert context.root.is_dir(), config
+        if cls.reason:
+            raise DriverUnavailable(cls.reason, hint="mend it")
+
+    def namespace(self, argument: str) -> Namespace:
+        return Namespace("container", argument) if argument else Namespace("host")
+
+    def create_network(self, network: NetworkSpec) -> NetworkSpec:
+        return network
+
+    def remove_network(self, network: NetworkSpec) -> None:
+        assert network.name
+
+    def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
+        assert netns is None or netns >= 0
+        return Plan(self.id, [], lambda: Attachment(Endpoint(request.network.id)))
+
+    def detach(self, request: EndpointRequest, netns: int | None) -> None:
+        assert request.container, netns
+
+    def reconcile(self, endpoints: Iterable[tuple[EndpointRequest, Endpoint]]) -> None:
+        list(endpoints)
+
+
+def variant(name: str, **changes: Any) -> type[NetworkDriver]:
+    """Return a driver class like Fine, but for *changes*."""
+    return type(name, (Fine,), {"__module__": __name__, **changes})
+
+
+@pytest.fixture
+def entry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., EntryPoint]:
+    """Return a maker of entry points to modules with the given attributes."""
+
+    def make(name: str, **attributes: Any) -> EntryPoint:
+        module = ModuleType(f"plugin_{name}")
+        for key, value in attributes.items():
+            setattr(module, key, value)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return EntryPoint(name, module.__name__, "pannier")
+
+    return make
+
+
+def supplying(*classes: Any) -> Any:
+    """Return a hook implementation that supplies network drivers."""
+
+    @hookimpl
+    def pannier_network_drivers() -> list[Any]:
+        return list(classes)
+
+    return pannier_network_drivers
+
+
+def test_a_plugins_driver_becomes_a_row(entry: Callable[..., EntryPoint]) -> None:
+    """The row has kind and id, and the class to open."""
+    (row,) = load_plugins([entry("a", pannier_network_drivers=supplying(Fine))])
+    assert (row.kind, row.id, row.driver, row.reason) == ("network", "fine", Fine, "")
+
+
+def test_a_failing_import_is_a_row_with_its_reason() -> None:
+    """The other plugins are loaded all the same."""
+    (row,) = load_plugins([EntryPoint("gone", "no_such_module_here", "pannier")])
+    assert not row.usable
+    assert "no_such_module_here" in row.reason
+
+
+def test_an_unknown_hook_is_refused_loudly(entry: Callable[..., EntryPoint]) -> None:
+    """A hook that does not exist is a plugin for another version, or a spelling mistake."""
+
+    @hookimpl
+    def pannier_netwrok_drivers() -> list[Any]:
+        return [Fine]
+
+    point = entry("typo", pannier_netwrok_drivers=pannier_netwrok_drivers)
+    (row,) = load_plugins([point])
+    assert not row.usable
+    assert "pannier_netwrok_drivers" in row.reason
+
+
+def test_a_plugin_without_hooks_is_a_row(entry: Callable[..., EntryPoint]) -> None:
+    """Forgetting the decorator is said, not ignored."""
+    (row,) = load_plugins([entry("none", pannier_network_drivers=lambda: [Fine])])
+    assert "no hook" in row.reason
+
+
+def test_a_raising_hook_is_a_row(entry: Callable[..., EntryPoint]) -> None:
+    """What a hook raises is the row's reason."""
+
+    @hookimpl
+    def pannier_network_drivers() -> list[Any]:
+        raise ZeroDivisionError("oops")
+
+    (row,) = load_plugins([entry("bad", pannier_network_drivers=pannier_network_drivers)])
+    assert row.reason == "ZeroDivisionError: oops"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (int, "no network driver"),
+        (variant("Loud", id="LOUD"), "'LOUD'"),
+        (variant("Odd", capabilities=frozenset({"publish-it"})), "NetworkCapability"),
+        (variant("Cfg", config_type=dict), "config_type must be a dataclass"),
+        (NetworkDriver, "does not implement"),
+    ],
+)
+def test_a_class_that_breaks_the_contract_is_a_row(
+    entry: Callable[..., EntryPoint], wrong: Any, words: str
+) -> None:
+    """The good class beside it stays usable."""
+    good = variant("Good", id="good", capabilities=frozenset({NetworkCapability.LIVE}))
+    rows = load_plugins([entry("mix", pannier_network_drivers=supplying(wrong, good))])
+    assert [row.usable for row in rows] == [False, True]
+    assert words in rows[0].reason
+
+
+def test_two_drivers_with_one_id_are_both_refused(entry: Callable[..., EntryPoint]) -> None:
+    """Neither silently replaces the other."""
+    rows = load_plugins(
+        [
+            entry("one", pannier_network_drivers=supplying(Fine)),
+            entry("two", pannier_network_drivers=supplying(variant("Other"))),
+        ]
+    )
+    assert [row.usable for row in rows] == [False, False]
+    assert "two network drivers have the id 'fine'" in rows[0].reason
+
+
+def settings(tmp_path: Path, network: str = "auto") -> config.Config:
+    """Return a configuration with folders below tmp_path."""
+    return config.parse(
+        f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n'
+        f'[drivers]\nnetwork = "{network}"'
+    )
+
+
+def test_auto_picks_the_best_usable_driver(
+    entry: Callable[..., EntryPoint], tmp_path: Path
+) -> None:
+    """A driver of higher priority that cannot work here is passed over, with its reason kept."""
+    low, high = variant("Low", id="low", priority=1), variant("Mid", id="mid", priority=2)
+    broken = variant("Top", id="top", priority=3, reason="no such device")
+    rows = load_plugins([entry("x", pannier_network_drivers=supplying(low, broken, high))])
+    drivers = Drivers(settings(tmp_path), rows)
+    assert drivers.choose("network").id == "mid"
+    assert next(row for row in drivers.records if row.id == "top").reason == "no such device"
+
+
+def test_a_configured_driver_that_cannot_work_is_an_error(
+    entry: Callable[..., EntryPoint], tmp_path: Path
+) -> None:
+    """The driver's own reason and hint are passed on; nothing else is used in its place."""
+    broken = variant("Top", id="top", reason="no such device")
+    rows = load_plugins([entry("x", pannier_network_drivers=supplying(broken, Fine))])
+    with pytest.raises(DriverUnavailable, match="no such device") as caught:
+        Drivers(settings(tmp_path, "top"), rows).choose("network")
+    assert caught.value.hint == "mend it"
+
+
+def test_a_configured_driver_that_is_not_installed_is_an_error(
+    entry: Callable[..., EntryPoint], tmp_path: Path
+) -> None:
+    """The error lists what is installed."""
+    rows = load_plugins([entry("x", pannier_network_drivers=supplying(Fine))])
+    with pytest.raises(ConfigError, match="'fin'") as caught:
+        Drivers(settings(tmp_path, "fin"), rows).choose("network")
+    assert caught.value.hint == "installed: fine"
+
+
+def test_a_probe_that_raises_anything_makes_a_row(
+    entry: Callable[..., EntryPoint], tmp_path: Path
+) -> None:
+    """A stranger's bug does not stop the daemon."""
+
+    def probe(_context: DriverContext, _config: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    buggy = variant("Buggy", id="buggy", priority=9, probe=staticmethod(probe))
+    rows = load_plugins([entry("x", pannier_network_drivers=supplying(buggy, Fine))])
+    drivers = Drivers(settings(tmp_path), rows)
+    assert drivers.choose("network").id == "fine"
+
+
+def test_a_table_for_a_driver_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    """A misspelt table would otherwise be ignored in silence."""
+    read = config.parse(f'[engine]\nroot = "{tmp_path}"\n[network.brigde]\nmtu = 1')
+    with pytest.raises(ConfigError, match=r"network\.brigde"):
+        Drivers(read, []).check_tables()
+
+
+def test_every_built_in_driver_keeps_the_contract() -> None:
+    """The installed distribution's own rows have a class each."""
+    rows = [row for row in load_plugins() if row.distribution == "pannier"]
+    assert {row.kind for row in rows} == {"storage", "network", "resources", "runtime"}
+    assert [row.reason for row in rows if row.driver is None] == []
