@@ -1,0 +1,412 @@
+"""The image store: what the engine, the builder and the API ask about images.
+
+An image's id is the digest of its configuration. Its blobs are in the content store, its layers
+are unpacked by the storage driver, its names are in the database. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from pannier.errors import Conflict, InvalidRequest, NotFound
+from pannier.images.catalog import Catalog
+from pannier.images.compression import DEFAULT_LIMITS, Limits
+from pannier.images.content import ContentStore
+from pannier.images.digest import digest_of, is_digest
+from pannier.images.filters import ImageFilters, labels_match, reference_matches
+from pannier.images.layers import LayerStore, LayerToMake
+from pannier.images.leases import Leases
+from pannier.images.model import (
+    AddedImage,
+    DeletedImage,
+    DiskUsage,
+    HistoryItem,
+    Image,
+    ImageSize,
+    PruneReport,
+    Removal,
+)
+from pannier.images.reference import Reference, parse_any, parse_reference
+from pannier.images.removal import Remover, prunable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from pannier.database import Database
+    from pannier.drivers.storage import StorageDriver
+    from pannier.images.config import ImageConfig
+    from pannier.images.leases import Lease
+    from pannier.images.load import LoadEvent
+    from pannier.images.model import ImageUser, NewImage
+    from pannier.images.oci import Descriptor, Platform
+
+__all__ = ["ImageStore", "tag_reference"]
+
+EVERYTHING = ImageFilters()
+
+
+class ImageStore:
+    """The images of one engine.
+
+    :param root: the engine's folder; the content store is in ``images`` there.
+    :param storage: the driver that unpacks and keeps the layers.
+    :param limits: how far a compressed layer or archive may grow.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        database: Database,
+        storage: StorageDriver,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.limits = limits
+        self.leases = Leases()
+        self.content = ContentStore(root / "images", self.leases)
+        self.storage = storage
+        self._database = database
+        self._catalog = Catalog(database, self.content)
+        self._layers = LayerStore(database, storage, self.leases, limits)
+        self._layers.sweep()
+        self.content.collect(self.content.digests(), self._catalog.references_blob)
+
+    # Looking up.
+
+    def find(self, text: str) -> Image | None:
+        """Return the image that *text* names; None if there is none. As :meth:`get`."""
+        try:
+            return self.get(text)
+        except NotFound:
+            return None
+
+    def get(self, text: str) -> Image:
+        """Return an image by tag, digest, full id or the beginning of an id.
+
+        :raises NotFound: there is none, in Docker's words.
+        :raises InvalidRequest: *text* can be neither a reference nor an id.
+        """
+        return self._image(self._resolve(text))
+
+    def _image(self, identity: str) -> Image:
+        image = self._catalog.image(identity)
+        if image is None:
+            raise _no_such(identity)
+        return image
+
+    def _resolve(self, text: str) -> str:
+        reference = parse_any(text)
+        if isinstance(reference, str):
+            if self._catalog.exists(reference):
+                return reference
+            raise _no_such(reference)
+        reference = reference.with_default_tag()
+        found = self._catalog.named(reference)
+        if found is not None:
+            return found
+        candidates = self._catalog.beginning_with(text)
+        if len(candidates) == 1:
+            return candidates[0]
+        raise _no_such(reference.familiar, ambiguous=len(candidates) > 1)
+
+    @contextlib.contextmanager
+    def hold(self, text: str) -> Iterator[Image]:
+        """Give an image whose layers stay while the block runs, and are there.
+
+        For making a container from it: between the look-up and the container's layer nobody can
+        remove what the container will stand on. Layers that the storage driver does not have
+        (another driver was chosen meanwhile) are unpacked again.
+
+        :raises NotFound: as :meth:`get`.
+        """
+        with self.leases.lease() as lease:
+            image = self.get(text)
+            for layer in image.layers:
+                self._layers.hold(layer.chain_id, lease)
+            # Again, since a removal may have come in between.
+            image = self.get(image.id)
+            top = image.top_layer
+            if top is not None and not self.storage.has_layer(top):
+                self.unpack(image.config, [layer.blob for layer in image.layers], lease)
+            yield image
+
+    def list(self, filters: ImageFilters = EVERYTHING, *, all: bool = False) -> tuple[Image, ...]:
+        """Return images, the newest first.
+
+        Names that do not match a reference filter are left out of an image's tags and digests.
+
+        :param all: untagged images that others were made from, too.
+        :raises NotFound: the image of *before* or *since* is not there.
+        """
+        before = None if filters.before is None else self.get(filters.before).created_ns
+        since = None if filters.since is None else self.get(filters.since).created_ns
+        parents = self._catalog.parents()
+        found = []
+        for identity in self._catalog.ids():
+            image = self._catalog.image(identity)
+            if (
+                image is None
+                or (before is not None and image.created_ns >= before)
+                or (since is not None and image.created_ns <= since)
+                or (filters.until is not None and image.created_ns >= filters.until)
+                or not labels_match(image.config.config.labels, filters.labels)
+            ):
+                continue
+            shown = _shown(image, filters, is_parent=identity in parents and not all)
+            if shown is not None:
+                found.append(shown)
+        return tuple(sorted(found, key=lambda image: (-image.created_ns, image.id)))
+
+    def history(self, text: str) -> tuple[HistoryItem, ...]:
+        """Return how an image was made, the last step first.
+
+        :raises NotFound: as :meth:`get`.
+        """
+        image = self.get(text)
+        sizes = iter([layer.size for layer in image.layers])
+        steps = [
+            (entry, 0 if entry.empty_layer else next(sizes, 0)) for entry in image.config.history
+        ]
+        items = []
+        maker: Image | None = image
+        for entry, size in reversed(steps):
+            items.append(
+                HistoryItem(
+                    id="<missing>" if maker is None else maker.id,
+                    created=entry.created_ns,
+                    created_by=entry.created_by,
+                    comment=entry.comment,
+                    size=size,
+                    tags=() if maker is None else maker.tags,
+                )
+            )
+            parent = None if maker is None else maker.parent
+            maker = None if parent is None else self._catalog.image(parent)
+        return tuple(items)
+
+    def children(self, identity: str) -> tuple[str, ...]:
+        """Return the ids of the images that were committed or built from this one."""
+        return tuple(self._catalog.children(identity))
+
+    def names_of_repository(self, reference: Reference) -> tuple[tuple[Reference, str], ...]:
+        """Return every tag and digest in a repository, with the id that it leads to."""
+        return tuple(self._catalog.names_of_repository(reference.name))
+
+    # Naming and removing.
+
+    def tag(self, text: str, name: str) -> Reference:
+        """Give an image another name; an image that had it before loses it.
+
+        :param name: ``latest`` is added where it has no tag.
+        :returns: the name that the image now has.
+        :raises NotFound: as :meth:`get`.
+        :raises InvalidRequest: the name is malformed, or has a digest.
+        """
+        reference = tag_reference(name)
+        with self._database.transaction():
+            self._catalog.tag(self._resolve(text), reference)
+        return reference
+
+    def remove(
+        self,
+        text: str,
+        *,
+        users: Callable[[], Sequence[ImageUser]],
+        force: bool = False,
+        prune: bool = True,
+    ) -> tuple[Removal, ...]:
+        """Remove a name, and the image with its last one; or an image by id.
+
+        :param users: answers which containers there are; asked inside the transaction that
+            removes, so that a container cannot appear in between.
+        :param force: remove it though stopped containers use it or it has several names.
+        :param prune: whether untagged parents go too.
+        :raises NotFound: as :meth:`get`.
+        :raises Conflict: it may not go, in Docker's words; then nothing was changed.
+        """
+        with self._database.transaction():
+            remover = Remover(self._catalog, users())
+            done = remover.remove(self._resolve(text), text, force=force, prune=prune)
+        self._collect(remover.gone)
+        return tuple(done)
+
+    def prune(
+        self, filters: ImageFilters, *, users: Callable[[], Sequence[ImageUser]]
+    ) -> PruneReport:
+        """Remove images that no container uses: untagged ones, or with ``dangling=False`` all.
+
+        Also collects layers and blobs that were left over.
+        """
+        done: list[Removal] = []
+        gone: list[Image] = []
+        for identity in self._catalog.ids():
+            with self._database.transaction():
+                image = self._catalog.image(identity)
+                containers = users()
+                if (
+                    image is None
+                    or not prunable(image, self._catalog.parents(), filters)
+                    or any(user.image == identity for user in containers)
+                ):
+                    continue
+                remover = Remover(self._catalog, containers)
+                for text in (*image.tags, *image.digests) or (identity,):
+                    # A conflict means that it is needed after all; what was untagged before is.
+                    with contextlib.suppress(Conflict, NotFound):
+                        if self._resolve(text) == identity:
+                            remover.remove(identity, text, force=False, prune=True)
+                done += remover.done
+                gone += remover.gone
+        self._collect(gone)
+        self._layers.collect()
+        self.content.collect(self.content.digests(), self._catalog.references_blob)
+        sizes = {layer.chain_id: layer.size for image in gone for layer in image.layers}
+        layers = {item.id for item in done if isinstance(item, DeletedImage) and not item.is_image}
+        return PruneReport(tuple(done), sum(sizes[chain_id] for chain_id in layers))
+
+    def _collect(self, gone: Iterable[Image]) -> None:
+        for image in gone:
+            self._layers.collect([layer.chain_id for layer in reversed(image.layers)])
+            blobs = [
+                image.id,
+                image.manifest.digest,
+                *(layer.blob.digest for layer in image.layers),
+            ]
+            self.content.collect(blobs, self._catalog.references_blob)
+
+    # Sizes.
+
+    def sizes(self, images: Iterable[Image]) -> tuple[ImageSize, ...]:
+        """Return how large images are, in their order."""
+        shared = self._catalog.shared_layers()
+        return tuple(
+            ImageSize(
+                size=image.size,
+                shared=sum(layer.size for layer in image.layers if layer.chain_id in shared),
+            )
+            for image in images
+        )
+
+    def disk_usage(self) -> DiskUsage:
+        """Return what all images take."""
+        images = self.list(all=True)
+        return DiskUsage(
+            layers=self._catalog.layers_size(),
+            content=self._catalog.content_size(),
+            images=tuple(zip(images, self.sizes(images), strict=True)),
+        )
+
+    # Bringing images in; for the loaders of this room and for the builder.
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[Lease]:
+        """Give a lease to bring images in under; what no image uses at the end is collected."""
+        with self.leases.lease() as lease:
+            try:
+                yield lease
+            finally:
+                keys = lease.keys
+                lease.release()
+                self._layers.collect(self._layers.of_lease(keys))
+                blobs = [key for key in keys if is_digest(key)]
+                self.content.collect(blobs, self._catalog.references_blob)
+
+    def unpack(self, config: ImageConfig, blobs: Sequence[Descriptor], lease: Lease) -> None:
+        """Have the storage driver make every layer of an image that it does not have.
+
+        :param blobs: the layers' tar streams, in the content store.
+        :raises ImageInvalid: one is broken, hostile, or not what the configuration says.
+        """
+        parent = None
+        for position in range(len(blobs)):
+            parent = self.unpack_one(config, position, blobs[position], parent, lease)
+
+    def unpack_one(
+        self,
+        config: ImageConfig,
+        position: int,
+        blob: Descriptor,
+        parent: str | None,
+        lease: Lease,
+    ) -> str:
+        """Have the driver make one layer; return its chain id, the parent of the next."""
+        diff_id = config.diff_ids[position]
+        chain_id = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
+        verified = blob.digest == diff_id
+        layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified)
+        self._layers.ensure(layer, lease, self.content.open)
+        return chain_id
+
+    def add(self, images: Sequence[NewImage], lease: Lease) -> tuple[AddedImage, ...]:
+        """Enter images whose layers are unpacked, with their names: all of them or none.
+
+        An image that is known keeps its manifest, and gets the names.
+
+        :param lease: holds the layers' blobs, and the unpacked layers.
+        """
+        for image in images:
+            self.content.put(image.config.raw, lease)
+            self.content.put(image.manifest.raw, lease)
+        added = []
+        with self._database.transaction():
+            for image in images:
+                identity = image.config.id
+                new = self._catalog.add(image.config, image.manifest, image.parent)
+                lost = [(name, self._catalog.tag(identity, name)) for name in image.names]
+                renamed = tuple((name.familiar, old) for name, old in lost if old is not None)
+                added.append(AddedImage(self._image(identity), new, renamed))
+        return tuple(added)
+
+    def load(self, stream: BinaryIO, platform: Platform | None = None) -> Iterator[LoadEvent]:
+        """Load the images of an archive, as ``docker load``: see :func:`pannier.images.load.load`.
+
+        Nothing happens before the first event is asked for, and nothing stays unless the last is.
+        """
+        from pannier.images.load import load  # noqa: PLC0415 - costs start-up time only if used
+
+        return load(self, stream, platform)
+
+
+def tag_reference(name: str) -> Reference:
+    """Return what a new tag is to be called.
+
+    :raises InvalidRequest: the name is malformed, or has a digest.
+    """
+    reference = parse_reference(name)
+    if reference.digest is not None:
+        raise InvalidRequest(
+            "refusing to create a tag with a digest reference",
+            hint="leave out what follows the @",
+        )
+    return reference.with_default_tag()
+
+
+def _shown(image: Image, filters: ImageFilters, *, is_parent: bool) -> Image | None:
+    """Return an image as a list shows it, or None where it does not."""
+    tags, digests = image.tags, image.digests
+    if filters.references:
+        tags, digests = (
+            tuple(
+                name
+                for name in names
+                if any(reference_matches(pattern, name) for pattern in filters.references)
+            )
+            for names in (tags, digests)
+        )
+    if not tags and not digests:
+        if is_parent or filters.dangling is False or filters.references:
+            return None
+    elif filters.dangling is True and tags:
+        return None
+    return replace(image, tags=tags, digests=digests)
+
+
+def _no_such(name: str, *, ambiguous: bool = False) -> NotFound:
+    if ambiguous:
+        hint = "several ids begin like this; give more digits"
+    else:
+        hint = "`pannier images` lists those that are here; `pannier load` brings one in"
+    return NotFound(f"No such image: {name}", hint=hint)

@@ -1,0 +1,199 @@
+"""Layers: unpacked once by the storage driver, shared between images by chain id.
+
+The driver holds the files; the table ``layers`` lists those whose content was verified against
+their diff id. A layer that the driver has but the table has not was being made when the process
+died, or failed its check, and goes when the store is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pannier.errors import Conflict, ImageInvalid
+from pannier.images.compression import CHUNK, open_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from _typeshed import WriteableBuffer
+
+    from pannier.database import Database
+    from pannier.drivers.storage import StorageDriver
+    from pannier.images.compression import Limits
+    from pannier.images.leases import Lease, Leases
+
+__all__ = ["LayerStore", "LayerToMake"]
+
+_KEY = "layer:"
+"""Before a chain id in leases: the bottom layer's chain id may be its blob's digest as well."""
+
+_log = logging.getLogger("pannier.images")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerToMake:
+    """What a layer is to be made from.
+
+    :param parent: the chain id below, or None.
+    :param verified: the blob is the plain tar stream itself, and its digest was checked.
+    """
+
+    chain_id: str
+    diff_id: str
+    parent: str | None
+    blob: str
+    verified: bool
+
+
+class _Hashing(io.RawIOBase):
+    """Hashes what is read through it."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        count = self._raw.readinto(view)
+        self._hash.update(view[:count])
+        return count
+
+    def digest(self) -> str:
+        """Read what is left, and return the digest of all."""
+        buffer = bytearray(CHUNK)
+        while self.readinto(buffer):
+            pass
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+class LayerStore:
+    """The layers of one storage driver.
+
+    :param limits: how far a compressed layer may grow.
+    """
+
+    def __init__(
+        self, database: Database, driver: StorageDriver, leases: Leases, limits: Limits
+    ) -> None:
+        self._database = database
+        self._driver = driver
+        self._leases = leases
+        self._limits = limits
+
+    def ensure(
+        self, layer: LayerToMake, lease: Lease, open_blob: Callable[[str], io.FileIO]
+    ) -> None:
+        """Have the driver make a layer, unless it is here; held by *lease* from now on.
+
+        Two callers that want one layer do the work once: the second waits for the first.
+
+        :raises ImageInvalid: the stream is broken, hostile, or not that of the diff id; nothing
+            was kept.
+        """
+        self.hold(layer.chain_id, lease)
+        with self._leases.locked(_KEY + layer.chain_id):
+            if self.recorded(layer.chain_id) and self._driver.has_layer(layer.chain_id):
+                return
+            # What is here without a record was never verified.
+            self._driver.remove_layer(layer.chain_id)
+            with open_blob(layer.blob) as blob:
+                size, inodes = self._make(layer, blob)
+            with self._database.transaction():
+                self._database.execute(
+                    "REPLACE INTO layers (chain_id, diff_id, parent, size, inodes)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    *(layer.chain_id, layer.diff_id, layer.parent, size, inodes),
+                )
+
+    def _make(self, layer: LayerToMake, blob: io.FileIO) -> tuple[int, int]:
+        if layer.verified:
+            with io.BufferedReader(blob, CHUNK) as whole:
+                usage = self._driver.create_layer(layer.chain_id, layer.parent, whole)
+            return usage.size, usage.inodes
+        plain, _ = open_stream(blob, self._limits)
+        hashing = _Hashing(plain)
+        buffered = io.BufferedReader(hashing, CHUNK)
+        try:
+            usage = self._driver.create_layer(layer.chain_id, layer.parent, buffered)
+            _check(layer, hashing.digest())
+        except BaseException:
+            self._driver.remove_layer(layer.chain_id)
+            raise
+        return usage.size, usage.inodes
+
+    def hold(self, chain_id: str, lease: Lease) -> None:
+        """Have a layer stay, if it is here, until the lease is released."""
+        lease.hold(_KEY + chain_id)
+
+    def of_lease(self, keys: Iterable[str]) -> list[str]:
+        """Return the chain ids among a lease's keys."""
+        return [key.removeprefix(_KEY) for key in keys if key.startswith(_KEY)]
+
+    def recorded(self, chain_id: str) -> bool:
+        """Whether the layer was verified."""
+        query = "SELECT 1 FROM layers WHERE chain_id = ?"
+        return self._database.row(query, chain_id) is not None
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half done. Call it once, at start."""
+        known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
+        stray = [chain_id for chain_id in self._driver.layers() if chain_id not in known]
+        self._remove_all(stray, self._driver.remove_layer)
+
+    def collect(self, candidates: Iterable[str] | None = None) -> None:
+        """Remove layers that nobody holds and no image uses.
+
+        One that a container stands on stays, and is tried again by the next collection.
+
+        :param candidates: chain ids to look at; None for all of them.
+        """
+        if candidates is None:
+            rows = self._database.rows(
+                "SELECT chain_id FROM layers WHERE NOT EXISTS"
+                " (SELECT 1 FROM image_layers WHERE image_layers.chain_id = layers.chain_id)"
+            )
+            candidates = [row[0] for row in rows]
+        self._remove_all(list(candidates), self._remove)
+
+    def _remove_all(self, layers: list[str], remove: Callable[[str], None]) -> None:
+        # Children go before their parents; which is whose child, the driver knows.
+        while layers:
+            kept = []
+            for chain_id in layers:
+                try:
+                    remove(chain_id)
+                except Conflict:
+                    kept.append(chain_id)
+            if len(kept) == len(layers):
+                _log.info("%d unused layers stay, because containers stand on them", len(kept))
+                return
+            layers = kept
+
+    def _remove(self, chain_id: str) -> None:
+        with self._leases.locked(_KEY + chain_id):
+            if self._leases.held(_KEY + chain_id) or self._used(chain_id):
+                return
+            self._driver.remove_layer(chain_id)
+            # Last: a layer without a record is made anew, a record without a layer is no harm.
+            with self._database.transaction():
+                self._database.execute("DELETE FROM layers WHERE chain_id = ?", chain_id)
+
+    def _used(self, chain_id: str) -> bool:
+        query = "SELECT 1 FROM image_layers WHERE chain_id = ?"
+        return self._database.row(query, chain_id) is not None
+
+
+def _check(layer: LayerToMake, found: str) -> None:
+    if found != layer.diff_id:
+        raise ImageInvalid(
+            f"a layer's content has the digest {found}, but the image's configuration says "
+            f"{layer.diff_id}",
+            hint="the archive is damaged, or someone changed it",
+        )
