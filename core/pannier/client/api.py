@@ -74,6 +74,10 @@ class Client:
         self._idle: Connection | None = None
         self.timeout: float | None = None
 
+    def disable_start(self) -> None:
+        """Start no daemon, whatever was agreed: a completion must not."""
+        self._on_refused = None
+
     # -- connections -------------------------------------------------------------------------
 
     def _dial(self) -> socket.socket:

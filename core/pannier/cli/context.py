@@ -1,0 +1,95 @@
+"""What every command is handed: the client, and where its words go."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pannier.client import Client, resolve_address
+from pannier.errors import PannierError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The global options, the client they lead to, and the output.
+
+    :param host: ``--host``.
+    :param config: ``--config``: the configuration file.
+    :param debug: show tracebacks.
+    """
+
+    def __init__(
+        self, *, host: str | None = None, config: str | None = None, debug: bool = False
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.debug = debug
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The client; made when it is first asked for, connected when it is first used.
+
+        :raises PannierError: where the address or the configuration file is wrong.
+        """
+        if self._client is None:
+            address = resolve_address(self.host, self.config)
+            start = None if address.explicit or os.geteuid() else self._start
+            self._client = Client(address, on_refused=start)
+        return self._client
+
+    def _start(self) -> bool:
+        from pannier.client.launch import start_daemon
+
+        config = self.config or os.environ.get("PANNIER_CONFIG")
+        start_daemon(self.client.address.path, ["--config", config] if config else [])
+        return True
+
+    def out(self, line: str) -> None:
+        """Print a line on stdout."""
+        sys.stdout.write(line + "\n")
+
+    def err(self, line: str) -> None:
+        """Print a line on stderr, after what stdout has."""
+        sys.stdout.flush()
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def warn(self, warnings: Iterable[str] | None) -> None:
+        """Print the daemon's warnings."""
+        for one in warnings or ():
+            self.err(f"WARNING: {one}")
+
+    def each(self, names: Iterable[str], do: Callable[[str], object], *, echo: bool = True) -> int:
+        """Do something for each name; print the name, or why not; return the exit status.
+
+        One that fails does not keep the others from being done.
+        """
+        status = 0
+        for name in names:
+            try:
+                do(name)
+            except PannierError as error:
+                self.report(error)
+                status = 1
+            else:
+                if echo:
+                    self.out(name)
+        return status
+
+    def report(self, error: BaseException) -> None:
+        """Print a known failure: one line, and what to do about it."""
+        message = str(error).rstrip() or type(error).__name__
+        self.err(f"Error: {message}")
+        hint = getattr(error, "hint", None)
+        if hint:
+            self.err(f"hint: {hint}")
+        if self.debug:
+            import traceback
+
+            self.err("".join(traceback.format_exception(error)))
