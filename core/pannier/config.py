@@ -29,6 +29,8 @@ __all__ = [
     "DriversTable",
     "EngineTable",
     "Origin",
+    "RegistriesTable",
+    "RegistryTable",
     "find",
     "load",
     "parse",
@@ -73,6 +75,43 @@ class DriversTable:
 
 
 @dataclass(frozen=True)
+class RegistriesTable:
+    """The table ``[registries]``: what holds for all of them.
+
+    :param parallel: how many layers of an image are transferred at once.
+    :param certificates: folders with ``HOST[:PORT]/*.crt``, as Docker's certs.d; the first that
+        has a host's folder counts.
+    :param timeout: seconds without a byte after which a connection counts as broken.
+    """
+
+    parallel: int = 3
+    certificates: tuple[Path, ...] = (Path("/etc/pannier/certs.d"), Path("/etc/docker/certs.d"))
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would never get on."""
+        if self.parallel < 1 or self.timeout <= 0:
+            raise ValueError("parallel and timeout must be positive")
+
+
+@dataclass(frozen=True)
+class RegistryTable:
+    """The table ``[registry."HOST"]``: how one registry is reached.
+
+    :param mirrors: URLs that are tried before the registry itself, for pulls only.
+    :param insecure: accept plain HTTP and unverified certificates.
+    :param ca_file: a certificate authority to trust besides the system's.
+    :param client_certificate: a PEM file to identify with; *client_key* goes with it.
+    """
+
+    mirrors: tuple[str, ...] = ()
+    insecure: bool = False
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a table came from, for error messages."""
 
@@ -96,6 +135,8 @@ class Config:
 
     engine: EngineTable = EngineTable()
     drivers: DriversTable = DriversTable()
+    registries: RegistriesTable = RegistriesTable()
+    registry: Mapping[str, RegistryTable] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     origin: Origin = Origin()
 
@@ -151,7 +192,7 @@ def parse(text: str, path: Path | None = None) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path or 'the configuration'} is no valid TOML: {error}") from error
-    known = ("engine", "drivers", *KINDS)
+    known = ("engine", "drivers", "registries", "registry", *KINDS)
     for name, value in document.items():
         if name not in known:
             raise ConfigError(
@@ -159,16 +200,23 @@ def parse(text: str, path: Path | None = None) -> Config:
             )
         if not isinstance(value, dict):
             raise ConfigError(f"{origin.place('', name)}: {name} must be a table, as [{name}]")
-    for kind in KINDS:
+    for kind in (*KINDS, "registry"):
         for id, table in document.get(kind, {}).items():
             if not isinstance(table, dict):
                 raise ConfigError(
                     f"{origin.place(kind, id)}: {kind}.{id} must be a table",
-                    hint=f"options belong to one driver: write [{kind}.DRIVER] above them",
+                    hint=f"options belong to one of them: write [{kind}.NAME] above them",
                 )
     return Config(
         engine=read_table(EngineTable, document.get("engine", {}), "engine", origin),
         drivers=read_table(DriversTable, document.get("drivers", {}), "drivers", origin),
+        registries=read_table(
+            RegistriesTable, document.get("registries", {}), "registries", origin
+        ),
+        registry={
+            host: read_table(RegistryTable, table, f"registry.{host}", origin)
+            for host, table in document.get("registry", {}).items()
+        },
         tables={kind: document.get(kind, {}) for kind in KINDS},
         origin=origin,
     )
@@ -270,7 +318,12 @@ def render(config: Config) -> str:
     document: dict[str, Any] = {
         "engine": _plain(dataclasses.asdict(config.engine)),
         "drivers": _plain(dataclasses.asdict(config.drivers)),
+        "registries": _plain(dataclasses.asdict(config.registries)),
     }
+    if config.registry:
+        document["registry"] = {
+            host: _plain(dataclasses.asdict(table)) for host, table in config.registry.items()
+        }
     document.update({kind: _plain(table) for kind, table in config.tables.items() if table})
     return tomli_w.dumps(document)
 

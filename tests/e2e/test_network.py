@@ -1,0 +1,134 @@
+"""Published ports, names and addresses, as users see them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from support.daemon import Daemon
+
+SERVE = "while :; do echo served | nc -l -p 80; done"
+SERVE_UDP = "nc -u -l -p 53 -e cat"
+
+
+def fetch(daemon: Daemon, host: str, port: int, tries: int = 50) -> str:
+    """Return what a server sends; tried until it listens."""
+    for _ in range(tries):
+        with daemon.inside(), contextlib.suppress(OSError), socket.socket() as client:
+            client.settimeout(2)
+            client.connect((host, port))
+            data = client.recv(100).decode()
+            if data:
+                return data
+        time.sleep(0.05)  # the server inside gives no sign when it listens
+    return ""
+
+
+def test_a_published_port_answers_on_loopback_and_address(daemon: Daemon) -> None:
+    """From the host, on 127.0.0.1 and on the bridge's address."""
+    daemon.cli("run", "-d", "--name", "w", "-p", "8080:80", "busybox", "sh", "-c", SERVE)
+    assert fetch(daemon, "127.0.0.1", 8080) == "served\n"
+    gateway = daemon.inspect("w")["NetworkSettings"]["Gateway"]
+    assert fetch(daemon, gateway, 8080) == "served\n"
+    assert daemon.cli("port", "w").stdout.startswith("80/tcp -> 0.0.0.0:8080")
+
+
+def test_a_published_port_answers_by_hairpin(daemon: Daemon) -> None:
+    """From the container itself and from another one, by the host's address."""
+    daemon.cli("run", "-d", "--name", "h", "-p", "8081:80", "busybox", "sh", "-c", SERVE)
+    gateway = daemon.inspect("h")["NetworkSettings"]["Gateway"]
+    assert fetch(daemon, "127.0.0.1", 8081) == "served\n"
+    for target in (["exec", "h"], ["run", "--rm", "busybox"]):
+        script = f"nc -w 2 {gateway} 8081 </dev/null"
+        assert daemon.cli(*target, "sh", "-c", script).stdout == "served\n"
+
+
+def test_a_taken_port_is_a_clear_error(daemon: Daemon) -> None:
+    """The second container does not start, and the first one goes on."""
+    daemon.cli("run", "-d", "-p", "8082:80", "busybox", "sh", "-c", SERVE)
+    done = daemon.cli("run", "-d", "-p", "8082:80", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "8082" in done.stderr
+    assert fetch(daemon, "127.0.0.1", 8082) == "served\n"
+
+
+def test_a_port_taken_on_the_host_is_a_clear_error(daemon: Daemon) -> None:
+    """Not only other containers count."""
+    with daemon.inside():
+        taken = socket.create_server(("127.0.0.1", 8083))
+    with taken:
+        done = daemon.cli("run", "-d", "-p", "8083:80", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "8083" in done.stderr
+
+
+def test_containers_reach_one_another(daemon: Daemon) -> None:
+    """By address, over the bridge."""
+    daemon.cli("run", "-d", "--name", "a", "busybox", "sh", "-c", SERVE)
+    address = daemon.inspect("a")["NetworkSettings"]["IPAddress"]
+    script = (
+        f"for i in 1 2 3 4 5 6 7 8 9; do nc -w 1 {address} 80 </dev/null && break; sleep 0.1; done"
+    )
+    assert daemon.cli("run", "--rm", "busybox", "sh", "-c", script).stdout == "served\n"
+
+
+def test_a_random_port_is_published(daemon: Daemon) -> None:
+    """``-P`` publishes what the image or ``--expose`` names."""
+    daemon.cli("run", "-d", "--name", "x", "-P", "--expose", "80", "busybox", "sh", "-c", SERVE)
+    port = int(daemon.cli("port", "x", "80/tcp").stdout.split()[0].rpartition(":")[2])
+    assert fetch(daemon, "127.0.0.1", port) == "served\n"
+
+
+def test_udp_is_published(daemon: Daemon) -> None:
+    """A datagram comes back."""
+    daemon.cli("run", "-d", "-p", "8053:53/udp", "busybox", "sh", "-c", SERVE_UDP)
+    answer = b""
+    for _ in range(30):
+        with daemon.inside(), socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.settimeout(0.3)
+            client.sendto(b"ping", ("127.0.0.1", 8053))
+            with contextlib.suppress(OSError):
+                answer = client.recv(100)
+                break
+    assert answer == b"ping"
+
+
+def test_another_containers_network_is_joined(daemon: Daemon) -> None:
+    """Same namespace, same addresses; and publishing is refused there."""
+    daemon.cli("run", "-d", "--name", "first", "busybox", "sleep", "100")
+    link = "readlink /proc/self/ns/net"
+    shared = daemon.cli("run", "--rm", "--network", "container:first", "busybox", "sh", "-c", link)
+    assert shared.stdout == daemon.cli("exec", "first", "sh", "-c", link).stdout
+    refused = daemon.cli(
+        "run", "--rm", "--network", "container:first", "-p", "1:1", "busybox", "true", check=False
+    )
+    assert refused.returncode == 125
+
+
+def test_the_files_of_the_network_are_written(daemon: Daemon) -> None:
+    """Hosts names the container; --add-host and --dns are honoured."""
+    script = "cat /etc/hosts /etc/resolv.conf; hostname"
+    flags = ["--add-host", "other:10.9.8.7", "--dns", "10.1.1.1", "--hostname", "me"]
+    text = daemon.cli("run", "--rm", *flags, "busybox", "sh", "-c", script).stdout
+    assert "10.9.8.7\tother" in text
+    assert "nameserver 10.1.1.1" in text
+    assert text.splitlines()[-1] == "me"
+
+
+def test_nothing_is_left_when_containers_go(daemon: Daemon) -> None:
+    """No link and no port stays behind."""
+    daemon.cli("run", "-d", "--name", "gone", "-p", "8084:80", "busybox", "sleep", "100")
+    daemon.cli("rm", "-f", "gone")
+    deadline = time.monotonic() + 5
+    while True:
+        with daemon.inside():
+            links = [name for _, name in socket.if_nameindex() if name.startswith("veth")]
+        if not links or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)  # the kernel takes a namespace down in its own time
+    assert links == []
+    with daemon.inside():
+        socket.create_server(("0.0.0.0", 8084)).close()

@@ -1,0 +1,58 @@
+"""The house rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parent.parent / "core" / "pannier"
+MODULES = sorted(CORE.rglob("*.py"))
+DRIVER_NAMES = {"overlay", "vfs", "native", "v1", "v2"}
+"""The ids of built-in drivers; those that are words of Docker's API (bridge, host, none) are not
+telling."""
+
+
+def strings(tree: ast.AST) -> list[tuple[int, str]]:
+    """Return the string constants of a module that are no docstrings."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in documentation
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_knows_no_driver_by_name(path: Path) -> None:
+    """Neither a driver's package nor its id stands in the core's code."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\bpannier_(storage|net|cgroup|runtime)_\w+\s*(import|\.)", text)
+    named = [
+        f"{line}: {value}" for line, value in strings(ast.parse(text)) if value in DRIVER_NAMES
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CORE)))
+def test_only_linux_touches_ctypes(path: Path) -> None:
+    """System calls have one room."""
+    if "linux" not in path.relative_to(CORE).parts:
+        assert not re.search(r"^\s*(import|from) ctypes\b", path.read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CORE)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """A module begins with a docstring, and names what it offers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
