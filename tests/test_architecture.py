@@ -14,7 +14,7 @@ DRIVER_NAMES = {"overlay", "vfs", "native"}
 """The ids of built-in drivers that have no other meaning: bridge, host and none are words of
 Docker's API, v1 and v2 those of the kernel."""
 
-FORMATS = {"unpack.py", "unpack_tree.py"}
+FORMATS = {"unpack.py": {"overlay"}, "unpack_tree.py": {"overlay"}}
 """Where overlay is the name of a form of whiteouts, which any driver may ask for."""
 
 
