@@ -1,0 +1,326 @@
+"""The folders of a storage driver that keeps one for each layer and container.
+
+A help for drivers, not a part of the contract. Below the driver's root::
+
+    layers/sha256-<hex>/      one image layer: its record (layer.json), and the driver's folders
+    containers/<key>/         one container layer, likewise (container.json)
+    staging/                  what is being made; renamed into its place when it is whole
+    trash/                    what is being removed; renamed there first
+
+So a folder in its place is whole, whenever a process was killed; what it leaves in the other two
+is removed by the next one that opens the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pannier.drivers.base import IdMap, IdMapping
+from pannier.drivers.storage import Usage
+from pannier.errors import Conflict, ContractViolation, InvalidRequest, NotFound
+from pannier.linux.trees import DIRECTORY, list_names, remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore"]
+
+_CHAIN: Final = re.compile(r"[a-z0-9]+:[A-Za-z0-9]+", re.ASCII)
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", re.ASCII)
+_LAYER_FILE: Final = "layer.json"
+CONTAINER_FILE: Final = "container.json"
+"""The name of a container's record in its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """What is kept of a layer.
+
+    :param opaque: whether it hides everything below.
+    """
+
+    parent: str | None
+    usage: Usage
+    opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """What is kept of a container layer.
+
+    :param rootfs: the host's folder that is its lower layer, resolved; None for an image.
+    :param idmap: the user namespace whose ids its files have; None for the host's.
+    """
+
+    parent: str | None
+    rootfs: str | None = None
+    idmap: IdMap | None = None
+
+
+class LayerStore:
+    """The layers and containers of one driver, found again when it is opened.
+
+    The records are kept in memory as well, and read from the disk once: nobody but the driver
+    changes its folder. Safe to use from several threads.
+
+    :param root: the driver's own folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        for name in ("layers", "containers", "staging", "trash"):
+            (root / name).mkdir(mode=0o700, exist_ok=True)
+        self._staging = os.open(root / "staging", DIRECTORY)
+        self._trash = os.open(root / "trash", DIRECTORY)
+        self._clean_up()
+        self._layers = dict(self._load_layers())
+        self._containers = dict(self._load_containers())
+
+    def close(self) -> None:
+        """Close the descriptors held; a second call does nothing."""
+        for name in ("_staging", "_trash"):
+            descriptor = getattr(self, name)
+            if descriptor >= 0:
+                os.close(descriptor)
+                setattr(self, name, -1)
+
+    def _clean_up(self) -> None:
+        try:
+            fcntl.flock(self._staging, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # somebody else has the store open: these are no leftovers
+        for folder in (self._staging, self._trash):
+            for name in list_names(folder):
+                remove_tree(name, folder)
+
+    def _load_layers(self) -> Iterator[tuple[str, LayerRecord]]:
+        for folder in (self.root / "layers").iterdir():
+            record = _read(folder / _LAYER_FILE)
+            if record is not None:
+                usage = Usage(record["size"], record["inodes"])
+                yield record["chain"], LayerRecord(record["parent"], usage, record["opaque"])
+
+    def _load_containers(self) -> Iterator[tuple[str, ContainerRecord]]:
+        for folder in (self.root / "containers").iterdir():
+            record = _read(folder / CONTAINER_FILE)
+            if record is not None:
+                idmap = _load_idmap(record["idmap"])
+                yield folder.name, ContainerRecord(record["parent"], record["rootfs"], idmap)
+
+    # Layers.
+
+    def layers(self) -> list[str]:
+        """Return the chain ids of the layers."""
+        with self._lock:
+            return list(self._layers)
+
+    def has_layer(self, chain_id: str) -> bool:
+        """Whether the layer is here."""
+        return chain_id in self._layers
+
+    def layer(self, chain_id: str) -> LayerRecord:
+        """Return a layer's record.
+
+        :raises NotFound: there is no such layer.
+        """
+        try:
+            return self._layers[chain_id]
+        except KeyError:
+            raise NotFound(f"no such layer: {chain_id}") from None
+
+    def lineage(self, chain_id: str | None) -> list[str]:
+        """Return a layer and those below it that are seen through it, top first.
+
+        :raises NotFound: there is no such layer.
+        """
+        chain = []
+        while chain_id is not None:
+            record = self.layer(chain_id)
+            chain.append(chain_id)
+            chain_id = None if record.opaque else record.parent
+        return chain
+
+    def layer_folder(self, chain_id: str) -> Path:
+        """Return where a layer's folder is, or would be.
+
+        :raises InvalidRequest: it is no chain id.
+        """
+        if not _CHAIN.fullmatch(chain_id):
+            raise InvalidRequest(f"{chain_id!r} is no chain id", hint="it is like sha256:0123abcd")
+        return self.root / "layers" / chain_id.replace(":", "-")
+
+    def commit_layer(self, staged: Path, chain_id: str, record: LayerRecord) -> None:
+        """Put a staged folder in its place as a layer; if there is one, that one stays."""
+        content = {
+            "chain": chain_id,
+            "parent": record.parent,
+            "size": record.usage.size,
+            "inodes": record.usage.inodes,
+            "opaque": record.opaque,
+        }
+        _write(staged / _LAYER_FILE, content)
+        with self._lock:
+            if record.parent is not None:
+                self.layer(record.parent)  # may have been removed meanwhile
+            if chain_id not in self._layers:
+                staged.rename(self.layer_folder(chain_id))
+                self._layers[chain_id] = record
+
+    def remove_layer(self, chain_id: str) -> None:
+        """Remove a layer. Idempotent.
+
+        :raises Conflict: another layer or a container stands on it.
+        """
+        with self._lock:
+            if chain_id not in self._layers:
+                return
+            for other, record in self._layers.items():
+                if record.parent == chain_id:
+                    raise Conflict(f"the layer {chain_id} is used by the layer {other}")
+            for key, container in self._containers.items():
+                if container.parent == chain_id:
+                    raise Conflict(
+                        f"the layer {chain_id} is used by the container {key}",
+                        hint="remove the container first",
+                    )
+            doomed = self._discard(self.layer_folder(chain_id))
+            del self._layers[chain_id]
+        self._delete(doomed)
+
+    # Containers.
+
+    def containers(self) -> list[str]:
+        """Return the keys of the containers."""
+        with self._lock:
+            return list(self._containers)
+
+    def has_container(self, key: str) -> bool:
+        """Whether there is a layer of that container."""
+        return key in self._containers
+
+    def container(self, key: str) -> ContainerRecord:
+        """Return a container's record.
+
+        :raises NotFound: there is no such container layer.
+        """
+        try:
+            return self._containers[key]
+        except KeyError:
+            raise NotFound(f"no such container layer: {key}") from None
+
+    def container_folder(self, key: str) -> Path:
+        """Return where a container's folder is, or would be.
+
+        :raises InvalidRequest: the key cannot be a folder's name.
+        """
+        if not _KEY.fullmatch(key):
+            raise InvalidRequest(f"{key!r} is no container id")
+        return self.root / "containers" / key
+
+    def commit_container(self, staged: Path, key: str, record: ContainerRecord) -> bool:
+        """Put a staged folder in its place as a container's; False if there is one, which stays.
+
+        :raises NotFound: the parent was removed meanwhile.
+        """
+        _write(staged / CONTAINER_FILE, _container_content(record))
+        with self._lock:
+            if record.parent is not None:
+                self.layer(record.parent)
+            if key in self._containers:
+                return False
+            staged.rename(self.container_folder(key))
+            self._containers[key] = record
+        return True
+
+    def update_container(self, key: str, record: ContainerRecord) -> None:
+        """Replace a container's record."""
+        folder = self.container_folder(key)
+        _write(folder / f"{CONTAINER_FILE}.new", _container_content(record))
+        with self._lock:
+            (folder / f"{CONTAINER_FILE}.new").replace(folder / CONTAINER_FILE)
+            self._containers[key] = record
+
+    def remove_container(self, key: str) -> None:
+        """Remove a container's folder. Idempotent."""
+        with self._lock:
+            if key not in self._containers:
+                return
+            doomed = self._discard(self.container_folder(key))
+            del self._containers[key]
+        self._delete(doomed)
+
+    # Making and removing.
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        """Give a new, empty folder to make something in; what is left of it at the end goes."""
+        staged = self.root / "staging" / self._unique()
+        staged.mkdir(mode=0o700)
+        try:
+            yield staged
+        finally:
+            if staged.exists():
+                remove_tree(os.fsencode(staged.name), self._staging)
+
+    def _discard(self, folder: Path) -> str:
+        name = self._unique()
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(self.root / "trash" / name)
+        return name
+
+    def _delete(self, name: str) -> None:
+        remove_tree(os.fsencode(name), self._trash)
+
+    def _unique(self) -> str:
+        return f"{os.getpid()}-{next(self._numbers)}-{os.urandom(4).hex()}"
+
+
+def _container_content(record: ContainerRecord) -> dict[str, Any]:
+    idmap = record.idmap
+    return {
+        "parent": record.parent,
+        "rootfs": record.rootfs,
+        "idmap": None
+        if idmap is None
+        else [
+            [[mapping.container, mapping.host, mapping.size] for mapping in ranges]
+            for ranges in (idmap.uids, idmap.gids)
+        ],
+    }
+
+
+def _load_idmap(content: list[list[list[int]]] | None) -> IdMap | None:
+    if content is None:
+        return None
+    uids, gids = (tuple(IdMapping(*numbers) for numbers in ranges) for ranges in content)
+    return IdMap(uids, gids)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ContractViolation(
+            f"{path} is damaged: {error}",
+            hint="remove the folder that it is in; a layer is fetched again with its image",
+        ) from error
+    return content if isinstance(content, dict) else None

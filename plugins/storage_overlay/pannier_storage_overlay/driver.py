@@ -1,0 +1,389 @@
+"""The ``overlay`` storage driver.
+
+Below the store's folders (see :mod:`pannier.drivers.layer_store`) a layer has ``diff``, its change
+set in overlayfs' own form; a container has ``upper``, likewise, and overlayfs' ``work``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
+
+from pannier.drivers.layer_store import ContainerRecord, LayerRecord, LayerStore
+from pannier.drivers.operations import Action, Operation, Plan, Step
+from pannier.drivers.storage import (
+    Change,
+    ContainerLayer,
+    StorageCapability,
+    StorageDriver,
+    Usage,
+)
+from pannier.errors import Conflict, NotFound, UnsupportedOperation
+from pannier.images.pack import pack_changes
+from pannier.images.unpack import unpack_layer
+from pannier.linux.copying import copy_metadata
+from pannier.linux.trees import DIRECTORY, measure_tree
+from pannier.linux.userns import open_userns
+from pannier.linux.xattrs import read_xattrs
+from pannier_storage_overlay.changes import list_changes
+from pannier_storage_overlay.probing import probe_overlay
+from pannier_storage_overlay.union import OPTIONS, Union, mount_union
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pannier.drivers.base import DriverContext, IdMap, IdMapping
+
+__all__ = ["OverlayConfig", "OverlayStorage"]
+
+_EMPTY = "empty"
+_SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class OverlayConfig:
+    """The table ``[storage.overlay]``.
+
+    :param volatile: never wait for the disk on a container's behalf: fsync(2) in a container does
+        nothing, and after a power failure its layer must not be trusted. For build machines and
+        tests.
+    """
+
+    volatile: bool = False
+
+
+class OverlayStorage(StorageDriver):
+    """Unites layers with overlayfs; nothing is copied until a container writes to it."""
+
+    id: ClassVar[str] = "overlay"
+    priority: ClassVar[int] = 100
+    capabilities = frozenset({StorageCapability.EXTERNAL_ROOTFS, StorageCapability.IDMAP})
+    config_type = OverlayConfig
+
+    @classmethod
+    def probe(cls, context: DriverContext, config: OverlayConfig) -> None:  # noqa: ARG003 - the contract's form
+        """Mount a small overlay in the driver's folder, write through it, and remove it again.
+
+        :raises DriverUnavailable: it does not work there.
+        """
+        probe_overlay(context.root)
+
+    def __init__(self, context: DriverContext, config: OverlayConfig) -> None:
+        self._config = config
+        self._store = LayerStore(context.root)
+        self._planned: dict[str, ContainerRecord] = {}
+        self._lock = threading.Lock()
+        for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700)):
+            folder = context.root / name
+            folder.mkdir(exist_ok=True)
+            folder.chmod(mode)
+
+    def close(self) -> None:
+        """Close what is held open; mounts that are in use stay."""
+        self._store.close()
+
+    # Layers.
+
+    def create_layer(self, chain_id: str, parent: str | None, diff: BinaryIO) -> Usage:
+        """Create a layer from an uncompressed tar stream; see the contract."""
+        self._store.layer_folder(chain_id)  # refuses what is no chain id
+        if self._store.has_layer(chain_id):
+            return self._store.layer(chain_id).usage
+        lowers = self._layer_lowers(parent)
+        with self._store.stage() as staged:
+            folder = staged / "diff"
+            descriptor = _new_root(folder, lowers[0] if parent is not None else None)
+            try:
+                unpacked = unpack_layer(
+                    diff,
+                    descriptor,
+                    # Below the lowest layer there is nothing to hide.
+                    whiteouts="apply" if parent is None else "overlay",
+                    lower=None if parent is None else lambda: self._mount_lowers(lowers),
+                )
+            finally:
+                os.close(descriptor)
+            usage = Usage(unpacked.size, unpacked.inodes)
+            record = LayerRecord(parent, usage, unpacked.opaque and parent is not None)
+            self._store.commit_layer(staged, chain_id, record)
+        return usage
+
+    def has_layer(self, chain_id: str) -> bool:
+        """Whether the layer is here, whole."""
+        return self._store.has_layer(chain_id)
+
+    def layers(self) -> Iterator[str]:
+        """Yield the chain id of every layer."""
+        yield from self._store.layers()
+
+    def layer_usage(self, chain_id: str) -> Usage:
+        """Return what was measured when the layer was created."""
+        return self._store.layer(chain_id).usage
+
+    def open_layer(self, chain_id: str) -> int:
+        """Return a descriptor of a detached read-only mount of the layer over its parents."""
+        self._store.layer(chain_id)
+        return self._mount_lowers(self._layer_lowers(chain_id))
+
+    def remove_layer(self, chain_id: str) -> None:
+        """Remove a layer. Idempotent."""
+        self._store.remove_layer(chain_id)
+
+    def _layer_lowers(self, chain_id: str | None) -> tuple[str, ...]:
+        """Return the folders of a layer and those below it, top first; at least one."""
+        lineage = self._store.lineage(chain_id)
+        if not lineage:
+            return (str(self._store.root / _EMPTY),)
+        return tuple(str(self._store.layer_folder(name) / "diff") for name in lineage)
+
+    def _mount_lowers(self, lowers: tuple[str, ...]) -> int:
+        return mount_union(Union(lowers, str(self._store.root / _SCRATCH)))
+
+    def _lowers(self, record: ContainerRecord) -> tuple[str, ...]:
+        if record.rootfs is not None:
+            return (record.rootfs,)
+        return self._layer_lowers(record.parent)
+
+    # Container layers.
+
+    def plan_create_container(self, layer: ContainerLayer) -> Plan[None]:
+        """Create a container's writable layer; see the contract."""
+        folder = self._store.container_folder(layer.key)
+        if layer.size_limit is not None:
+            raise UnsupportedOperation(
+                "the overlay driver cannot limit a container's size",
+                hint="leave out --storage-opt size=",
+            )
+        record = ContainerRecord(layer.parent, _resolve_rootfs(layer.rootfs))
+        lowers = self._lowers(record)
+        made: list[bool] = []
+        if not self._store.has_container(layer.key):
+            self._plan(layer.key, record)
+        action = Action(
+            Step("create writable layer", str(folder), f"over {len(lowers)} lower layer(s)"),
+            lambda: made.append(self._create(layer.key, record, lowers[0])),
+            lambda: self._uncreate(layer.key, made),
+        )
+        return Plan(self.id, [action], lambda: None)
+
+    def _plan(self, key: str, record: ContainerRecord) -> None:
+        """Remember what is planned, so that mounting it can be described before it is there."""
+        with self._lock:
+            self._planned[key] = record
+            while len(self._planned) > 256:
+                del self._planned[next(iter(self._planned))]
+
+    def _create(self, key: str, record: ContainerRecord, top: str) -> bool:
+        with self._lock:
+            self._planned.pop(key, None)
+        if self._store.has_container(key):
+            return False
+        with self._store.stage() as staged:
+            os.close(_new_root(staged / "upper", top))
+            (staged / "work").mkdir(mode=0o700)
+            return self._store.commit_container(staged, key, record)
+
+    def _uncreate(self, key: str, made: list[bool]) -> None:
+        if made and made.pop():
+            self._store.remove_container(key)
+
+    def containers(self) -> Iterator[str]:
+        """Yield the key of every container layer."""
+        yield from self._store.containers()
+
+    def plan_open_root(self, key: str, *, idmap: IdMap | None = None) -> Plan[int]:
+        """Mount a container's root, detached.
+
+        The id map of the first time is kept with the container's layer, whose files have its ids:
+        without one that one is used, and another one is refused.
+
+        :raises Conflict: the layer was used with another id map.
+        """
+        record = self._planned.get(key)
+        if record is None or self._store.has_container(key):
+            record = self._store.container(key)
+        if record.idmap is not None and idmap is not None and record.idmap != idmap:
+            raise Conflict(
+                f"the layer of the container {key} has files of another id map",
+                hint="create a new container for the new id map",
+            )
+        operation = _MountRoot(self, key, self._lowers(record), idmap or record.idmap)
+        return Plan(self.id, [operation], operation.take)
+
+    def mount_root(self, key: str, lowers: tuple[str, ...], idmap: IdMap | None) -> int:
+        """Mount a container's root now; the caller closes the descriptor."""
+        record = self._store.container(key)
+        folder = self._store.container_folder(key)
+        userns = None
+        try:
+            if idmap is not None:
+                userns = _userns(idmap)
+                if record.idmap is None:
+                    self._take_over(folder, lowers[0], idmap)
+                    self._store.update_container(key, replace(record, idmap=idmap))
+            return mount_union(
+                Union(
+                    lowers,
+                    str(self._store.root / _SCRATCH),
+                    str(folder / "upper"),
+                    str(folder / "work"),
+                    userns,
+                    self._config.volatile,
+                )
+            )
+        finally:
+            if userns is not None:
+                os.close(userns)
+
+    def _take_over(self, folder: Path, top: str, idmap: IdMap) -> None:
+        """Give the upper folder, which is the root of the union, to the mapped owner."""
+        upper = folder / "upper"
+        if any(upper.iterdir()):
+            raise Conflict(
+                f"the layer of the container {folder.name} has files of the host's ids",
+                hint="create a new container for the id map",
+            )
+        status = Path(top).stat()
+        os.chown(upper, idmap.host_uid(status.st_uid), idmap.host_gid(status.st_gid))
+
+    def changes(self, key: str) -> list[Change]:
+        """List what the container's layer changes; see the contract."""
+        record = self._store.container(key)
+        upper = os.open(self._store.container_folder(key) / "upper", DIRECTORY)
+        try:
+            lower = self._mount_lowers(self._lowers(record))
+            try:
+                return list_changes(upper, lower, record.idmap)
+            finally:
+                os.close(lower)
+        finally:
+            os.close(upper)
+
+    def write_diff(self, key: str, out: BinaryIO) -> None:
+        """Write the container's layer as an uncompressed OCI layer; see the contract."""
+        record = self._store.container(key)
+        changes = self.changes(key)
+        upper = os.open(self._store.container_folder(key) / "upper", DIRECTORY)
+        try:
+            pack_changes(upper, changes, out, idmap=record.idmap)
+        finally:
+            os.close(upper)
+
+    def usage(self, key: str) -> Usage:
+        """Measure a container's own layer; whiteouts are files too."""
+        self._store.container(key)
+        upper = os.open(self._store.container_folder(key) / "upper", DIRECTORY)
+        try:
+            return Usage(*measure_tree(upper))
+        finally:
+            os.close(upper)
+
+    def remove_container(self, key: str) -> None:
+        """Remove a container's writable layer. Idempotent."""
+        with self._lock:
+            self._planned.pop(key, None)
+        self._store.remove_container(key)
+
+    def driver_data(self, key: str) -> dict[str, str]:
+        """Return the folders that the container's root is made of."""
+        record = self._store.container(key)
+        folder = self._store.container_folder(key)
+        return {
+            "LowerDir": ":".join(self._lowers(record)),
+            "UpperDir": str(folder / "upper"),
+            "WorkDir": str(folder / "work"),
+        }
+
+
+class _MountRoot(Operation):
+    """Mounting the union, with a line for each of its layers."""
+
+    def __init__(
+        self, driver: OverlayStorage, key: str, lowers: tuple[str, ...], idmap: IdMap | None
+    ) -> None:
+        self._driver = driver
+        self._key = key
+        self._lowers = lowers
+        self._idmap = idmap
+        self._descriptor: int | None = None
+
+    def describe(self) -> Sequence[Step]:
+        options = ",".join(f"{key}={value}" for key, value in OPTIONS.items())
+        steps = [Step("mount overlay", f"root of {self._key}", f"detached, {options}")]
+        count = len(self._lowers)
+        for number, lower in enumerate(self._lowers):
+            detail = f"{count - number} of {count}, read-only"
+            if self._idmap is not None:
+                detail += f", ids mapped {_words(self._idmap.uids)}"
+            steps.append(Step("lower layer", lower, detail))
+        return steps
+
+    def execute(self) -> None:
+        self._descriptor = self._driver.mount_root(self._key, self._lowers, self._idmap)
+
+    def undo(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def take(self) -> int:
+        """Hand the descriptor over: it is the caller's from now on, and not undone."""
+        descriptor, self._descriptor = self._descriptor, None
+        assert descriptor is not None
+        return descriptor
+
+
+def _words(ranges: tuple[IdMapping, ...]) -> str:
+    return " ".join(f"{item.container}:{item.host}:{item.size}" for item in ranges)
+
+
+def _resolve_rootfs(rootfs: Path | None) -> str | None:
+    if rootfs is None:
+        return None
+    resolved = os.path.realpath(rootfs)
+    if not Path(resolved).is_dir():
+        raise NotFound(
+            f"the root filesystem {rootfs} is no folder", hint="give the path of a folder"
+        )
+    return resolved
+
+
+def _new_root(folder: Path, like: str | None) -> int:
+    """Make the root folder of a layer, and return a descriptor of it.
+
+    Of the layers' roots the top one's owner, mode and attributes are what the union shows: so they
+    are taken from the one below.
+    """
+    folder.mkdir(mode=0o755)
+    descriptor = os.open(folder, DIRECTORY)
+    if like is None:
+        os.fchmod(descriptor, 0o755)
+        return descriptor
+    below = os.open(like, DIRECTORY)
+    try:
+        attributes = {
+            key: value
+            for key, value in read_xattrs(below).items()
+            if not key.startswith(b"trusted.overlay.")
+        }
+        copy_metadata(attributes, descriptor, os.fstat(below))
+    finally:
+        os.close(below)
+    return descriptor
+
+
+def _userns(idmap: IdMap) -> int:
+    uids, gids = (
+        tuple((item.container, item.host, item.size) for item in ranges)
+        for ranges in (idmap.uids, idmap.gids)
+    )
+    try:
+        return open_userns(uids, gids)
+    except OSError as error:
+        raise UnsupportedOperation(
+            f"cannot make a user namespace to map ids with: {error.strerror}",
+            hint="see the sysctl user.max_user_namespaces, or run with --userns=host",
+        ) from error

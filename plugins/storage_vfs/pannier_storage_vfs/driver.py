@@ -1,0 +1,259 @@
+"""The ``vfs`` storage driver.
+
+Below the store's folders (see :mod:`pannier.drivers.layer_store`) each layer and each container has
+``tree``, the whole of what is seen through it. Where the filesystem shares extents a copy costs
+little more than its inodes; elsewhere it costs what it copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
+
+from pannier.drivers.base import NoConfig
+from pannier.drivers.layer_store import CONTAINER_FILE, ContainerRecord, LayerRecord, LayerStore
+from pannier.drivers.operations import Action, Operation, Plan, Step
+from pannier.drivers.storage import (
+    Change,
+    ChangeKind,
+    ContainerLayer,
+    StorageCapability,
+    StorageDriver,
+    Usage,
+)
+from pannier.errors import DriverError, DriverUnavailable, UnsupportedOperation
+from pannier.images.pack import pack_changes
+from pannier.images.unpack import unpack_layer
+from pannier.linux.copying import copy_tree
+from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
+from pannier.linux.trees import DIRECTORY, measure_files
+from pannier_storage_vfs.changes import list_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from pannier.drivers.base import DriverContext, IdMap
+
+__all__ = ["VfsStorage"]
+
+_EMPTY = "empty"
+
+
+class VfsStorage(StorageDriver):
+    """Copies a container's whole root; works on every filesystem that can be written to."""
+
+    id: ClassVar[str] = "vfs"
+    priority: ClassVar[int] = 10
+    capabilities: ClassVar[AbstractSet[StorageCapability]] = frozenset()
+    config_type = NoConfig
+
+    @classmethod
+    def probe(cls, context: DriverContext, config: NoConfig) -> None:  # noqa: ARG003 - the contract's form
+        """Try whether a folder can be opened as a detached mount, which is all that is needed.
+
+        :raises DriverUnavailable: it cannot.
+        """
+        try:
+            os.close(clone_tree(context.root))
+        except OSError as error:
+            raise DriverUnavailable(
+                f"cannot make a detached mount of {context.root}: {error.strerror}",
+                hint="this needs Linux 5.2 and the capability CAP_SYS_ADMIN: run as root",
+            ) from error
+
+    def __init__(self, context: DriverContext, config: NoConfig) -> None:  # noqa: ARG002 - the contract's form
+        self._store = LayerStore(context.root)
+        empty = context.root / _EMPTY
+        empty.mkdir(exist_ok=True)
+        empty.chmod(0o755)
+
+    def close(self) -> None:
+        """Close what is held open; mounts that are in use stay."""
+        self._store.close()
+
+    # Layers.
+
+    def create_layer(self, chain_id: str, parent: str | None, diff: BinaryIO) -> Usage:
+        """Copy the parent and apply the diff to the copy; see the contract."""
+        self._store.layer_folder(chain_id)  # refuses what is no chain id
+        if self._store.has_layer(chain_id):
+            return self._store.layer(chain_id).usage
+        if parent is not None:
+            self._store.layer(parent)
+        with self._store.stage() as staged:
+            with _copied(self._layer_tree(parent), staged) as tree:
+                unpacked = unpack_layer(diff, tree, whiteouts="apply")
+            usage = Usage(unpacked.size, unpacked.inodes)
+            self._store.commit_layer(staged, chain_id, LayerRecord(parent, usage))
+        return usage
+
+    def has_layer(self, chain_id: str) -> bool:
+        """Whether the layer is here, whole."""
+        return self._store.has_layer(chain_id)
+
+    def layers(self) -> Iterator[str]:
+        """Yield the chain id of every layer."""
+        yield from self._store.layers()
+
+    def layer_usage(self, chain_id: str) -> Usage:
+        """Return what was measured when the layer was created: its diff, not its copy."""
+        return self._store.layer(chain_id).usage
+
+    def open_layer(self, chain_id: str) -> int:
+        """Return a descriptor of a detached read-only mount of the layer's tree."""
+        self._store.layer(chain_id)
+        descriptor = clone_tree(self._store.layer_folder(chain_id) / "tree")
+        try:
+            mount_setattr(descriptor, set=MOUNT_ATTR_RDONLY)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def remove_layer(self, chain_id: str) -> None:
+        """Remove a layer. Idempotent."""
+        self._store.remove_layer(chain_id)
+
+    def _layer_tree(self, chain_id: str | None) -> Path:
+        if chain_id is None:
+            return self._store.root / _EMPTY
+        return self._store.layer_folder(chain_id) / "tree"
+
+    # Container layers.
+
+    def plan_create_container(self, layer: ContainerLayer) -> Plan[None]:
+        """Copy the image's tree for a container; see the contract."""
+        folder = self._store.container_folder(layer.key)
+        if layer.rootfs is not None:
+            raise UnsupportedOperation(
+                f"the vfs driver cannot use the folder {layer.rootfs} as a root filesystem",
+                hint="it would have to copy it whole; use the overlay driver, or import the"
+                " folder as an image",
+            )
+        if layer.size_limit is not None:
+            raise UnsupportedOperation(
+                "the vfs driver cannot limit a container's size",
+                hint="leave out --storage-opt size=",
+            )
+        if layer.parent is not None:
+            self._store.layer(layer.parent)
+        source = self._layer_tree(layer.parent)
+        made: list[bool] = []
+        action = Action(
+            Step("copy tree", str(folder / "tree"), f"of {source}"),
+            lambda: made.append(self._create(layer.key, layer.parent)),
+            lambda: self._uncreate(layer.key, made),
+        )
+        return Plan(self.id, [action], lambda: None)
+
+    def _create(self, key: str, parent: str | None) -> bool:
+        if self._store.has_container(key):
+            return False
+        with self._store.stage() as staged:
+            with _copied(self._layer_tree(parent), staged):
+                pass
+            return self._store.commit_container(staged, key, ContainerRecord(parent))
+
+    def _uncreate(self, key: str, made: list[bool]) -> None:
+        if made and made.pop():
+            self._store.remove_container(key)
+
+    def containers(self) -> Iterator[str]:
+        """Yield the key of every container layer."""
+        yield from self._store.containers()
+
+    def plan_open_root(self, key: str, *, idmap: IdMap | None = None) -> Plan[int]:
+        """Open a container's tree as a detached mount; see the contract."""
+        if idmap is not None:
+            raise UnsupportedOperation(
+                "the vfs driver has no id maps",
+                hint="run the container with --userns=host, or use the overlay driver",
+            )
+        operation = _OpenRoot(self, key, self._store.container_folder(key) / "tree")
+        return Plan(self.id, [operation], operation.take)
+
+    def open_tree(self, key: str, tree: Path) -> int:
+        """Open a container's tree now."""
+        self._store.container(key)
+        try:
+            return clone_tree(tree)
+        except OSError as error:
+            raise DriverError(f"cannot open {tree}: {error.strerror}") from error
+
+    def changes(self, key: str) -> list[Change]:
+        """Compare the container's tree with its image's; see the contract."""
+        record = self._store.container(key)
+        folder = self._store.container_folder(key)
+        # The record is written once the copy is complete.
+        since = (folder / CONTAINER_FILE).stat().st_mtime_ns
+        with _opened(folder / "tree") as new, _opened(self._layer_tree(record.parent)) as old:
+            return list_changes(new, old, since)
+
+    def write_diff(self, key: str, out: BinaryIO) -> None:
+        """Write the container's layer as an uncompressed OCI layer; see the contract."""
+        changes = self.changes(key)
+        with _opened(self._store.container_folder(key) / "tree") as tree:
+            pack_changes(tree, changes, out)
+
+    def usage(self, key: str) -> Usage:
+        """Measure what the container added or changed."""
+        paths = [
+            os.fsencode(change.path).strip(b"/")
+            for change in self.changes(key)
+            if change.kind is not ChangeKind.DELETED
+        ]
+        with _opened(self._store.container_folder(key) / "tree") as tree:
+            return Usage(*measure_files(tree, paths))
+
+    def remove_container(self, key: str) -> None:
+        """Remove a container's tree. Idempotent."""
+        self._store.remove_container(key)
+
+
+class _OpenRoot(Operation):
+    """Opening a container's tree as a detached mount."""
+
+    def __init__(self, driver: VfsStorage, key: str, tree: Path) -> None:
+        self._driver = driver
+        self._key = key
+        self._tree = tree
+        self._descriptor: int | None = None
+
+    def describe(self) -> Sequence[Step]:
+        return (Step("clone mount", str(self._tree), "detached"),)
+
+    def execute(self) -> None:
+        self._descriptor = self._driver.open_tree(self._key, self._tree)
+
+    def undo(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def take(self) -> int:
+        """Hand the descriptor over: it is the caller's from now on, and not undone."""
+        descriptor, self._descriptor = self._descriptor, None
+        assert descriptor is not None
+        return descriptor
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _copied(source: Path, staged: Path) -> Iterator[int]:
+    """Copy a tree into a staged folder, and give a descriptor of the copy."""
+    folder = staged / "tree"
+    folder.mkdir(mode=0o755)
+    with _opened(folder) as tree, _opened(source) as original:
+        copy_tree(original, tree)
+        yield tree
