@@ -1,1 +1,22 @@
-"""The ``net_bridge`` driver."""
+"""The ``net_bridge`` driver: containers on bridges, with addresses and published ports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pannier.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pannier.drivers.network import NetworkDriver
+
+__all__ = ["pannier_network_drivers"]
+
+
+@hookimpl
+def pannier_network_drivers() -> Sequence[type[NetworkDriver]]:
+    """Supply the driver ``bridge``."""
+    from pannier_net_bridge.driver import BridgeDriver  # noqa: PLC0415 - loaded when asked for
+
+    return [BridgeDriver]

@@ -1,0 +1,364 @@
+"""The steps of attaching a container: address, ports, veth pair, route, redirections."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
+from typing import TYPE_CHECKING, Final
+
+from pannier.drivers.network import Attachment, PortBinding
+from pannier.drivers.operations import Operation, Plan, Step, Timing
+from pannier.errors import Conflict, DriverError
+from pannier.linux import rtnl
+from pannier.linux.namespaces import in_network_namespace
+from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
+from pannier_net_bridge.leases import Lease
+from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
+from pannier_net_bridge.reaper import LINK_GROUP, delete_links
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from ipaddress import IPv4Address
+
+    from pannier.drivers.network import EndpointRequest
+    from pannier_net_bridge.leases import LeaseBook
+    from pannier_net_bridge.networks import BridgeNetwork
+    from pannier_net_bridge.reaper import Reaper
+
+__all__ = ["AttachContext", "plan"]
+
+_LOOPBACK: Final = 1
+"""The index of ``lo`` in every namespace."""
+
+_UNKNOWN_LINK: Final = "vethXXXXXXX"
+
+
+@dataclass(frozen=True, slots=True)
+class AttachContext:
+    """What the driver lends to an attach.
+
+    :param ready: has the network's bridge and rules in place; returns the bridge's index and MTU.
+    :param publish: redirects a lease's ports.
+    :param discard: takes away what a lease of an earlier life holds.
+    """
+
+    leases: LeaseBook
+    reaper: Reaper
+    ready: Callable[[], tuple[int, int]]
+    publish: Callable[[Lease], None]
+    withdraw: Callable[[Lease], None]
+    discard: Callable[[Lease], None]
+
+
+@dataclass(slots=True)
+class _Steps(Operation):
+    """An operation that the kernel carries out as one batch, though a reader sees several steps."""
+
+    steps: Callable[[], Sequence[Step]]
+    do: Callable[[], None]
+    revert: Callable[[], None]
+
+    def describe(self) -> Sequence[Step]:
+        return self.steps()
+
+    def execute(self) -> Sequence[Timing]:
+        begin = time.monotonic_ns()
+        self.do()
+        end = time.monotonic_ns()
+        return [Timing(step, begin, end) for step in self.steps()]
+
+    def undo(self) -> None:
+        self.revert()
+
+
+@dataclass(slots=True)
+class _Attach:
+    """An attach under way.
+
+    :param kept: the lease of an endpoint that is attached already; nothing is to be done then.
+    """
+
+    context: AttachContext
+    network: BridgeNetwork
+    request: EndpointRequest
+    netns: int | None
+    kept: Lease | None = None
+    lease: Lease | None = None
+    address: IPv4Address | None = None
+    reservations: list[Reservation] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    inside: NetlinkSocket | None = None
+
+    # Addresses.
+
+    def lease_steps(self) -> Sequence[Step]:
+        where = f"of {self.network.subnet}"
+        address: object = self.address or self.request.address
+        if address is None:
+            address, where = self.context.leases.peek(self.network), f"{where} (the next free one)"
+        return (Step("lease address", str(address), where),)
+
+    def take_address(self) -> None:
+        leases = self.context.leases
+        earlier = leases.get(self.network.spec.id, self.request.container)
+        if earlier is not None:
+            if self._is_attached(earlier):
+                self.kept = earlier
+                return
+            self.context.discard(earlier)
+        wish = self.request.address
+        self.address = leases.reserve(self.network, self.request.container, wish)
+
+    def give_address_back(self) -> None:
+        if self.address is not None:
+            network = self.network.spec.id
+            self.context.leases.release(network, self.request.container, self.address)
+            self.address = self.lease = None
+        self.leave()
+
+    def _is_attached(self, lease: Lease) -> bool:
+        """Whether the container's namespace still has the interface of this lease."""
+        with NetlinkSocket(ROUTE) as netlink:
+            if rtnl.find_link(netlink, lease.link) is None:
+                return False
+        link = rtnl.find_link(self._inside(), lease.interface)
+        return link is not None and link.mac == lease.mac
+
+    def _inside(self) -> NetlinkSocket:
+        """Return a socket of the container's namespace."""
+        if self.inside is None:
+            assert self.netns is not None, "a plan without a namespace is for describing only"
+            with in_network_namespace(self.netns):
+                self.inside = NetlinkSocket(ROUTE)
+        return self.inside
+
+    def leave(self) -> None:
+        if self.inside is not None:
+            self.inside.close()
+            self.inside = None
+
+    # Ports.
+
+    @property
+    def wanted_ports(self) -> bool:
+        return bool(self.request.ports) and not self.network.internal
+
+    def port_steps(self) -> Sequence[Step]:
+        if self.reservations:
+            return [
+                Step("reserve port", f"{one.binding.host_ip}:{one.binding.host_port}", protocol)
+                for one in self.reservations
+                for protocol in [one.binding.protocol]
+            ]
+        return [
+            Step(
+                "reserve port", f"{port.host_ip or EVERY_ADDRESS}:{_range(port.host_ports)}", which
+            )
+            for port in self.request.ports
+            for which in [port.protocol]
+        ]
+
+    def reserve_ports(self) -> None:
+        if self.kept is not None:
+            return
+        name = self.request.container[:12]
+        for port in self.request.ports:
+            self.reservations.append(reserve(port, name, self.network.bind, self._is_published))
+
+    def _is_published(self, binding: PortBinding) -> bool:
+        return (
+            any(collide(one.binding, binding) for one in self.reservations)
+            or self.context.leases.holder(binding) is not None
+        )
+
+    def release_ports(self) -> None:
+        while self.reservations:
+            self.reservations.pop().close()
+
+    # Links.
+
+    def link_steps(self) -> Sequence[Step]:
+        link = self.lease.link if self.lease else _UNKNOWN_LINK
+        peer = self.lease.interface if self.lease else self.request.interface or "eth0"
+        options = "hairpin on" if self.network.icc else "hairpin on, isolated"
+        return (
+            Step("create link", link, f"veth, with its peer {peer} in the container's namespace"),
+            Step("attach link", link, f"to the bridge {self.network.bridge}, {options}"),
+        )
+
+    def create_link(self) -> None:
+        if self.kept is not None:
+            return
+        assert self.address is not None
+        index, mtu = self.context.ready()
+        lease = Lease(
+            container=self.request.container,
+            network=self.network.spec.id,
+            address=str(self.address),
+            mac=self.request.mac or _mac(self.address),
+            link=f"veth{secrets.token_hex(4)[:7]}",
+            interface=self.request.interface or self._free_name(),
+            ports=tuple(one.binding for one in self.reservations),
+        )
+        # Written before the link is made: whoever finds it after a crash knows what to take away.
+        self.context.leases.write(lease)
+        self.lease = lease
+        assert self.netns is not None
+        with NetlinkSocket(ROUTE) as netlink:
+            veth = rtnl.create_veth(
+                lease.link,
+                lease.interface,
+                peer_netns=self.netns,
+                peer_mac=lease.mac,
+                mtu=mtu,
+                master=index,
+                group=LINK_GROUP,
+            )
+            self.made.append(lease.link)
+            try:
+                netlink.request([veth])
+                netlink.request(
+                    [
+                        rtnl.without_ipv6_address(lease.link),
+                        rtnl.set_bridge_port(
+                            lease.link, hairpin=True, isolated=not self.network.icc
+                        ),
+                    ]
+                )
+            except NetlinkError as error:
+                raise self._failed(error, lease) from error
+
+    def _free_name(self) -> str:
+        """Return the first ``ethN`` that the namespace does not have."""
+        names = {link.name for link in rtnl.links(self._inside())}
+        if len(names) > 1 and not self.context.reaper.idle():
+            # One of them may be on its way out.
+            self.context.reaper.flush()
+            names = {link.name for link in rtnl.links(self._inside())}
+        return next(
+            name for number in range(len(names) + 1) if (name := f"eth{number}") not in names
+        )
+
+    def _failed(self, error: OSError, lease: Lease) -> Conflict | DriverError:
+        if is_errno(error, "EEXIST"):
+            return Conflict(
+                f"network {self.network.spec.name}: the container has an interface "
+                f"{lease.interface} already",
+                hint="let the engine choose the interface's name",
+            )
+        return DriverError(
+            f"network {self.network.spec.name}: could not connect the container "
+            f"{lease.container[:12]}: {error.strerror}",
+            hint="run `pannier doctor`",
+        )
+
+    def delete_link(self) -> None:
+        if self.made:
+            with NetlinkSocket(ROUTE) as netlink:
+                delete_links(netlink, self.made)
+            self.made.clear()
+        self.leave()
+
+    def address_steps(self) -> Sequence[Step]:
+        link = self.lease.interface if self.lease else self.request.interface or "eth0"
+        (lease,) = self.lease_steps()
+        steps = [
+            Step("set link up", "lo", "in the container's namespace"),
+            Step("add address", f"{lease.subject}/{self.network.subnet.prefixlen}", f"to {link}"),
+            Step("set link up", link),
+        ]
+        if self._routed:
+            steps.append(Step("add route", "default", f"via {self.network.gateway}"))
+        return steps
+
+    @property
+    def _routed(self) -> bool:
+        return self.request.default_route and not self.network.internal
+
+    def configure(self) -> None:
+        if self.kept is not None:
+            self.leave()
+            return
+        assert self.lease is not None
+        netlink = self._inside()
+        try:
+            link = rtnl.find_link(netlink, self.lease.interface)
+            if link is None:
+                raise DriverError(
+                    f"network {self.network.spec.name}: the interface {self.lease.interface} has "
+                    f"gone while it was configured",
+                    hint="start the container again",
+                )
+            address = IPv4Interface((self.lease.address, self.network.subnet.prefixlen))
+            messages = [
+                rtnl.without_ipv6_address(link.name),
+                rtnl.set_up(_LOOPBACK),
+                rtnl.add_address(link.index, address),
+                rtnl.set_up(link.index),
+            ]
+            if self._routed:
+                messages.append(rtnl.add_route(link.index, self.network.gateway))
+            netlink.request(messages)
+        except NetlinkError as error:
+            raise self._failed(error, self.lease) from error
+        finally:
+            self.leave()
+
+    # Redirections.
+
+    def publish_steps(self) -> Sequence[Step]:
+        address = str(self.address or "the container")
+        return [
+            Step("add element", step.subject, f"{step.detail} to {address}:{port.container_port}")
+            for step, port in zip(self.port_steps(), self.request.ports, strict=True)
+        ]
+
+    def publish(self) -> None:
+        if self.lease is not None:
+            self.context.publish(self.lease)
+
+    def withdraw(self) -> None:
+        if self.lease is not None:
+            self.context.withdraw(self.lease)
+
+    def result(self) -> Attachment:
+        lease = self.kept or self.lease
+        assert lease is not None
+        descriptors = tuple(
+            one.socket.detach() for one in self.reservations if one.socket is not None
+        )
+        return Attachment(lease.endpoint(self.network), descriptors)
+
+
+def plan(
+    context: AttachContext, network: BridgeNetwork, request: EndpointRequest, netns: int | None
+) -> Plan[Attachment]:
+    """Return the plan of an attach; nothing is held before it is executed."""
+    attach = _Attach(context, network, request, netns)
+    operations: list[Operation] = [
+        _Steps(attach.lease_steps, attach.take_address, attach.give_address_back)
+    ]
+    if attach.wanted_ports:
+        operations.append(_Steps(attach.port_steps, attach.reserve_ports, attach.release_ports))
+    operations.append(_Steps(attach.link_steps, attach.create_link, attach.delete_link))
+    operations.append(_Steps(attach.address_steps, attach.configure, attach.leave))
+    if attach.wanted_ports:
+        operations.append(_Steps(attach.publish_steps, attach.publish, attach.withdraw))
+    return Plan("bridge", operations, attach.result)
+
+
+def _mac(address: IPv4Address) -> str:
+    """Return the MAC address that belongs to an address.
+
+    So a neighbour that still remembers an address's last owner finds its new one.
+    """
+    return (bytes((0x02, 0x42)) + address.packed).hex(":")
+
+
+def _range(ports: tuple[int, int]) -> str:
+    first, last = ports
+    if last == 0:
+        return "(any free)"
+    return str(first) if first == last else f"{first}-{last}"

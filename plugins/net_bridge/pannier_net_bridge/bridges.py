@@ -1,0 +1,158 @@
+"""The bridges themselves, and what the host's links and routes have to say to them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from ipaddress import IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING, Final
+
+from pannier.errors import Conflict, DriverError
+from pannier.linux import rtnl
+from pannier.linux.netlink import ROUTE, NetlinkSocket
+from pannier.linux.sysctl import read_sysctl, write_sysctl
+from pannier_net_bridge.reaper import LINK_GROUP, delete_links
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from pannier_net_bridge.networks import BridgeNetwork
+
+__all__ = ["Forwarding", "ensure_bridge", "remove_bridge", "strays", "taken_subnets"]
+
+_ALIAS: Final = "pannier"
+"""What marks a bridge as made by us, so that it is removed with its network."""
+
+_DEFAULT_MTU: Final = 1500
+_FORWARD: Final = "net/ipv4/ip_forward"
+
+
+def ensure_bridge(network: BridgeNetwork) -> int:
+    """Have a network's bridge there, with its address, and up; return its MTU in bytes. Idempotent.
+
+    :raises Conflict: a link that is no bridge has the name.
+    :raises DriverError: the kernel refused.
+    """
+    with NetlinkSocket(ROUTE) as netlink:
+        link = rtnl.find_link(netlink, network.bridge)
+        mtu = network.mtu or _default_mtu(netlink)
+        try:
+            if link is None:
+                mac = bytes((0x02, 0x42)) + secrets.token_bytes(4)
+                netlink.request(
+                    [
+                        rtnl.create_bridge(network.bridge, mac.hex(":"), mtu),
+                        rtnl.set_alias(network.bridge, _ALIAS),
+                        rtnl.without_ipv6_address(network.bridge),
+                    ]
+                )
+                link = rtnl.find_link(netlink, network.bridge)
+            elif link.kind != "bridge":
+                raise Conflict(
+                    f"network {network.spec.name}: the link {network.bridge} exists and is no "
+                    f"bridge",
+                    hint="rename it, or choose another name with [network.bridge] bridge",
+                )
+            assert link is not None
+            address = IPv4Interface((network.gateway, network.subnet.prefixlen))
+            netlink.request([rtnl.add_address(link.index, address), rtnl.set_up(link.index)])
+            # For connections to published ports from 127.0.0.1; the guard chain keeps others off.
+            write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "1")
+        except OSError as error:
+            raise DriverError(
+                f"network {network.spec.name}: could not set up the bridge {network.bridge}: "
+                f"{error.strerror}",
+                hint="run `pannier doctor`",
+            ) from error
+    return mtu
+
+
+def _default_mtu(netlink: NetlinkSocket) -> int:
+    """Return the MTU of the link that the default route leaves by."""
+    outward = {route.link for route in rtnl.routes(netlink) if route.destination.prefixlen == 0}
+    mtus = [link.mtu for link in rtnl.links(netlink) if link.index in outward and link.mtu]
+    return min(mtus, default=_DEFAULT_MTU)
+
+
+def remove_bridge(bridge: str) -> None:
+    """Remove a bridge that we made, and the containers' links on any. Idempotent."""
+    with NetlinkSocket(ROUTE) as netlink:
+        link = rtnl.find_link(netlink, bridge)
+        if link is None:
+            return
+        ports = [one for one in rtnl.links(netlink) if one.master == link.index]
+        names = [one.name for one in ports if one.group == LINK_GROUP]
+        if link.alias == _ALIAS:
+            names.append(bridge)
+        delete_links(netlink, names)
+
+
+def strays(bridges: Collection[str], known: Collection[str]) -> list[str]:
+    """Return the names of our veths on these bridges that are not among those known."""
+    with NetlinkSocket(ROUTE) as netlink:
+        found = rtnl.links(netlink)
+    masters = {link.index for link in found if link.name in bridges}
+    return [
+        link.name
+        for link in found
+        if link.master in masters and link.group == LINK_GROUP and link.name not in known
+    ]
+
+
+def taken_subnets(except_bridge: str) -> list[IPv4Network]:
+    """Return what the host's addresses and routes use, but those of one bridge."""
+    with NetlinkSocket(ROUTE) as netlink:
+        link = rtnl.find_link(netlink, except_bridge)
+        own = link.index if link else -1
+        addresses = [
+            found.interface.network for found in rtnl.addresses(netlink) if found.link != own
+        ]
+        routes = [route.destination for route in rtnl.routes(netlink) if route.link != own]
+    return [*addresses, *routes]
+
+
+class Forwarding:
+    """The host's IPv4 forwarding, and whether it was us who turned it on.
+
+    Turning it on makes a host a router for all of its links, so whoever does it must keep shut what
+    it was not turned on for. A mark in the state folder remembers that, as long as the kernel
+    remembers the setting: until the next boot.
+    """
+
+    def __init__(self, state: Path, *, wanted: bool) -> None:
+        self._mark = state / "forwarding"
+        self._wanted = wanted
+
+    def closed(self) -> bool:
+        """Whether nothing but what is ours may be forwarded."""
+        return self._wanted and (self._mark.exists() or read_sysctl(_FORWARD) == "0")
+
+    def turn_on(self) -> None:
+        """Turn forwarding on; only after the rules for :meth:`closed` are in force.
+
+        :raises DriverError: it may not be.
+        """
+        if not self._wanted or read_sysctl(_FORWARD) != "0":
+            return
+        self._mark.touch(mode=0o600)
+        try:
+            write_sysctl(_FORWARD, "1")
+        except OSError as error:
+            raise DriverError(
+                f"could not turn on IPv4 forwarding: {error.strerror}",
+                hint="set net.ipv4.ip_forward = 1 in /etc/sysctl.d, or [network.bridge] "
+                "forwarding = false",
+            ) from error
+
+    def restore(self) -> None:
+        """Turn forwarding off again, where it was us who turned it on. Idempotent."""
+        if self._mark.exists():
+            with contextlib.suppress(OSError):
+                write_sysctl(_FORWARD, "0")
+            self._mark.unlink(missing_ok=True)
+
+
+def names(networks: Iterable[BridgeNetwork]) -> list[str]:
+    """Return the names of the networks' bridges."""
+    return [network.bridge for network in networks]

@@ -1,0 +1,298 @@
+"""The driver: networks, attach and detach, and what a restart finds again."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pannier.drivers.network import (
+    Attachment,
+    Endpoint,
+    EndpointRequest,
+    Namespace,
+    NetworkCapability,
+    NetworkDriver,
+    NetworkSpec,
+)
+from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
+from pannier_net_bridge.attach import AttachContext, plan
+from pannier_net_bridge.bridges import (
+    Forwarding,
+    ensure_bridge,
+    names,
+    remove_bridge,
+    strays,
+    taken_subnets,
+)
+from pannier_net_bridge.config import BridgeConfig
+from pannier_net_bridge.firewall import open_firewall, published
+from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
+from pannier_net_bridge.leases import Lease, LeaseBook
+from pannier_net_bridge.networks import (
+    PREDEFINED,
+    BridgeNetwork,
+    bridge_name,
+    check_offered,
+    choose_subnet,
+    resolve,
+    spec_from_record,
+)
+from pannier_net_bridge.probe import probe
+from pannier_net_bridge.reaper import Reaper
+from pannier_net_bridge.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+    from pannier.drivers.base import DriverContext
+    from pannier.drivers.operations import Plan
+
+__all__ = ["BridgeDriver"]
+
+_log = logging.getLogger("pannier.network.bridge")
+
+
+class BridgeDriver(NetworkDriver):
+    """Containers on bridges of the host: addresses, routes, masquerading, published ports.
+
+    A published port answers on the host's IPv4 addresses. On IPv6 nothing is published, so a client
+    that tries ``::1`` first is refused there at once and goes on to 127.0.0.1.
+    """
+
+    id: ClassVar[str] = "bridge"
+    priority: ClassVar[int] = 100
+    capabilities: ClassVar[AbstractSet[NetworkCapability]] = frozenset(
+        {
+            NetworkCapability.USER_DEFINED,
+            NetworkCapability.PUBLISH,
+            NetworkCapability.ADDRESSES,
+            NetworkCapability.LIVE,
+        }
+    )
+    config_type: ClassVar[type[Any]] = BridgeConfig
+
+    @classmethod
+    def probe(cls, context: DriverContext, config: BridgeConfig) -> None:  # noqa: ARG003 - the contract's
+        """Make all that a container needs in a scratch namespace, and throw it away."""
+        probe(config)
+
+    def __init__(self, context: DriverContext, config: BridgeConfig) -> None:
+        self._config = config
+        self._firewall = open_firewall(config)
+        self._forwarding = Forwarding(context.state, wanted=config.forwarding)
+        self._records = Records(context.root / "networks")
+        self._leases = LeaseBook(context.root / "endpoints")
+        self._reaper = Reaper()
+        # Guards the networks, and the rules together with the leases that they follow from.
+        self._lock = threading.RLock()
+        self._networks: dict[str, BridgeNetwork] = {}
+        self._mtus: dict[str, int] = {}
+        for record in self._records.load():
+            network = resolve(spec_from_record(record), config)
+            self._networks[network.spec.id] = network
+        self._confirmed: set[str] = set()
+
+    def close(self) -> None:
+        """Delete the links that still wait for it, and close what is open."""
+        self._reaper.close()
+        self._firewall.close()
+
+    def namespace(self, argument: str) -> Namespace:
+        """Return a new one."""
+        if argument:
+            raise InvalidRequest(
+                f'the network "bridge" takes no argument: "bridge:{argument}"',
+                hint="use --network bridge",
+            )
+        return Namespace("new")
+
+    # Networks.
+
+    def create_network(self, network: NetworkSpec) -> NetworkSpec:
+        """Set up the bridge and the rules; a network that was there keeps its subnet."""
+        check_offered(network)
+        with self._lock:
+            resolved = resolve(self._with_subnet(network), self._config)
+            for other in self._networks.values():
+                if other.bridge == resolved.bridge and other.spec.id != network.id:
+                    raise Conflict(
+                        f"network {network.name}: the bridge {other.bridge} belongs to the "
+                        f"network {other.spec.name}",
+                        hint="choose another com.docker.network.bridge.name",
+                    )
+            earlier = self._networks.get(network.id)
+            self._networks[network.id] = resolved
+            self._confirmed.add(network.id)
+            try:
+                self._records.write(network.id, resolved.record())
+                self._mtus[network.id] = ensure_bridge(resolved)
+                self._repair()
+            except BaseException:
+                if earlier is None:
+                    self._forget(resolved)
+                raise
+            return resolved.spec
+
+    def _with_subnet(self, network: NetworkSpec) -> NetworkSpec:
+        """Fill the subnet in: the one that it had, the one asked for, or a free one."""
+        known = self._networks.get(network.id)
+        others = [one.subnet for one in self._networks.values() if one.spec.id != network.id]
+        bridge = bridge_name(network, self._config)
+        taken = [*others, *taken_subnets(bridge)]
+        wished = self._config.subnet if network.id == PREDEFINED else ""
+        if not network.subnets and not wished and known is not None:
+            if not any(one.prefixlen and one.overlaps(known.subnet) for one in taken):
+                return replace(network, subnets=known.spec.subnets)
+            _log.warning(
+                "network %s: the subnet %s is in use on the host now; choosing another",
+                network.name,
+                known.subnet,
+            )
+        chosen = choose_subnet(network, wished, self._config.pools, taken)
+        return replace(network, subnets=(chosen,))
+
+    def remove_network(self, network: NetworkSpec) -> None:
+        """Remove the bridge, its containers' links, the rules and the leases."""
+        with self._lock:
+            known = self._networks.get(network.id)
+            if known is not None:
+                self._forget(known)
+
+    def _forget(self, network: BridgeNetwork) -> None:
+        del self._networks[network.spec.id]
+        self._mtus.pop(network.spec.id, None)
+        for lease in self._leases.all():
+            if lease.network == network.spec.id:
+                self._leases.release(lease.network, lease.container)
+        forget_in_foreign_chains(self._config.table, [network.bridge])
+        if self._networks:
+            self._repair()
+        else:
+            # Forwarding goes first: without our rules it would be open to everyone.
+            self._forwarding.restore()
+            self._firewall.tear_down()
+        remove_bridge(network.bridge)
+        self._records.remove(network.spec.id)
+
+    def _repair(self) -> None:
+        """Make the rules what the networks and leases say, whatever they are now."""
+        with self._lock:
+            networks = list(self._networks.values())
+            self._firewall.set_up(networks, closed=self._forwarding.closed())
+            self._firewall.synchronize(
+                [
+                    port
+                    for lease in self._leases.all()
+                    for port in published(lease.address, lease.ports)
+                ]
+            )
+            accept_in_foreign_chains(self._config.table, names(networks))
+            self._forwarding.turn_on()
+            self._firewall.note_generation()
+
+    # Endpoints.
+
+    def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
+        """Give a container a veth pair, an address, a route, and its published ports."""
+        if request.address6 is not None:
+            raise UnsupportedOperation(
+                "the bridge driver does not offer IPv6 addresses", hint="leave --ip6 out"
+            )
+        network = self._networks.get(request.network.id)
+        if network is None:
+            raise NotFound(
+                f"network {request.network.name} not found", hint="create the network first"
+            )
+        context = AttachContext(
+            leases=self._leases,
+            reaper=self._reaper,
+            ready=lambda: self._ready(network),
+            publish=self._publish,
+            withdraw=self._withdraw,
+            discard=lambda lease: self._end(lease, leave_to_kernel=False),
+        )
+        return plan(context, network, request, netns)
+
+    def _ready(self, network: BridgeNetwork) -> tuple[int, int]:
+        """Return the bridge's index and MTU, after mending what others have broken."""
+        try:
+            index = socket.if_nametoindex(network.bridge)
+            mtu = self._mtus[network.spec.id]
+        except (OSError, KeyError):
+            mtu = self._mtus[network.spec.id] = ensure_bridge(network)
+            index = socket.if_nametoindex(network.bridge)
+        if not self._firewall.intact():
+            self._repair()
+        return index, mtu
+
+    def _publish(self, lease: Lease) -> None:
+        with self._lock:
+            self._firewall.publish(published(lease.address, lease.ports))
+
+    def _withdraw(self, lease: Lease) -> None:
+        if lease.ports:
+            with self._lock:
+                self._firewall.withdraw(published(lease.address, lease.ports))
+
+    def detach(self, request: EndpointRequest, netns: int | None) -> None:
+        """Withdraw the ports and free the address at once; the link goes in the background."""
+        lease = self._leases.get(request.network.id, request.container)
+        if lease is not None:
+            self._end(lease, leave_to_kernel=netns is None)
+
+    def _end(self, lease: Lease, *, leave_to_kernel: bool) -> None:
+        with self._lock:
+            if lease.ports:
+                self._firewall.withdraw(published(lease.address, lease.ports))
+            self._leases.release(lease.network, lease.container)
+        if lease.link:
+            self._reaper.delete(lease.link, leave_to_kernel=leave_to_kernel)
+
+    def reconcile(self, endpoints: Iterable[tuple[EndpointRequest, Endpoint]]) -> None:
+        """Hold what these endpoints have; release every other lease, link and redirection."""
+        with self._lock:
+            alive = {}
+            for request, endpoint in endpoints:
+                lease = self._leases.get(request.network.id, request.container)
+                if lease is None or lease.address != endpoint.address:
+                    lease = _regained(request, endpoint)
+                    self._leases.write(lease)
+                alive[lease.id] = lease
+            for lease in self._leases.all():
+                if lease.id not in alive:
+                    self._leases.release(lease.network, lease.container)
+            self._forget_unconfirmed(alive.values())
+            if self._networks:
+                self._repair()
+            # Of a lease that was lost its link's name is lost too: then any may be it.
+            unsure = {lease.network for lease in alive.values() if not lease.link}
+            bridges = {
+                network.bridge
+                for network in self._networks.values()
+                if network.spec.id not in unsure
+            }
+            for link in strays(bridges, {lease.link for lease in alive.values()}):
+                self._reaper.delete(link, leave_to_kernel=False)
+
+    def _forget_unconfirmed(self, alive: Iterable[Lease]) -> None:
+        """Remove networks that the engine does not know: it died while it made or removed them."""
+        used = {lease.network for lease in alive}
+        for network in list(self._networks.values()):
+            if network.spec.id not in self._confirmed | used:
+                self._forget(network)
+
+
+def _regained(request: EndpointRequest, endpoint: Endpoint) -> Lease:
+    return Lease(
+        container=request.container,
+        network=request.network.id,
+        address=endpoint.address,
+        mac=endpoint.mac,
+        link="",
+        interface=endpoint.interface,
+        ports=endpoint.ports,
+    )

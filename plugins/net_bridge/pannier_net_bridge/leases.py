@@ -1,0 +1,198 @@
+"""Leases: which endpoint has which address, link and ports; kept across restarts."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import asdict, dataclass, field
+from ipaddress import AddressValueError, IPv4Address
+from typing import TYPE_CHECKING, Any
+
+from pannier.drivers.network import Endpoint, PortBinding
+from pannier.errors import Conflict, InvalidRequest
+from pannier_net_bridge.ports import collide
+from pannier_net_bridge.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pannier_net_bridge.networks import BridgeNetwork
+
+__all__ = ["Lease", "LeaseBook", "endpoint_id"]
+
+
+def endpoint_id(network: str, container: str) -> str:
+    """Return the id of a container's endpoint in a network: 64 hexadecimal digits."""
+    return hashlib.sha256(f"{network} {container}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """All that an endpoint holds, as needed to take it away again.
+
+    :param network: the network's id.
+    :param link: the name of the host's end of the veth pair; a new one for each attach, so that the
+        late removal of an old one cannot hit a new one.
+    :param interface: the container's end.
+    """
+
+    container: str
+    network: str
+    address: str
+    mac: str
+    link: str
+    interface: str = ""
+    ports: tuple[PortBinding, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The endpoint's id."""
+        return endpoint_id(self.network, self.container)
+
+    def endpoint(self, network: BridgeNetwork) -> Endpoint:
+        """Return the endpoint as the engine knows it."""
+        return Endpoint(
+            network=self.network,
+            interface=self.interface,
+            address=self.address,
+            prefix=network.subnet.prefixlen,
+            gateway="" if network.internal else str(network.gateway),
+            mac=self.mac,
+            ports=self.ports,
+        )
+
+
+def _lease(record: dict[str, Any]) -> Lease:
+    ports = tuple(PortBinding(**port) for port in record.pop("ports"))
+    return Lease(**record, ports=ports)
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The addresses of one network that are held, and the one that was given out last."""
+
+    held: dict[IPv4Address, str] = field(default_factory=dict)
+    last: IPv4Address | None = None
+
+
+class LeaseBook:
+    """The leases of all networks.
+
+    The book is this process's memory, one file a lease is its backing: both change under one
+    lock, the file first when a lease begins and last when it ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = threading.Lock()
+        self._records = Records(folder)
+        self._leases: dict[str, Lease] = {}
+        self._pools: dict[str, _Pool] = {}
+        for record in self._records.load():
+            self._hold(_lease(record))
+
+    def _pool(self, network: str) -> _Pool:
+        return self._pools.setdefault(network, _Pool())
+
+    def _hold(self, lease: Lease) -> None:
+        self._leases[lease.id] = lease
+        pool = self._pool(lease.network)
+        pool.last = IPv4Address(lease.address)
+        pool.held[pool.last] = lease.id
+
+    def get(self, network: str, container: str) -> Lease | None:
+        """Return an endpoint's lease."""
+        return self._leases.get(endpoint_id(network, container))
+
+    def all(self) -> list[Lease]:
+        """Return every lease."""
+        with self._lock:
+            return list(self._leases.values())
+
+    def reserve(self, network: BridgeNetwork, container: str, wish: str | None) -> IPv4Address:
+        """Hold an address in memory for an endpoint; :meth:`write` makes it last.
+
+        :param wish: the address asked for; None takes the next free one.
+        :raises InvalidRequest: the address asked for is malformed or not of the network.
+        :raises Conflict: it is taken, or no address is left.
+        """
+        key = endpoint_id(network.spec.id, container)
+        with self._lock:
+            pool = self._pool(network.spec.id)
+            address = _wished(network, wish) if wish else self._next(network, pool)
+            if pool.held.setdefault(address, key) != key:
+                raise Conflict(
+                    f"network {network.spec.name}: Address already in use: {address}",
+                    hint="leave --ip out, or choose another address",
+                )
+            if not wish:
+                pool.last = address
+            return address
+
+    def peek(self, network: BridgeNetwork) -> IPv4Address:
+        """Return the address that an endpoint would get now, without holding it."""
+        with self._lock:
+            return self._next(network, self._pool(network.spec.id))
+
+    def _next(self, network: BridgeNetwork, pool: _Pool) -> IPv4Address:
+        """Return the first free address after the last that was given out.
+
+        So an address rests as long as possible before its next owner gets what was meant for the
+        one before.
+        """
+        for address in _from(network, pool.last):
+            if address not in pool.held and network.allocatable(address):
+                return address
+        raise Conflict(
+            f"no available IPv4 addresses on this network's address pools: "
+            f"{network.spec.name} ({network.spec.id})",
+            hint="remove containers from the network, or create one with a larger subnet",
+        )
+
+    def write(self, lease: Lease) -> None:
+        """Keep a lease; its address must be held for it (:meth:`reserve`) or free."""
+        with self._lock:
+            self._records.write(lease.id, asdict(lease))
+            self._leases[lease.id] = lease
+            self._pool(lease.network).held[IPv4Address(lease.address)] = lease.id
+
+    def release(self, network: str, container: str, address: IPv4Address | None = None) -> None:
+        """Forget an endpoint's lease, or an address that was only reserved. Idempotent."""
+        key = endpoint_id(network, container)
+        with self._lock:
+            self._records.remove(key)
+            lease = self._leases.pop(key, None)
+            held = self._pool(network).held
+            for one in (address, IPv4Address(lease.address) if lease else None):
+                if one is not None and held.get(one) == key:
+                    del held[one]
+
+    def holder(self, binding: PortBinding) -> Lease | None:
+        """Return the lease that publishes a port which this one would collide with."""
+        for lease in self.all():
+            if any(collide(port, binding) for port in lease.ports):
+                return lease
+        return None
+
+
+def _wished(network: BridgeNetwork, wish: str) -> IPv4Address:
+    try:
+        address = IPv4Address(wish)
+    except AddressValueError as error:
+        raise InvalidRequest(f'invalid IPv4 address "{wish}"') from error
+    if not network.assignable(address):
+        raise InvalidRequest(
+            f"invalid IPv4 address {address}: it is not one that a container of the network "
+            f"{network.spec.name} ({network.subnet}, gateway {network.gateway}) can have",
+            hint="choose an address within the network's subnet",
+        )
+    return address
+
+
+def _from(network: BridgeNetwork, last: IPv4Address | None) -> Iterator[IPv4Address]:
+    """Yield the pool's addresses, in a circle, beginning behind *last*."""
+    size = network.pool.num_addresses
+    first = int(network.pool.network_address)
+    start = int(last) - first + 1 if last is not None and last in network.pool else 0
+    for offset in range(size):
+        yield IPv4Address(first + (start + offset) % size)
