@@ -1,0 +1,106 @@
+"""Processes: clone3(2), the prctl(2) calls about a process, close_range(2), and host names.
+
+Imported by the small processes that become containers: hence nothing from typing at run time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+
+from pannier.linux.libc import SYSCALLS, check, libc, syscall
+
+__all__ = [
+    "clone",
+    "close_on_exec_from",
+    "die_with_parent",
+    "keep_capabilities",
+    "set_child_subreaper",
+    "set_domainname",
+    "set_dumpable",
+    "set_hostname",
+    "set_name",
+    "set_no_new_privileges",
+]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_CLOSE_RANGE_CLOEXEC = 4
+_LAST_DESCRIPTOR = 0x7FFFFFFF
+
+# struct clone_args up to set_tid_size, 64 bytes: its first published version.
+_CLONE_ARGS = struct.Struct("=8Q")
+
+# The interpreter's lock is not let go for the call: the child returns from it as the only thread.
+_locked = ctypes.PyDLL(None, use_errno=True)
+_locked.syscall.restype = ctypes.c_long
+
+# Indexing makes a function object of our own: other modules call prctl with other types.
+_prctl = libc["prctl"]
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+
+
+def clone(flags: int) -> int:
+    """Fork into the new namespaces of *flags*: clone3(2). Return 0 in the child, else its pid.
+
+    Unlike ``os.fork`` runs none of the interpreter's or the C library's fork handlers, so the
+    calling process must have one thread only.
+    """
+    arguments = _CLONE_ARGS.pack(flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    number, size = ctypes.c_long(SYSCALLS["clone3"]), ctypes.c_long(_CLONE_ARGS.size)
+    return check(_locked.syscall(number, arguments, size))
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of descendants that lose theirs."""
+    check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def set_dumpable(dumpable: bool) -> None:  # noqa: FBT001 - the kernel's own argument
+    """Allow or refuse other processes of the same user to look into this one (ptrace, /proc)."""
+    check(_prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0))
+
+
+def die_with_parent() -> None:
+    """Have SIGKILL sent to this process when its parent ends.
+
+    The kernel forgets it at every change of ids or capabilities: call it after those.
+    """
+    check(_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def keep_capabilities(keep: bool) -> None:  # noqa: FBT001 - the kernel's own argument
+    """Keep the permitted capabilities when the uid changes from 0, until execve."""
+    check(_prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0))
+
+
+def set_no_new_privileges() -> None:
+    """Renounce, for good, whatever execve could grant (set-uid bits, file capabilities)."""
+    check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def set_name(name: str) -> None:
+    """Set the name that ps shows for this process: at most 15 bytes."""
+    text = ctypes.create_string_buffer(os.fsencode(name)[:15], 16)
+    check(_prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0))
+
+
+def close_on_exec_from(first: int) -> None:
+    """Have every descriptor from *first* on closed by execve: close_range(2)."""
+    syscall("close_range", first, _LAST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC)
+
+
+def set_hostname(name: bytes) -> None:
+    """Name this UTS namespace: sethostname(2)."""
+    check(libc.sethostname(name, ctypes.c_size_t(len(name))), name)
+
+
+def set_domainname(name: bytes) -> None:
+    """Give this UTS namespace an NIS domain name: setdomainname(2)."""
+    check(libc.setdomainname(name, ctypes.c_size_t(len(name))), name)

@@ -1,0 +1,326 @@
+"""A container's view of the world, put together step by step in its own first process.
+
+Each function here is an instruction of the driver's list (see :mod:`.planning`). Mounts are made
+detached, their destinations opened inside the root, and the one moved onto the other by
+descriptors: no path of the container's is ever given to mount(2), so nothing can be swapped in
+between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from errno import EINVAL, ENOENT, ENOTDIR
+
+from pannier.linux import mounts
+from pannier.linux.filesystems import DEVPTS, PROC, filesystem_type
+from pannier.linux.namespaces import CLONE_NEWCGROUP, unshare
+from pannier.linux.paths import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    open_in_root,
+    openat2,
+)
+from pannier.linux.process import set_domainname, set_hostname
+from pannier.linux.terminal import number, open_master, open_slave
+from pannier_runtime_native.copyup import copy_tree
+from pannier_runtime_native.rootpath import (
+    make_directory,
+    make_file,
+    make_parent,
+    open_plain_directory,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pannier_runtime_native.messages import Job
+
+__all__ = ["DEVICES", "PLACEHOLDER", "Assembly"]
+
+PLACEHOLDER = "/root"
+"""Where the container's root is attached before it becomes the root; the zygote makes it."""
+
+DEVICES = "/devices"
+"""Where device nodes that were made outside a user namespace are attached meanwhile."""
+
+_NULL = os.makedev(1, 3)
+
+
+class Assembly:
+    """What the instructions have in common. *streams* becomes the terminal where there is one."""
+
+    def __init__(self, job: Job, descriptors: list[int], await_group: Callable[[], None]) -> None:
+        self._job = job
+        self._descriptors = descriptors
+        self._await_group = await_group
+        self._root = descriptors[job["root"]]
+        self._proc = -1
+        self.master = -1
+        self.slave = -1
+
+    def run(self, verb: str, *arguments: object) -> None:
+        """Carry out one instruction."""
+        handler: Callable[..., None] = getattr(self, f"do_{verb}")
+        handler(*arguments)
+
+    # ---- the root and its mounts
+
+    def do_root(self) -> None:
+        """Attach the root, still beside the host's."""
+        mounts.move_mount(self._root, PLACEHOLDER)
+
+    def do_filesystem(  # noqa: PLR0917 - as the message has them
+        self,
+        destination: bytes,
+        kind: str,
+        source: bytes,
+        attributes: int,
+        options: list[tuple[str, bytes | None]],
+        copy_up: bool,  # noqa: FBT001 - as the message has it
+    ) -> None:
+        """Mount a new instance of a filesystem."""
+        fresh = self._fresh(kind, source, attributes, options)
+        try:
+            opener = open_plain_directory if kind in ("proc", "sysfs") else make_directory
+            target = opener(self._root, destination)
+            try:
+                if copy_up:
+                    copy_tree(target, fresh)
+                mounts.move_mount(fresh, dir_fd=target)
+            finally:
+                os.close(target)
+        except BaseException:
+            os.close(fresh)
+            raise
+        if kind == "proc" and self._proc < 0:
+            self._proc = fresh  # kept: what is written below it is surely procfs
+        else:
+            os.close(fresh)
+
+    @staticmethod
+    def _fresh(
+        kind: str, source: bytes, attributes: int, options: list[tuple[str, bytes | None]]
+    ) -> int:
+        context = mounts.fsopen(kind)
+        try:
+            with contextlib.suppress(OSError):
+                mounts.fsconfig_set(context, "source", source)
+            for key, value in options:
+                if value is None:
+                    mounts.fsconfig_flag(context, key)
+                else:
+                    mounts.fsconfig_set(context, key, value)
+            mounts.fsconfig_create(context)
+            return mounts.fsmount(context, attributes)
+        finally:
+            os.close(context)
+
+    def do_bind(self, destination: bytes, index: int) -> None:
+        """Attach what was opened and cloned in the host's view."""
+        source = self._descriptors[index]
+        make = make_directory if stat.S_ISDIR(os.fstat(source).st_mode) else make_file
+        target = make(self._root, destination)
+        try:
+            mounts.move_mount(source, dir_fd=target)
+        finally:
+            os.close(target)
+
+    def do_attributes(self, destination: bytes, attributes: int) -> None:
+        """Change the attributes of the mount at a place."""
+        target = open_in_root(self._root, destination)
+        try:
+            mounts.mount_setattr(target, set=attributes)
+        finally:
+            os.close(target)
+
+    def do_propagation(self, flags: int) -> None:
+        """Set the propagation of the root mount."""
+        mounts.mount_setattr(self._root, propagation=flags, recursive=True)
+
+    def do_readonly_root(self) -> None:
+        """Let nobody write to the root mount."""
+        mounts.mount_setattr(self._root, set=mounts.MOUNT_ATTR_RDONLY)
+
+    # ---- devices
+
+    def do_device(  # noqa: PLR0917 - as the message has them
+        self, path: bytes, kind: int, device: int, mode: int, uid: int, gid: int
+    ) -> None:
+        """Make a device node."""
+        parent, name = make_parent(self._root, path)
+        try:
+            # The umask must not take bits from what was asked for.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+            os.mknod(name, kind | mode, device, dir_fd=parent)
+            node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            status = os.fstat(node)
+            if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != device:
+                raise OSError(EINVAL, "something else has taken the device's place", path)
+            own = f"/proc/self/fd/{node}"
+            os.chown(own, uid, gid)
+            os.chmod(own, mode)  # noqa: PTH101 - pathlib is not loaded here
+        finally:
+            os.close(node)
+
+    def do_device_nodes(self, descriptor: int) -> None:
+        """Attach the folder of nodes that were made outside this user namespace."""
+        mounts.move_mount(self._descriptors[descriptor], DEVICES)
+
+    def do_device_bind(self, path: bytes, name: str) -> None:
+        """Bind a node that was made outside this user namespace, where none may be made."""
+        node = mounts.clone_tree(f"{DEVICES}/{name}")
+        try:
+            target = make_file(self._root, path)
+            try:
+                mounts.move_mount(node, dir_fd=target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(node)
+
+    def do_link(self, path: bytes, target: bytes) -> None:
+        """Make a symlink, unless something is there."""
+        parent, name = make_parent(self._root, path)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(target, name, dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def do_terminal(self) -> None:
+        """Open a terminal of the container's own devpts, and show it as /dev/console."""
+        self.master = open_master(self._root)
+        self.slave = open_slave(self.master)
+        seen = open_in_root(self._root, f"dev/pts/{number(self.master)}")
+        try:
+            if (
+                filesystem_type(seen) != DEVPTS
+                or os.fstat(seen).st_rdev != os.fstat(self.slave).st_rdev
+            ):
+                raise OSError(EINVAL, "something else has taken the terminal's place")
+            copy = mounts.clone_tree("", dir_fd=seen)
+        finally:
+            os.close(seen)
+        try:
+            target = make_file(self._root, b"dev/console")
+            try:
+                mounts.move_mount(copy, dir_fd=target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(copy)
+
+    # ---- what is hidden
+
+    def do_mask(self, path: bytes) -> None:
+        """Hide a file behind /dev/null, a folder behind an empty one; nothing where neither is."""
+        try:
+            target = open_in_root(self._root, path)
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR):
+                return
+            raise
+        try:
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                cover = self._empty_directory()
+            else:
+                cover = self._null()
+            try:
+                mounts.move_mount(cover, dir_fd=target)
+            finally:
+                os.close(cover)
+        finally:
+            os.close(target)
+
+    def _empty_directory(self) -> int:
+        attributes = (
+            mounts.MOUNT_ATTR_RDONLY
+            | mounts.MOUNT_ATTR_NOSUID
+            | mounts.MOUNT_ATTR_NODEV
+            | mounts.MOUNT_ATTR_NOEXEC
+        )
+        return self._fresh("tmpfs", b"tmpfs", attributes, [("nr_blocks", b"1"), ("ro", None)])
+
+    def _null(self) -> int:
+        # The container's own, where it really is one: a mask must not be a file of the image's.
+        with contextlib.suppress(OSError):
+            found = open_in_root(self._root, b"dev/null")
+            try:
+                status = os.fstat(found)
+                if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
+                    return mounts.clone_tree("", dir_fd=found)
+            finally:
+                os.close(found)
+        ours = mounts.clone_tree("/null")
+        mounts.mount_setattr(ours, set=mounts.MOUNT_ATTR_RDONLY)
+        return ours
+
+    def do_readonly(self, path: bytes) -> None:
+        """Let nobody write below a path; nothing where it is missing."""
+        try:
+            target = open_in_root(self._root, path)
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR):
+                return
+            raise
+        try:
+            copy = mounts.clone_tree("", dir_fd=target, recursive=True)
+            try:
+                mounts.mount_setattr(copy, set=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+                mounts.move_mount(copy, dir_fd=target)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(target)
+
+    # ---- names, parameters, control groups
+
+    def do_hostname(self, name: bytes) -> None:
+        """Name the host."""
+        set_hostname(name)
+
+    def do_domainname(self, name: bytes) -> None:
+        """Name the NIS domain."""
+        set_domainname(name)
+
+    def do_sysctl(self, path: bytes, value: bytes) -> None:
+        """Set a kernel parameter, through a procfs that we mounted ourselves."""
+        if self._proc < 0:
+            self._proc = self._fresh("proc", b"proc", 0, [])
+        resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+        parameter = openat2(self._proc, b"sys/" + path, os.O_WRONLY, resolve=resolve)
+        try:
+            if filesystem_type(parameter) != PROC:
+                raise OSError(EINVAL, "not a file of procfs", path)
+            os.write(parameter, value)
+        finally:
+            os.close(parameter)
+
+    def do_group(self, namespace: bool) -> None:  # noqa: FBT001 - as the message has it
+        """Wait until we are in our control group, and only then make it a namespace's root."""
+        self._await_group()
+        if namespace:
+            unshare(CLONE_NEWCGROUP)
+
+    # ---- the end
+
+    def do_pivot(self) -> None:
+        """Make the root the root, and let go of everything else."""
+        os.fchdir(self._root)
+        mounts.pivot_root(".", ".")
+        # Now the host's tree lies on top of ours, at this very place.
+        mounts.umount(".", mounts.MNT_DETACH)
+        os.chdir("/")
+
+    def do_directory(self, path: bytes) -> None:
+        """Make the working directory where it is missing."""
+        os.close(make_directory(self._root, posixpath.normpath(path)))

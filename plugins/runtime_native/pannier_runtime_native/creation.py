@@ -1,0 +1,182 @@
+"""How the shim makes a container's first process: namespaces, id maps, control group, streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import time
+
+from pannier.linux import mounts
+from pannier.linux.namespaces import CLONE_NEWPID, setns
+from pannier.linux.process import clone
+from pannier_runtime_native import init
+from pannier_runtime_native.channel import receive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pannier_runtime_native.messages import Job, Reply, StdioJob
+    from pannier_runtime_native.streams import Streams
+
+__all__ = ["CLONE", "GROUPS", "INSTRUCTIONS", "MAPS", "StepError", "create", "open_pipes"]
+
+CLONE, MAPS, GROUPS, INSTRUCTIONS = 0, 1, 2, 3
+"""The number of each step that is taken here; those of the instructions follow."""
+
+_NAMES = {0x40000000: "net", 0x04000000: "uts", 0x08000000: "ipc", 0x02000000: "cgroup"}
+
+
+class StepError(Exception):
+    """A step has failed, here or in the first process.
+
+    :param step: its number; -1 where it was none of the listed ones.
+    """
+
+    def __init__(self, step: int, number: int, text: str) -> None:
+        super().__init__(text)
+        self.step = step
+        self.number = number
+        self.text = text
+
+
+@contextlib.contextmanager
+def _step(step: int, times: list[int]) -> Iterator[None]:
+    begin = time.monotonic_ns()
+    try:
+        yield
+    except OSError as error:
+        raise StepError(step, error.errno or 0, str(error)) from error
+    times += (begin, time.monotonic_ns())
+
+
+def open_pipes(stdio: StdioJob, streams: Streams) -> list[int]:
+    """Open a process's pipes; give our ends to *streams* and return the process's three."""
+    ends: list[int] = []
+    if stdio["stdin"]:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        streams.set_stdin(writing)
+        ends.append(reading)
+    else:
+        ends.append(os.open("/null", os.O_RDWR | os.O_CLOEXEC))
+    for stream in (1, 2):
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        streams.add_source(reading, stream)
+        ends.append(writing)
+    if stdio["owner"] != (0, 0):
+        for end in ends:
+            # So that /dev/stdout can be opened by whoever the process runs as.
+            if stat.S_ISFIFO(os.fstat(end).st_mode):
+                os.fchown(end, *stdio["owner"])
+    return ends
+
+
+@contextlib.contextmanager
+def _joined(job: Job, descriptors: list[int]) -> Iterator[None]:
+    """Be in the namespaces to join for the moment of the clone, which hands them on.
+
+    Before the clone, because a process in a new user namespace may not join what belongs to the
+    old one. A pid namespace holds for children only, and may stay.
+    """
+    homes: list[int] = []
+    try:
+        for index, flag in job["joins"]:
+            if flag != CLONE_NEWPID:
+                own = f"/proc/self/ns/{_NAMES[flag]}"
+                homes.append(os.open(own, os.O_RDONLY | os.O_CLOEXEC))
+            setns(descriptors[index], flag)
+        yield
+    finally:
+        for home in homes:
+            setns(home)
+            os.close(home)
+
+
+def _device_nodes(job: Job, descriptors: list[int]) -> None:
+    """Make the nodes for a container whose user namespace may make none, on a tmpfs of its own."""
+    context = mounts.fsopen("tmpfs")
+    try:
+        mounts.fsconfig_set(context, "mode", "0755")
+        mounts.fsconfig_create(context)
+        folder = mounts.fsmount(context, mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC)
+    finally:
+        os.close(context)
+    for number, (_, mode, device, uid, gid) in enumerate(job["devices"]):
+        name = str(number)
+        os.mknod(name, mode, device, dir_fd=folder)
+        os.chown(name, uid, gid, dir_fd=folder)
+        os.chmod(name, stat.S_IMODE(mode), dir_fd=folder)
+    descriptors.append(folder)
+
+
+def create(
+    job: Job, descriptors: list[int], ends: list[int]
+) -> tuple[int, socket.socket, Reply, list[int]]:
+    """Make the first process, up to where it waits for the start.
+
+    Return its pid, our end of its socket, its answer with the steps' times, and the descriptors
+    that came with it (the terminal's master).
+
+    :raises StepError: nothing of it is left then.
+    """
+    times: list[int] = []
+    ours, theirs = socket.socketpair()
+    with _step(CLONE, times):
+        if job["devices"]:
+            _device_nodes(job, descriptors)
+        with _joined(job, descriptors):
+            pid = clone(job["clone_flags"])
+            if not pid:
+                ours.close()
+                init.run(job, descriptors, theirs, ends)
+    theirs.close()
+    try:
+        _settle(job, descriptors, pid, ours, times)
+        reply, received = _await_ready(ours)
+    except BaseException:
+        ours.close()
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        raise
+    return pid, ours, {"pid": pid, "times": times + reply["times"]}, received
+
+
+def _await_ready(child: socket.socket) -> tuple[Reply, list[int]]:
+    answer = receive(child)
+    if answer is None:
+        raise StepError(-1, 0, "the container's first process has ended too early")
+    reply, received = answer
+    if "error" in reply:
+        step = reply["step"]
+        step = step + INSTRUCTIONS if step >= 0 else step
+        raise StepError(step, reply["errno"], reply["text"])
+    return reply, received
+
+
+def _settle(
+    job: Job, descriptors: list[int], pid: int, child: socket.socket, times: list[int]
+) -> None:
+    with _step(MAPS, times):
+        if job["uid_map"]:
+            _write(f"/proc/{pid}/uid_map", job["uid_map"])
+            _write(f"/proc/{pid}/gid_map", job["gid_map"])
+            child.send(init.MAPPED)
+        score = job["process"]["oom_score_adj"]
+        if score is not None:
+            _write(f"/proc/{pid}/oom_score_adj", b"%d" % score)
+    with _step(GROUPS, times):
+        # While the child is at its mounts: moving a process waits for other processors.
+        for index in job["procs"]:
+            os.write(descriptors[index], b"%d" % pid)
+        with contextlib.suppress(OSError):  # the child has failed, and tells why
+            child.send(init.PLACED)
+
+
+def _write(path: str, value: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""The descriptors that go with a job: named while it is planned, opened when it is executed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from errno import ENOENT, ENOTDIR
+from typing import TYPE_CHECKING
+
+from pannier.drivers.logfile import sound_length
+from pannier.errors import DriverError, InvalidRequest
+from pannier.linux import mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pannier_runtime_native.options import MountOptions
+
+__all__ = ["DescriptorList", "open_bind", "open_for_appending"]
+
+_MISSING = (ENOENT, ENOTDIR)
+_LOG_MODE = 0o640
+
+
+class DescriptorList:
+    """Descriptors by their index in the message."""
+
+    def __init__(self) -> None:
+        self._openers: list[Callable[[], int]] = []
+
+    def __len__(self) -> int:
+        return len(self._openers)
+
+    def add(self, opener: Callable[[], int]) -> int:
+        """Note one to be opened; return its index. The opener says what went wrong by itself."""
+        self._openers.append(opener)
+        return len(self._openers) - 1
+
+    def add_path(self, path: str | Path, flags: int, what: str) -> int:
+        """Note a path to be opened; *what* names it in an error."""
+        return self.add(lambda: _open(path, flags, what))
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[list[int]]:
+        """Hold all of them open."""
+        with contextlib.ExitStack() as stack:
+            descriptors: list[int] = []
+            for opener in self._openers:
+                descriptor = opener()
+                stack.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+            yield descriptors
+
+
+def _open(path: str | Path, flags: int, what: str) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        kind = InvalidRequest if error.errno in _MISSING else DriverError
+        raise kind(f"cannot open {what} {path}: {error.strerror}") from error
+
+
+def open_bind(source: str, options: MountOptions, destination: str) -> int:
+    """Clone the host's mount at *source*, with the attributes asked for; still detached.
+
+    :raises InvalidRequest: there is no such path.
+    """
+    try:
+        copy = mounts.clone_tree(source, recursive=options.recursive)
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise InvalidRequest(
+                f"cannot bind {source} to {destination}: bind source path does not exist: {source}",
+                hint="create it, or name a volume instead",
+            ) from error
+        raise DriverError(f"cannot bind {source} to {destination}: {error.strerror}") from error
+    try:
+        _set_attributes(copy, options)
+    except OSError as error:
+        os.close(copy)
+        raise DriverError(
+            f"cannot set the options of the mount at {destination}: {error.strerror}"
+        ) from error
+    return copy
+
+
+def _set_attributes(copy: int, options: MountOptions) -> None:
+    if options.recursive_set or options.recursive_clear:
+        mounts.mount_setattr(
+            copy, set=options.recursive_set, clear=options.recursive_clear, recursive=True
+        )
+    if options.set or options.clear:
+        mounts.mount_setattr(copy, set=options.set, clear=options.clear)
+    propagation = options.propagation
+    # Unasked, nothing that is mounted later passes between host and container.
+    mounts.mount_setattr(
+        copy,
+        propagation=mounts.MS_PRIVATE if propagation is None else propagation,
+        recursive=propagation is None or options.recursive_propagation,
+    )
+
+
+def open_for_appending(path: Path) -> int:
+    """Open a log file; cut a record off that its last writer did not finish.
+
+    :raises DriverError: it cannot be written to.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, _LOG_MODE)
+    except OSError as error:
+        raise DriverError(f"cannot open the log {path}: {error.strerror}") from error
+    length = sound_length(descriptor)
+    if length < os.fstat(descriptor).st_size:
+        os.ftruncate(descriptor, length)
+    return descriptor

@@ -1,0 +1,151 @@
+"""The container's first process, from clone to execve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from pannier.linux.process import die_with_parent, set_name
+from pannier.linux.terminal import become_controlling
+from pannier_runtime_native.assembly import Assembly
+from pannier_runtime_native.channel import send
+from pannier_runtime_native.launch import (
+    become,
+    execute,
+    failure_of,
+    limit,
+    take_streams,
+    wanted_directory,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import NoReturn
+
+    from pannier_runtime_native.messages import Job
+
+__all__ = ["GO", "MAPPED", "PLACED", "run"]
+
+MAPPED = b"m"
+"""The parent has written the user namespace's maps."""
+
+PLACED = b"g"
+"""The parent has put us into our control group."""
+
+GO = b"s"
+"""The container is started."""
+
+_FAILED = 255
+
+
+class _ParentGoneError(Exception):
+    """The shim has ended while we waited for it: so must we."""
+
+
+def _await(parent: socket.socket, word: bytes) -> None:
+    if parent.recv(1) != word:
+        raise _ParentGoneError
+
+
+def run(job: Job, descriptors: list[int], parent: socket.socket, streams: list[int]) -> NoReturn:
+    """Be the container's first process; *streams* are empty where a terminal is to be made."""
+    step = -1
+    try:
+        die_with_parent()
+        if job["uid_map"]:
+            _await(parent, MAPPED)
+            os.setgroups(())
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+            die_with_parent()
+        times: list[int] = []
+        assembly = Assembly(job, descriptors, lambda: _await(parent, PLACED))
+        for instruction in job["instructions"]:
+            step += 1  # noqa: SIM113 - must be known where the instruction fails
+            begin = time.monotonic_ns()
+            assembly.run(*instruction)  # type: ignore[arg-type] # a verb comes first
+            times += (begin, time.monotonic_ns())
+        step = -1
+        wanted_directory(job["process"]["cwd"])
+        limit(job["process"])
+        os.setsid()
+        if job["stdio"]["terminal"]:
+            become_controlling(assembly.slave)
+            streams = [assembly.slave] * 3
+            os.fchown(assembly.slave, job["process"]["uid"], -1)
+            send(parent, {"times": times}, [assembly.master])
+        else:
+            send(parent, {"times": times})
+        _await(parent, GO)
+    except _ParentGoneError:
+        os._exit(_FAILED)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
+        _report(parent, error, step)
+    _finish(job, parent, streams)
+
+
+def _finish(job: Job, parent: socket.socket, streams: list[int]) -> NoReturn:
+    try:
+        # The parent's socket is closed by execve, which is how the parent learns of it.
+        take_streams((streams[0], streams[1], streams[2]))
+        become(job["process"])
+        if job["init"]:
+            _supervise(job, parent)
+        execute(job["process"])
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
+        _report(parent, error, -1)
+
+
+def _report(parent: socket.socket, error: BaseException, step: int) -> NoReturn:
+    number, text = failure_of(error)
+    try:
+        send(parent, {"error": "step", "step": step, "errno": number, "text": text})
+    finally:
+        os._exit(_FAILED)
+
+
+def _supervise(job: Job, parent: socket.socket) -> None:
+    """Stay as pid 1, which passes signals on and reaps; return in a child that is to execute."""
+    everything = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    child = os.fork()
+    if not child:
+        if job["stdio"]["terminal"]:
+            os.setpgid(0, 0)
+            _take_foreground()
+        return
+    parent.close()
+    os.closerange(3, max(64, parent.fileno() + 1))
+    set_name("pannier-init")
+    while True:
+        number = signal.sigwait(everything)
+        if number == signal.SIGCHLD:
+            _reap(child)
+        else:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                continue
+
+
+def _take_foreground() -> None:
+    # Else a job-control shell would be stopped at its first read: it is not pid 1's group.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+
+
+def _reap(child: int) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)

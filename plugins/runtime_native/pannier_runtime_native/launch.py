@@ -1,0 +1,168 @@
+"""The last steps of a process on its way into a container: who it is, what it may do, and execve.
+
+Runs in the container's first process and in those that are added to it later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
+
+from pannier.linux.capabilities import drop_bounding, raise_ambient, set_capabilities
+from pannier.linux.process import (
+    close_on_exec_from,
+    die_with_parent,
+    keep_capabilities,
+    set_no_new_privileges,
+)
+from pannier.linux.rlimits import set_rlimit
+from pannier.linux.seccomp_install import install
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pannier_runtime_native.messages import ProcessJob
+
+__all__ = [
+    "ExecuteError",
+    "become",
+    "execute",
+    "failure_of",
+    "limit",
+    "take_streams",
+    "wanted_directory",
+]
+
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_PASSWD = 1 << 18
+_HOME_FIELD = 5
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
+
+
+class ExecuteError(Exception):
+    """The program could not be executed; worded as clients of runc look for it."""
+
+    def __init__(self, program: bytes, number: int) -> None:
+        super().__init__(_describe(os.fsdecode(program), number))
+        self.number = number
+
+
+def take_streams(descriptors: tuple[int, int, int]) -> None:
+    """Make these the process's stdin, stdout and stderr; everything else ends with execve."""
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+    close_on_exec_from(3)
+
+
+def limit(process: ProcessJob) -> None:
+    """Set the resource limits and the file mode mask, still as root."""
+    for name, soft, hard in process["rlimits"]:
+        set_rlimit(name, soft, hard)
+    os.umask(process["umask"])
+
+
+def wanted_directory(path: bytes) -> None:
+    """Go to the working directory, which must lie inside the root.
+
+    :raises OSError: EACCES where it is outside: a descriptor of the host's led there.
+    """
+    os.chdir(path)
+    # The kernel writes "(unreachable)" before the path of what no longer hangs below the root.
+    if not os.getcwdb().startswith(b"/"):  # noqa: PTH109 - pathlib is not loaded here
+        raise OSError(EACCES, "the working directory is outside the container's root", path)
+
+
+def become(process: ProcessJob) -> None:
+    """Take on the ids, capabilities and filters of *process*, in the order the kernel demands."""
+    late_filter = process["no_new_privileges"]
+    if process["seccomp"] and not late_filter:
+        # Needs CAP_SYS_ADMIN, which the steps below may take away.
+        install(process["seccomp"], process["seccomp_flags"])
+    sets = process["capabilities"]
+    if sets is not None:
+        drop_bounding(sets[0])
+        keep_capabilities(True)
+    os.setgroups(process["groups"])
+    os.setresgid(process["gid"], process["gid"], process["gid"])
+    os.setresuid(process["uid"], process["uid"], process["uid"])
+    if sets is not None:
+        keep_capabilities(False)
+        _, effective, permitted, inheritable, ambient = sets
+        set_capabilities(effective, permitted, inheritable)
+        if ambient:
+            raise_ambient(ambient)
+    die_with_parent()
+    if late_filter:
+        set_no_new_privileges()
+        if process["seccomp"]:
+            install(process["seccomp"], process["seccomp_flags"])
+
+
+def execute(process: ProcessJob) -> NoReturn:
+    """Replace this process by the program, looked for in the process's own PATH.
+
+    :raises ExecuteError: it could not be executed.
+    """
+    environment = {}
+    for entry in process["env"]:
+        name, equals, value = entry.partition(b"=")
+        if equals:
+            environment[name] = value
+    if b"HOME" not in environment:
+        environment[b"HOME"] = _home(process["uid"])
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    program = process["args"][0]
+    candidates = [program]
+    if b"/" not in program:
+        folders = environment.get(b"PATH", _DEFAULT_PATH).split(b":")
+        candidates = [(folder or b".") + b"/" + program for folder in folders]
+    failure = ENOENT
+    for candidate in candidates:
+        try:
+            os.execve(candidate, process["args"], environment)  # noqa: S606 - the container's own
+        except OSError as error:
+            if error.errno == EACCES:
+                failure = EACCES
+            elif error.errno not in (ENOENT, ENOTDIR) or len(candidates) == 1:
+                raise ExecuteError(program, error.errno or 0) from error
+    raise ExecuteError(program, failure)
+
+
+def _home(uid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            text = os.read(descriptor, _MOST_PASSWD)
+        finally:
+            os.close(descriptor)
+        for line in text.split(b"\n"):
+            fields = line.split(b":")
+            if len(fields) > _HOME_FIELD and fields[2] == b"%d" % uid:
+                return fields[_HOME_FIELD] or b"/"
+    return b"/"
+
+
+def _describe(program: str, number: int) -> str:
+    if number == EACCES:
+        return f'exec: "{program}": permission denied'
+    if number in (ENOENT, ENOTDIR):
+        if "/" in program:
+            return f'exec: "{program}": stat {program}: no such file or directory'
+        return f'exec: "{program}": executable file not found in $PATH'
+    if number == ENOEXEC:
+        return f"exec {program}: exec format error"
+    return f"exec {program}: {os.strerror(number).lower()}"
+
+
+def failure_of(error: BaseException) -> tuple[int, str]:
+    """Return an error's number (0 for none) and text, to be told to the parent."""
+    if isinstance(error, ExecuteError):
+        return error.number, str(error)
+    if isinstance(error, OSError):
+        return error.errno or 0, str(error)
+    return 0, f"{type(error).__name__}: {error}"

@@ -1,0 +1,125 @@
+"""The shapes of the messages between driver, zygote, shim and init; for the type checker only.
+
+Numbers called a *descriptor* are indexes into the descriptors that came with the message.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, TypedDict
+
+__all__ = [
+    "ConnectionJob",
+    "ExecJob",
+    "Instruction",
+    "Job",
+    "LogJob",
+    "ProcessJob",
+    "Reply",
+    "StdioJob",
+]
+
+Instruction: TypeAlias = "tuple[object, ...]"
+"""A verb of :mod:`pannier_runtime_native.assembly`, and its arguments."""
+
+
+class LogJob(TypedDict):
+    """The log to write: its open file, its folder, its name there, and when to begin another."""
+
+    file: int
+    folder: int
+    name: bytes
+    max_size: int
+    max_files: int
+
+
+class StdioJob(TypedDict):
+    """A process's streams. *owner* is the host's uid and gid for pipes and terminal."""
+
+    terminal: bool
+    stdin: bool
+    stdin_once: bool
+    rows: int
+    columns: int
+    owner: tuple[int, int]
+    log: LogJob | None
+
+
+class ProcessJob(TypedDict):
+    """What to execute, and as what.
+
+    *capabilities* are bounding, effective, permitted, inheritable and ambient names; None leaves
+    all sets as they are. *seccomp* is a compiled filter, or empty.
+    """
+
+    args: list[bytes]
+    env: list[bytes]
+    cwd: bytes
+    uid: int
+    gid: int
+    groups: list[int]
+    umask: int
+    rlimits: list[tuple[str, int, int]]
+    capabilities: tuple[list[str], list[str], list[str], list[str], list[str]] | None
+    no_new_privileges: bool
+    seccomp: bytes
+    seccomp_flags: int
+    oom_score_adj: int | None
+
+
+class Job(TypedDict):
+    """A container to create.
+
+    *clone_flags* are the namespaces to create, *joins* those to join, as (descriptor, flag).
+    *exec_flags* are those that a process added later has to enter. *own_pids* says that the first
+    process is pid 1 of a namespace, with which all others end.
+    """
+
+    id: str
+    folder: int
+    root: int
+    clone_flags: int
+    joins: list[tuple[int, int]]
+    exec_flags: int
+    own_pids: bool
+    uid_map: bytes
+    gid_map: bytes
+    procs: list[int]
+    devices: list[tuple[bytes, int, int, int, int]]
+    instructions: list[Instruction]
+    process: ProcessJob
+    stdio: StdioJob
+    init: bool
+
+
+class ConnectionJob(TypedDict):
+    """A client to serve; its socket is the descriptor."""
+
+    socket: int
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    pending: bytes
+    detach_keys: bytes
+
+
+class ExecJob(TypedDict):
+    """A process to add."""
+
+    exec_id: str
+    process: ProcessJob
+    stdio: StdioJob
+    procs: list[int]
+    connection: ConnectionJob | None
+
+
+class Reply(TypedDict, total=False):
+    """An answer: with *error* set, what went wrong (and at which step), else what was asked for."""
+
+    error: Literal["step", "start", "conflict", "missing", "internal"]
+    step: int
+    errno: int
+    text: str
+    pid: int
+    times: list[int]
+    status: str
+    exit_status: int

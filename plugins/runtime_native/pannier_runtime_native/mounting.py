@@ -1,0 +1,181 @@
+"""From the mounts of an OCI specification to the instructions of the first process."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import TYPE_CHECKING
+
+from pannier.drivers.operations import Step
+from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier.linux import mounts
+from pannier_runtime_native.descriptors import open_bind
+from pannier_runtime_native.options import MountOptions, parse_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pannier.drivers import oci
+    from pannier.drivers.runtime import CreateRequest
+    from pannier_runtime_native.descriptors import DescriptorList
+    from pannier_runtime_native.messages import Instruction
+
+__all__ = ["MountPlanner", "is_bind"]
+
+_HARDENED = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
+_KINDS = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "ramfs"}
+
+
+def is_bind(mount: oci.Mount) -> bool:
+    """Whether a mount shows a path of the host's."""
+    options = mount.get("options", ())
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
+
+
+class MountPlanner:
+    """Collects instructions with their descriptions.
+
+    :param own_network: the network namespace is made with the container, so its user namespace may
+        mount a sysfs.
+    """
+
+    def __init__(
+        self, request: CreateRequest, descriptors: DescriptorList, *, own_network: bool
+    ) -> None:
+        self._request = request
+        self._descriptors = descriptors
+        self._own_network = own_network
+        self.planned: list[tuple[Step, Instruction]] = []
+
+    def add(self, step: Step, *instruction: object) -> None:
+        """Add an instruction."""
+        self.planned.append((step, instruction))
+
+    def add_mounts(self, entries: Iterable[oci.Mount]) -> None:
+        """Add the mounts of a specification, in its order.
+
+        :raises InvalidRequest: one is malformed.
+        :raises UnsupportedOperation: a filesystem or an option is not offered.
+        """
+        for entry in entries:
+            destination = entry["destination"]
+            if not destination.startswith("/"):
+                destination = "/" + destination  # the specification's older form
+            if "\0" in destination or posixpath.normpath(destination) == "/":
+                raise InvalidRequest(f"cannot mount on {destination!r}")
+            options = parse_options(entry.get("options", ()), destination)
+            kind = entry.get("type", "none")
+            if is_bind(entry):
+                self._bind(entry.get("source", ""), destination, options)
+            elif kind in ("cgroup", "cgroup2"):
+                self._groups(destination, options)
+            elif kind == "sysfs" and self._request.idmap is not None and not self._own_network:
+                # The kernel lets only the owner of the network namespace mount one.
+                self._bind("/sys", destination, _recursive(options))
+            elif kind in _KINDS:
+                self._filesystem(kind, entry.get("source", kind), destination, options)
+            else:
+                raise UnsupportedOperation(
+                    f"mount {destination}: the filesystem {kind!r} is not offered",
+                    hint="mount it on the host, and bind it",
+                )
+
+    def _bind(self, source: str, destination: str, options: MountOptions) -> None:
+        if not source.startswith("/"):
+            raise InvalidRequest(f"mount {destination}: the source {source!r} is not absolute")
+        if options.data:
+            names = ", ".join(key for key, _ in options.data)
+            raise InvalidRequest(f"mount {destination}: unknown option {names}")
+        index = self._descriptors.add(lambda: open_bind(source, options, destination))
+        detail = ("rbind " if options.recursive else "bind ") + _describe(options)
+        self.add(
+            Step("mount", destination, f"{source} {detail}".rstrip()),
+            "bind",
+            os.fsencode(destination),
+            index,
+        )
+
+    def _filesystem(self, kind: str, source: str, destination: str, options: MountOptions) -> None:
+        attributes = options.set | options.recursive_set
+        data = list(options.data)
+        words = " ".join(key if value is None else f"{key}={value.decode()}" for key, value in data)
+        self.add(
+            Step("mount", destination, f"{kind} {_describe(options)} {words}".strip()),
+            "filesystem",
+            os.fsencode(destination),
+            kind,
+            os.fsencode(source),
+            attributes,
+            data,
+            options.copy_up,
+        )
+
+    def _groups(self, destination: str, options: MountOptions) -> None:
+        hierarchies = {
+            names: (mount, group)
+            for names, mount in self._request.cgroup_mounts.items()
+            if (group := self._group_below(mount)) is not None
+        }
+        if set(hierarchies) == {""}:
+            self._group(destination, hierarchies[""][1], options)
+            return
+        tmpfs = MountOptions(set=_HARDENED, data=(("mode", b"755"),))
+        self._filesystem("tmpfs", "tmpfs", destination, tmpfs)
+        for names, (mount, group) in hierarchies.items():
+            folder = mount.name if names else "unified"
+            self._group(posixpath.join(destination, folder), group, options)
+            for name in names.split(","):
+                if name and name != folder and "=" not in name:
+                    path = posixpath.join(destination, name)
+                    self.add(
+                        Step("link", path, folder), "link", os.fsencode(path), os.fsencode(folder)
+                    )
+        if options.set & mounts.MOUNT_ATTR_RDONLY:
+            self.add(
+                Step("set read-only", destination),
+                "attributes",
+                os.fsencode(destination),
+                mounts.MOUNT_ATTR_RDONLY,
+            )
+
+    def _group_below(self, mount: Path) -> Path | None:
+        for file in self._request.procs:
+            if file.is_relative_to(mount):
+                return file.parent
+        return None
+
+    def _group(self, destination: str, group: Path, options: MountOptions) -> None:
+        # A bind of the container's own group: in its cgroup namespace it is the hierarchy's root.
+        attributes = MountOptions(set=_HARDENED | options.set)
+        self._bind(str(group), destination, attributes)
+
+
+def _recursive(options: MountOptions) -> MountOptions:
+    return MountOptions(
+        bind=True,
+        recursive=True,
+        recursive_set=options.set | options.recursive_set | mounts.MOUNT_ATTR_RDONLY,
+    )
+
+
+def _describe(options: MountOptions) -> str:
+    names = {
+        mounts.MOUNT_ATTR_RDONLY: "ro",
+        mounts.MOUNT_ATTR_NOSUID: "nosuid",
+        mounts.MOUNT_ATTR_NODEV: "nodev",
+        mounts.MOUNT_ATTR_NOEXEC: "noexec",
+    }
+    words = [name for bit, name in names.items() if options.set & bit]
+    words += ["r" + name for bit, name in names.items() if options.recursive_set & bit]
+    if options.copy_up:
+        words.append("tmpcopyup")
+    propagation = {
+        mounts.MS_PRIVATE: "private",
+        mounts.MS_SLAVE: "slave",
+        mounts.MS_SHARED: "shared",
+        mounts.MS_UNBINDABLE: "unbindable",
+    }
+    if options.propagation is not None:
+        words.append("r" * options.recursive_propagation + propagation[options.propagation])
+    return ",".join(words)

@@ -1,0 +1,298 @@
+"""From a request to a job: what the shim and the first process will do, each step described."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pannier.drivers.operations import Step, Timing
+from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier.linux import mounts
+from pannier.linux.namespaces import (
+    CLONE_FLAGS,
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+)
+from pannier_runtime_native.descriptors import DescriptorList
+from pannier_runtime_native.mounting import MountPlanner, is_bind
+from pannier_runtime_native.processes import process_job, process_steps, stdio_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pannier.drivers import oci
+    from pannier.drivers.base import IdMap, IdMapping
+    from pannier.drivers.runtime import CreateRequest
+    from pannier_runtime_native.messages import Job
+
+__all__ = ["Blueprint", "draw"]
+
+_DEFAULT_DEVICES: tuple[oci.Device, ...] = (
+    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
+    {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+    {"path": "/dev/full", "type": "c", "major": 1, "minor": 7},
+    {"path": "/dev/random", "type": "c", "major": 1, "minor": 8},
+    {"path": "/dev/urandom", "type": "c", "major": 1, "minor": 9},
+    {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0},
+)
+_DEFAULT_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/core", "/proc/kcore"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+_DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_DEVICE_MODE = 0o666
+_JOINABLE = {"network", "pid", "ipc", "uts", "cgroup"}
+_PROPAGATION = {
+    "": 0,
+    "private": 0,
+    "rprivate": 0,
+    "slave": mounts.MS_SLAVE,
+    "rslave": mounts.MS_SLAVE,
+    "shared": mounts.MS_SHARED,
+    "rshared": mounts.MS_SHARED,
+    "unbindable": mounts.MS_UNBINDABLE,
+    "runbindable": mounts.MS_UNBINDABLE,
+}
+_IPC_SYSCTLS = ("kernel/msg", "kernel/shm", "kernel/sem", "fs/mqueue/")
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A job, its descriptors, and its steps in the order of the timings that come back.
+
+    :param steps: None for a step that this container does not need.
+    :param final: what happens once it is started, which is not timed.
+    """
+
+    job: Job
+    descriptors: DescriptorList
+    steps: tuple[Step | None, ...]
+    final: tuple[Step, ...]
+
+    def describe(self) -> list[Step]:
+        """Return every step."""
+        return [step for step in self.steps if step is not None] + list(self.final)
+
+    def timings(self, times: list[int]) -> list[Timing]:
+        """Pair the steps with the measured times: begins and ends, in turn."""
+        return [
+            Timing(step, begin, end)
+            for step, begin, end in zip(self.steps, times[::2], times[1::2], strict=True)
+            if step is not None
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Namespaces:
+    created: int
+    joins: tuple[tuple[int, int], ...]
+    joined: int
+    step: Step
+
+
+def draw(request: CreateRequest, folder: Path) -> Blueprint:
+    """Plan a container; touches nothing.
+
+    :param folder: the container's folder in the driver's state.
+    :raises InvalidRequest: the specification is malformed.
+    :raises UnsupportedOperation: it asks for something that is not offered.
+    """
+    spec = request.spec
+    _refuse(spec)
+    descriptors = DescriptorList()
+    index = descriptors.add_path(folder, os.O_PATH | os.O_DIRECTORY, "the state folder")
+    root = descriptors.add(lambda: os.dup(request.root))
+    namespaces = _namespaces(request, descriptors)
+    process = process_job(
+        spec["process"], spec["linux"].get("seccomp"), check_capabilities=request.idmap is None
+    )
+    stdio = stdio_job(request.stdio, spec["process"], request.idmap, descriptors)
+    procs = [
+        descriptors.add_path(path, os.O_WRONLY, "the control group's") for path in request.procs
+    ]
+    planner = MountPlanner(
+        request, descriptors, own_network=bool(namespaces.created & CLONE_NEWNET)
+    )
+    devices = _instructions(request, planner, namespaces, process["cwd"])
+    idmap = request.idmap
+    everything = namespaces.created | namespaces.joined
+    job: Job = {
+        "id": request.id,
+        "folder": index,
+        "root": root,
+        "clone_flags": namespaces.created & ~CLONE_NEWCGROUP,
+        "joins": list(namespaces.joins),
+        "exec_flags": everything & ~CLONE_NEWPID,
+        "own_pids": bool(namespaces.created & CLONE_NEWPID),
+        "uid_map": _map(idmap.uids) if idmap else b"",
+        "gid_map": _map(idmap.gids) if idmap else b"",
+        "procs": procs,
+        "devices": devices,
+        "instructions": [instruction for _, instruction in planner.planned],
+        "process": process,
+        "stdio": stdio,
+        "init": request.init,
+    }
+    steps: list[Step | None] = [namespaces.step, _map_step(idmap), None]
+    if request.procs:
+        steps[2] = Step("join control group", " ".join(str(path.parent) for path in request.procs))
+    steps += [step for step, _ in planner.planned]
+    return Blueprint(job, descriptors, tuple(steps), tuple(process_steps(process)))
+
+
+def _refuse(spec: oci.Spec) -> None:
+    named = [name for name, hooks in spec.get("hooks", {}).items() if hooks]
+    if named:
+        raise UnsupportedOperation(f"the native runtime runs no hooks: {', '.join(named)}")
+    if spec["linux"].get("mountLabel"):
+        raise UnsupportedOperation("linux.mountLabel is not offered by the native runtime")
+    propagation = spec["linux"].get("rootfsPropagation", "")
+    if propagation not in _PROPAGATION:
+        raise InvalidRequest(f"unknown linux.rootfsPropagation {propagation!r}")
+
+
+def _map(ranges: tuple[IdMapping, ...]) -> bytes:
+    return "".join(f"{item.container} {item.host} {item.size}\n" for item in ranges).encode()
+
+
+def _map_step(idmap: IdMap | None) -> Step | None:
+    if idmap is None:
+        return None
+    words = [f"{item.container}→{item.host} ({item.size})" for item in idmap.uids]
+    return Step("write", "uid_map, gid_map", ", ".join(words))
+
+
+def _namespaces(request: CreateRequest, descriptors: DescriptorList) -> _Namespaces:
+    created = CLONE_NEWUSER if request.idmap is not None else 0
+    joined = 0
+    joins: list[tuple[int, int]] = []
+    words = ["user"] if created else []
+    for namespace in request.spec["linux"].get("namespaces", ()):
+        kind, path = namespace["type"], namespace.get("path", "")
+        if kind not in CLONE_FLAGS:
+            raise InvalidRequest(f"unknown namespace {kind!r}")
+        flag = CLONE_FLAGS[kind]
+        if kind == "time" or (path and kind not in _JOINABLE):
+            raise UnsupportedOperation(
+                f"the native runtime cannot {'join' if path else 'create'} a {kind} namespace"
+            )
+        if kind == "user" and request.idmap is None:
+            raise InvalidRequest("a user namespace was asked for without an id map")
+        if path:
+            index = descriptors.add_path(path, os.O_RDONLY, f"the {kind} namespace")
+            joins.append((index, flag))
+            joined |= flag
+            words.append(f"{kind} (joined: {path})")
+        elif not created & flag:
+            created |= flag
+            words.append(kind)
+    if not created & CLONE_NEWNS:
+        raise UnsupportedOperation("the native runtime needs a mount namespace for each container")
+    return _Namespaces(created, tuple(joins), joined, Step("create namespaces", ", ".join(words)))
+
+
+def _instructions(
+    request: CreateRequest, planner: MountPlanner, namespaces: _Namespaces, cwd: bytes
+) -> list[tuple[bytes, int, int, int, int]]:
+    spec, linux = request.spec, request.spec["linux"]
+    entries = spec.get("mounts", [])
+    planner.add(Step("attach", "/", spec["root"]["path"]), "root")
+    planner.add_mounts(entries)
+    devices: list[tuple[bytes, int, int, int, int]] = []
+    if not any(is_bind(entry) and entry["destination"] == "/dev" for entry in entries):
+        devices = _plan_devices(request, planner)
+    if request.stdio.terminal:
+        planner.add(Step("open terminal", "/dev/console"), "terminal")
+    _plan_names(spec, planner, namespaces)
+    for path in linux.get("maskedPaths", ()):
+        planner.add(Step("mask", path), "mask", os.fsencode(path))
+    for path in linux.get("readonlyPaths", ()):
+        planner.add(Step("set read-only", path), "readonly", os.fsencode(path))
+    planner.add(Step("enter", os.fsdecode(cwd), "made if missing"), "directory", cwd)
+    private_group = bool(namespaces.created & CLONE_NEWCGROUP)
+    # Late: the join happens meanwhile, and a namespace begins at the group we are in by then.
+    what = "create cgroup namespace" if private_group else "await control group"
+    planner.add(Step(what, request.id), "group", private_group)
+    if spec["root"].get("readonly"):
+        planner.add(Step("set read-only", "/"), "readonly_root")
+    planner.add(Step("pivot root", "/"), "pivot")
+    propagation = _PROPAGATION[linux.get("rootfsPropagation", "")]
+    if propagation:
+        planner.add(Step("set propagation", "/"), "propagation", propagation)
+    return devices
+
+
+def _plan_names(spec: oci.Spec, planner: MountPlanner, namespaces: _Namespaces) -> None:
+    if namespaces.created & CLONE_NEWUTS:
+        if hostname := spec.get("hostname"):
+            planner.add(Step("set hostname", hostname), "hostname", os.fsencode(hostname))
+        if domain := spec.get("domainname"):
+            planner.add(Step("set domainname", domain), "domainname", os.fsencode(domain))
+    for key, value in spec["linux"].get("sysctl", {}).items():
+        path = _sysctl_path(key)
+        private = (
+            (path.startswith("net/") and namespaces.created & CLONE_NEWNET)
+            or (path.startswith(_IPC_SYSCTLS) and namespaces.created & CLONE_NEWIPC)
+            or (path == "kernel/domainname" and namespaces.created & CLONE_NEWUTS)
+        )
+        if not private or ".." in path.split("/"):
+            raise InvalidRequest(
+                f"sysctl {key!r} is not in a namespace of the container's own",
+                hint="set it on the host; a container may set net.* and kernel.msg*, sem, shm*",
+            )
+        planner.add(
+            Step("write sysctl", key, value), "sysctl", os.fsencode(path), os.fsencode(value)
+        )
+
+
+def _sysctl_path(key: str) -> str:
+    """Return the path below /proc/sys; as in sysctl(8), the first separator seen is the one."""
+    slash, dot = key.find("/"), key.find(".")
+    if slash >= 0 and (dot < 0 or slash < dot):
+        return key
+    return key.translate(str.maketrans("./", "/."))
+
+
+def _plan_devices(
+    request: CreateRequest, planner: MountPlanner
+) -> list[tuple[bytes, int, int, int, int]]:
+    wanted = {device["path"]: device for device in _DEFAULT_DEVICES}
+    wanted |= {device["path"]: device for device in request.spec["linux"].get("devices", ())}
+    idmap = request.idmap
+    nodes: list[tuple[bytes, int, int, int, int]] = []
+    planned: list[tuple[Step, tuple[object, ...]]] = []
+    for path, device in wanted.items():
+        if device["type"] not in _DEVICE_KINDS:
+            raise InvalidRequest(f"device {path}: unknown type {device['type']!r}")
+        kind = _DEVICE_KINDS[device["type"]]
+        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        mode = device.get("fileMode", _DEVICE_MODE) & 0o7777
+        uid, gid = device.get("uid", 0), device.get("gid", 0)
+        step = Step("make device", path, f"{device['type']} {os.major(number)}:{os.minor(number)}")
+        if idmap is None:
+            planned.append((step, ("device", os.fsencode(path), kind, number, mode, uid, gid)))
+            continue
+        planned.append((step, ("device_bind", os.fsencode(path), str(len(nodes)))))
+        try:
+            owner = idmap.host_uid(uid), idmap.host_gid(gid)
+        except ValueError as error:
+            raise InvalidRequest(f"device {path}: {error} in the user namespace") from error
+        nodes.append((os.fsencode(path), kind | mode, number, *owner))
+    if nodes:
+        # The shim puts it behind the descriptors that we send.
+        planner.add(Step("attach", "device nodes"), "device_nodes", -1)
+    planner.planned += planned
+    for path, target in _DEFAULT_LINKS:
+        planner.add(Step("link", path, target), "link", os.fsencode(path), os.fsencode(target))
+    return nodes

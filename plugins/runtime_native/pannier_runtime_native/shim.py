@@ -1,0 +1,452 @@
+"""The shim: one container's monitor.
+
+The parent of the container's first process and of all that are added later; keeps their streams,
+log and exit statuses, and answers the driver on a socket in the container's state folder. It lives
+until the first process has ended and its output is delivered, whether or not a driver does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import time
+import traceback
+
+from pannier.linux.namespaces import CLONE_NEWPID, setns
+from pannier.linux.process import set_child_subreaper, set_name
+from pannier.linux.terminal import set_size
+from pannier_runtime_native import init, joining
+from pannier_runtime_native.channel import receive, send
+from pannier_runtime_native.creation import StepError, create, open_pipes
+from pannier_runtime_native.log import LogFile
+from pannier_runtime_native.loop import READ, Loop
+from pannier_runtime_native.streams import STDOUT, Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from pannier_runtime_native.messages import ConnectionJob, ExecJob, Job, Reply, StdioJob
+
+__all__ = ["SOCKET", "main"]
+
+SOCKET = "shim.sock"
+_BACKLOG = 64
+_PATIENCE = 10.0
+_MOST_UNTOLD = 1000
+
+
+class Member:
+    """A process of the container's that is a child of ours. *exec_id* is None for the first."""
+
+    __slots__ = ("exec_id", "finished", "pid", "status", "streams")
+
+    def __init__(self, exec_id: str | None, streams: Streams) -> None:
+        self.exec_id = exec_id
+        self.streams = streams
+        self.pid = 0
+        self.status: int | None = None
+        self.finished = 0.0
+
+
+class Shim:
+    """The monitor's state, and its answers."""
+
+    def __init__(self, job: Job, descriptors: list[int]) -> None:
+        self._job = job
+        self._folder = descriptors[job["folder"]]
+        self._loop = Loop()
+        self._watchers: list[socket.socket] = []
+        self._untold: list[dict[str, Any]] = []
+        self._kept: list[int] = []
+        self._status = "created"
+        self._done = False
+        self._init: socket.socket | None = None
+        self._pidfd = -1
+        self._first = Member(None, self._streams(job["stdio"], descriptors))
+        self._members: dict[str | None, Member] = {None: self._first}
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    # ---- beginning
+
+    def create(self, descriptors: list[int]) -> Reply:
+        """Make the container, up to where its first process waits."""
+        self._listener.bind(f"/proc/self/fd/{self._folder}/{SOCKET}")
+        self._listener.listen(_BACKLOG)
+        stdio = self._job["stdio"]
+        ends = [] if stdio["terminal"] else open_pipes(stdio, self._first.streams)
+        pid, self._init, reply, received = create(self._job, descriptors, ends)
+        for end in ends:
+            os.close(end)
+        self._first.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._note_pid(pid)
+        if self._job["clone_flags"] & CLONE_NEWPID:
+            # From now on our children are born in the container's pid namespace.
+            setns(self._pidfd, CLONE_NEWPID)
+        if received:
+            self._terminal(self._first.streams, received[0], stdio)
+        self._let_go(descriptors)
+        return reply
+
+    def _let_go(self, descriptors: list[int]) -> None:
+        log = self._job["stdio"]["log"]
+        kept = {self._job["folder"]} | ({log["file"], log["folder"]} if log else set())
+        for index, descriptor in enumerate(descriptors):
+            if index not in kept:
+                os.close(descriptor)
+        self._job["instructions"] = []
+
+    def _streams(self, stdio: StdioJob, descriptors: list[int], *, added: bool = False) -> Streams:
+        return Streams(
+            self._loop,
+            terminal=stdio["terminal"],
+            close_stdin=added or stdio["stdin_once"],
+            log=LogFile(stdio["log"], descriptors) if stdio["log"] else None,
+        )
+
+    @staticmethod
+    def _terminal(streams: Streams, master: int, stdio: StdioJob) -> None:
+        if stdio["rows"] or stdio["columns"]:
+            set_size(master, stdio["rows"], stdio["columns"])
+        streams.add_source(master, STDOUT)
+        if stdio["stdin"]:
+            streams.set_stdin(master)
+
+    def _note_pid(self, pid: int) -> None:
+        # With the time of its start, lest a later process with the same pid be taken for it.
+        self._write("pid", f"{pid} {_start_time(pid)}\n")
+
+    def _write(self, name: str, text: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        staged = f"{name}.new"
+        descriptor = os.open(staged, flags, 0o600, dir_fd=self._folder)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+        os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    # ---- life
+
+    def serve(self) -> None:
+        """Answer until the container has stopped and everything is delivered."""
+        waking, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._loop.watch(waking, READ, lambda _: self._on_child(waking))
+        self._loop.watch(self._listener.fileno(), READ, lambda _: self._on_connection())
+        self._reap()  # the first process may have been killed already
+        while not self._done or any(member.streams.busy for member in self._members.values()):
+            try:
+                self._loop.run_once()
+            except Exception:  # noqa: BLE001 - the container must not suffer for it
+                self._complain()
+        with contextlib.suppress(OSError):
+            os.unlink(SOCKET, dir_fd=self._folder)
+
+    def _complain(self) -> None:
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open("shim.log", flags, 0o600, dir_fd=self._folder)
+            os.write(descriptor, traceback.format_exc().encode())
+            os.close(descriptor)
+
+    def _on_child(self, waking: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(waking, 512)
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for member in list(self._members.values()):
+                if member.pid == pid:
+                    code = os.waitstatus_to_exitcode(status)
+                    self._ended(member, code if code >= 0 else 128 - code)
+
+    def _ended(self, member: Member, status: int) -> None:
+        member.status = status
+        member.finished = time.time()
+        if member is self._first:
+            self._status = "stopped"
+            if not self._job["own_pids"]:
+                # In a namespace of its own the kernel has done it.
+                for other in self._members.values():
+                    if other.status is None:
+                        os.kill(other.pid, signal.SIGKILL)
+        alone = self._job["own_pids"] and member is self._first
+        member.streams.finish(lambda: self._drained(member), alone=alone)
+
+    def _drained(self, member: Member) -> None:
+        event: dict[str, Any] = {
+            "exec_id": member.exec_id,
+            "exit_status": member.status,
+            "finished": member.finished,
+        }
+        if member is self._first:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                self._write("exit", f"{member.status} {member.finished!r}\n")
+            for descriptor in self._kept:
+                os.close(descriptor)
+            self._kept = []
+            self._done = True
+        elif not member.streams.busy:
+            del self._members[member.exec_id]
+        if not self._tell(event):
+            self._untold = [*self._untold[-_MOST_UNTOLD:], event]
+
+    def _tell(self, event: dict[str, Any]) -> bool:
+        told = False
+        for watcher in list(self._watchers):
+            try:
+                send(watcher, event)
+                told = True
+            except OSError:
+                self._end_watch(watcher)
+        return told
+
+    def _end_watch(self, watcher: socket.socket) -> None:
+        self._loop.unwatch(watcher.fileno())
+        self._watchers.remove(watcher)
+        watcher.close()
+
+    # ---- answers
+
+    def _on_connection(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.settimeout(_PATIENCE)
+        self._loop.watch(connection.fileno(), READ, lambda _: self._on_request(connection))
+
+    def _on_request(self, connection: socket.socket) -> None:
+        self._loop.unwatch(connection.fileno())
+        message = receive(connection)
+        if message is None:
+            connection.close()
+            return
+        request, descriptors = message
+        try:
+            reply: Reply | None = getattr(self, f"do_{request['do']}")(
+                request, descriptors, connection
+            )
+        except Exception as error:  # noqa: BLE001 - told to the driver
+            self._complain()
+            reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
+        if reply is not None:
+            _answer(connection, reply)
+
+    def do_state(self, *_: object) -> Reply:
+        """Answer with the state."""
+        running = self._first.status is None
+        return {"status": self._status, "pid": self._first.pid if running else 0}
+
+    def do_start(
+        self, request: Any, descriptors: list[int], connection: socket.socket
+    ) -> Reply | None:
+        """Let the first process execute; the answer comes once it has or has not."""
+        clients = [descriptors[job["socket"]] for job in request["connections"]]
+        others = [descriptor for descriptor in descriptors if descriptor not in clients]
+        if self._init is None or self._status != "created":
+            _close(descriptors)
+            return {"error": "conflict", "text": f"it is {self._status}"}
+        self._kept += others
+        for job, client in zip(request["connections"], clients, strict=True):
+            self._first.streams.attach(job, client)
+        child, self._init = self._init, None
+        self._status = "running"
+        with contextlib.suppress(OSError):  # it has been killed: the answer below says so
+            child.send(init.GO)
+        self._loop.watch(child.fileno(), READ, lambda _: self._on_started(child, connection))
+        return None
+
+    def _on_started(self, child: socket.socket, connection: socket.socket) -> None:
+        self._loop.unwatch(child.fileno())
+        answer = receive(child)
+        child.close()
+        if answer is None:
+            _answer(connection, {"pid": self._first.pid})
+        else:
+            reply = answer[0]
+            _answer(connection, {"error": "start", "errno": reply["errno"], "text": reply["text"]})
+
+    def do_kill(self, request: Any, *_: object) -> Reply:
+        """Send a signal to the first process, or to an added one."""
+        member = self._members.get(request["exec_id"])
+        if member is None:
+            return {"error": "missing", "text": "no such process"}
+        if member.status is not None:
+            return {"error": "conflict", "text": "it has stopped"}
+        os.kill(member.pid, request["signal"])
+        return {}
+
+    def do_attach(self, request: Any, descriptors: list[int], *_: object) -> Reply:
+        """Serve a client."""
+        member = self._members.get(request["exec_id"])
+        if member is None or member.status is not None:
+            _close(descriptors)
+            if member is None:
+                return {"error": "missing", "text": "no such process"}
+            return {"error": "conflict", "text": "it has stopped"}
+        member.streams.attach(request["connection"], descriptors[0])
+        return {}
+
+    def do_resize(self, request: Any, *_: object) -> Reply:
+        """Set a terminal's size."""
+        member = self._members.get(request["exec_id"])
+        if member is None:
+            return {"error": "missing", "text": "no such process"}
+        if member.streams.master >= 0:
+            with contextlib.suppress(OSError):  # its last user has just closed it
+                set_size(member.streams.master, request["rows"], request["columns"])
+        return {}
+
+    def do_watch(self, _: object, __: object, connection: socket.socket) -> None:
+        """Tell of every exit from now on, and of those that nobody was told of."""
+        self._watchers.append(connection)
+        # It never sends: what it polls is its end.
+        self._loop.watch(connection.fileno(), READ, lambda _: self._end_watch(connection))
+        untold, self._untold = self._untold, []
+        for event in untold:
+            self._tell(event)
+
+    def do_delete(self, _: object, __: object, connection: socket.socket) -> None:
+        """Kill the container, and end; the answer is the end of the connection."""
+        self._kept.append(connection.detach())
+        if self._first.status is None:
+            os.kill(self._first.pid, signal.SIGKILL)
+        for member in self._members.values():
+            member.streams.abandon()
+
+    def do_exec(
+        self, request: Any, descriptors: list[int], connection: socket.socket
+    ) -> Reply | None:
+        """Add a process; the answer comes once it has executed or failed to."""
+        job: ExecJob = request["job"]
+        if self._status != "running" or job["exec_id"] in self._members:
+            _close(descriptors)
+            return {"error": "conflict", "text": f"it is {self._status}"}
+        stdio = job["stdio"]
+        stdio["owner"] = self._host_owner(*stdio["owner"])
+        first = self._job["process"]
+        job["process"]["seccomp"] = first["seccomp"]
+        job["process"]["seccomp_flags"] = first["seccomp_flags"]
+        member = Member(job["exec_id"], self._streams(stdio, descriptors, added=True))
+        ends = [] if stdio["terminal"] else open_pipes(stdio, member.streams)
+        ours, theirs = socket.socketpair()
+        member.pid = os.fork()
+        if not member.pid:
+            ours.close()
+            joining.run(job, descriptors, self._pidfd, self._job["exec_flags"], theirs, ends)
+        self._members[job["exec_id"]] = member
+        theirs.close()
+        client = job["connection"]
+        kept = {client["socket"]} if client else set()
+        if stdio["log"]:
+            kept |= {stdio["log"]["file"], stdio["log"]["folder"]}
+        _close([*ends, *(item for n, item in enumerate(descriptors) if n not in kept)])
+        attached = (client, descriptors[client["socket"]]) if client else None
+        self._loop.watch(
+            ours.fileno(),
+            READ,
+            lambda _: self._on_executed(member, stdio, ours, connection, attached),
+        )
+        return None
+
+    def _host_owner(self, uid: int, gid: int) -> tuple[int, int]:
+        return _map(self._job["uid_map"], uid), _map(self._job["gid_map"], gid)
+
+    def _on_executed(
+        self,
+        member: Member,
+        stdio: StdioJob,
+        child: socket.socket,
+        connection: socket.socket,
+        attached: tuple[ConnectionJob, int] | None,
+    ) -> None:
+        answer = receive(child)
+        if answer is not None and "error" not in answer[0]:
+            self._terminal(member.streams, answer[1][0], stdio)
+            return
+        self._loop.unwatch(child.fileno())
+        child.close()
+        if answer is None:
+            if attached:
+                member.streams.attach(*attached)
+            _answer(connection, {"pid": member.pid})
+            return
+        if attached:
+            os.close(attached[1])
+        _answer(connection, answer[0])
+
+
+def _map(table: bytes, number: int) -> int:
+    for line in table.splitlines():
+        inside, outside, size = map(int, line.split())
+        if inside <= number < inside + size:
+            return outside + number - inside
+    return number
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _answer(connection: socket.socket, reply: Reply) -> None:
+    with contextlib.suppress(OSError):
+        send(connection, reply)
+    connection.close()
+
+
+def _start_time(pid: int) -> int:
+    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The name, in parentheses, may hold anything; the 20th field behind it is the start.
+        return int(os.read(descriptor, 4096).rpartition(b")")[2].split()[19])
+    finally:
+        os.close(descriptor)
+
+
+def main(descriptor: int) -> NoReturn:
+    """Be a shim: take the job from the driver's end of this socket, and serve it."""
+    status = 1
+    try:
+        os.setsid()
+        set_name("pannier-shim")
+        set_child_subreaper()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.enable()
+        driver = socket.socket(fileno=descriptor)
+        message = receive(driver)
+        if message is not None:
+            status = _run(driver, *message)
+    finally:
+        os._exit(status)
+
+
+def _run(driver: socket.socket, job: Job, descriptors: list[int]) -> int:
+    reply: Reply
+    shim = None
+    try:
+        shim = Shim(job, descriptors)
+        reply = shim.create(descriptors)
+    except StepError as error:
+        reply = {
+            "error": "step",
+            "step": error.step,
+            "errno": error.number,
+            "text": error.text,
+        }
+    except Exception as error:  # noqa: BLE001 - told to the driver
+        reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
+    _answer(driver, reply)
+    if shim is None or "error" in reply:
+        return 1
+    shim.serve()
+    return 0
