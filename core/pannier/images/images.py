@@ -7,7 +7,6 @@ are unpacked by the storage driver, its names are in the database. Safe to call 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from pannier.errors import Conflict, InvalidRequest, NotFound
@@ -15,9 +14,12 @@ from pannier.images.catalog import Catalog
 from pannier.images.compression import DEFAULT_LIMITS, Limits
 from pannier.images.content import ContentStore
 from pannier.images.digest import digest_of, is_digest
-from pannier.images.filters import ImageFilters, labels_match, reference_matches
+from pannier.images.filters import ImageFilters
+from pannier.images.importing import commit, import_image
 from pannier.images.layers import LayerStore, LayerToMake
 from pannier.images.leases import Leases
+from pannier.images.listing import history_of, list_images
+from pannier.images.load import load
 from pannier.images.model import (
     AddedImage,
     DeletedImage,
@@ -30,6 +32,7 @@ from pannier.images.model import (
 )
 from pannier.images.reference import Reference, parse_any, parse_reference
 from pannier.images.removal import Remover, prunable
+from pannier.images.save import save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from pannier.database import Database
     from pannier.drivers.storage import StorageDriver
     from pannier.images.config import ImageConfig
+    from pannier.images.importing import CommitRequest, ImportRequest
     from pannier.images.leases import Lease
     from pannier.images.load import LoadEvent
     from pannier.images.model import ImageUser, NewImage
@@ -123,15 +127,45 @@ class ImageStore:
         :raises NotFound: as :meth:`get`.
         """
         with self.leases.lease() as lease:
-            image = self.get(text)
-            for layer in image.layers:
-                self._layers.hold(layer.chain_id, lease)
-            # Again, since a removal may have come in between.
-            image = self.get(image.id)
+            image = self.held(text, lease)
             top = image.top_layer
             if top is not None and not self.storage.has_layer(top):
                 self.unpack(image.config, [layer.blob for layer in image.layers], lease)
             yield image
+
+    def held(self, text: str, lease: Lease) -> Image:
+        """Return an image whose layers and blobs stay for as long as the lease.
+
+        :raises NotFound: as :meth:`get`.
+        """
+        image = self.get(text)
+        for layer in image.layers:
+            self._layers.hold(layer.chain_id, lease)
+        for digest in blobs_of(image):
+            lease.hold(digest)
+        # Again, since a removal may have come in between.
+        return self._image(image.id)
+
+    def select(self, text: str) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the images that *text* means to ``save`` or ``push``, with the tags it means.
+
+        A repository means all of its tags, a tag itself, an id no tag.
+
+        :raises NotFound: as :meth:`get`.
+        """
+        reference = parse_any(text)
+        if isinstance(reference, str):
+            return [(self._resolve(text), ())]
+        if reference.is_name_only:
+            named = [
+                pair for pair in self._catalog.names_of_repository(reference.name) if pair[0].tag
+            ]
+            if named:
+                return [(image, (name.familiar,)) for name, image in named]
+        identity = self._resolve(text)
+        if reference.digest is None and self._catalog.named(reference) is not None:
+            return [(identity, (reference.familiar,))]
+        return [(identity, ())]
 
     def list(self, filters: ImageFilters = EVERYTHING, *, all: bool = False) -> tuple[Image, ...]:
         """Return images, the newest first.
@@ -141,51 +175,16 @@ class ImageStore:
         :param all: untagged images that others were made from, too.
         :raises NotFound: the image of *before* or *since* is not there.
         """
-        before = None if filters.before is None else self.get(filters.before).created_ns
-        since = None if filters.since is None else self.get(filters.since).created_ns
-        parents = self._catalog.parents()
-        found = []
-        for identity in self._catalog.ids():
-            image = self._catalog.image(identity)
-            if (
-                image is None
-                or (before is not None and image.created_ns >= before)
-                or (since is not None and image.created_ns <= since)
-                or (filters.until is not None and image.created_ns >= filters.until)
-                or not labels_match(image.config.config.labels, filters.labels)
-            ):
-                continue
-            shown = _shown(image, filters, is_parent=identity in parents and not all)
-            if shown is not None:
-                found.append(shown)
-        return tuple(sorted(found, key=lambda image: (-image.created_ns, image.id)))
+        before = None if filters.before is None else self.get(filters.before)
+        since = None if filters.since is None else self.get(filters.since)
+        return list_images(self._catalog, filters, before=before, since=since, all=all)
 
     def history(self, text: str) -> tuple[HistoryItem, ...]:
         """Return how an image was made, the last step first.
 
         :raises NotFound: as :meth:`get`.
         """
-        image = self.get(text)
-        sizes = iter([layer.size for layer in image.layers])
-        steps = [
-            (entry, 0 if entry.empty_layer else next(sizes, 0)) for entry in image.config.history
-        ]
-        items = []
-        maker: Image | None = image
-        for entry, size in reversed(steps):
-            items.append(
-                HistoryItem(
-                    id="<missing>" if maker is None else maker.id,
-                    created=entry.created_ns,
-                    created_by=entry.created_by,
-                    comment=entry.comment,
-                    size=size,
-                    tags=() if maker is None else maker.tags,
-                )
-            )
-            parent = None if maker is None else maker.parent
-            maker = None if parent is None else self._catalog.image(parent)
-        return tuple(items)
+        return history_of(self._catalog, self.get(text))
 
     def children(self, identity: str) -> tuple[str, ...]:
         """Return the ids of the images that were committed or built from this one."""
@@ -365,9 +364,24 @@ class ImageStore:
 
         Nothing happens before the first event is asked for, and nothing stays unless the last is.
         """
-        from pannier.images.load import load  # noqa: PLC0415 - costs start-up time only if used
-
         return load(self, stream, platform)
+
+    def save(self, names: Sequence[str], out: BinaryIO) -> None:
+        """Write images into an archive, as ``docker save``: :func:`pannier.images.save.save`."""
+        save(self, names, out)
+
+    def import_image(self, stream: BinaryIO, request: ImportRequest) -> AddedImage:
+        """Make an image of a root filesystem: :func:`pannier.images.importing.import_image`."""
+        return import_image(self, stream, request)
+
+    def commit(self, request: CommitRequest) -> AddedImage:
+        """Make an image of a container: :func:`pannier.images.importing.commit`."""
+        return commit(self, request)
+
+
+def blobs_of(image: Image) -> list[str]:
+    """Return the digests of everything that an image needs in the content store."""
+    return [image.id, image.manifest.digest, *(layer.blob.digest for layer in image.layers)]
 
 
 def tag_reference(name: str) -> Reference:
@@ -382,26 +396,6 @@ def tag_reference(name: str) -> Reference:
             hint="leave out what follows the @",
         )
     return reference.with_default_tag()
-
-
-def _shown(image: Image, filters: ImageFilters, *, is_parent: bool) -> Image | None:
-    """Return an image as a list shows it, or None where it does not."""
-    tags, digests = image.tags, image.digests
-    if filters.references:
-        tags, digests = (
-            tuple(
-                name
-                for name in names
-                if any(reference_matches(pattern, name) for pattern in filters.references)
-            )
-            for names in (tags, digests)
-        )
-    if not tags and not digests:
-        if is_parent or filters.dangling is False or filters.references:
-            return None
-    elif filters.dangling is True and tags:
-        return None
-    return replace(image, tags=tags, digests=digests)
 
 
 def _no_such(name: str, *, ambiguous: bool = False) -> NotFound:

@@ -1,0 +1,150 @@
+"""``docker save``: images into one archive that is an OCI layout and a docker-archive at once.
+
+As Docker 25 and later write it: ``index.json`` and ``manifest.json`` both point into ``blobs/``,
+where what images share is once. The archive depends on the images and their names alone, so the
+same images give the same bytes; the blobs are those that came in, so digests survive a round trip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from pannier.images.jsonutil import dump
+from pannier.images.oci import OCI_INDEX, Descriptor
+from pannier.images.reference import parse_reference
+from pannier.images.tar_writer import TarWriter, Written
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Sequence
+
+    from pannier.images.content import ContentStore
+    from pannier.images.images import ImageStore
+    from pannier.images.model import Image
+
+__all__ = ["save"]
+
+_BLOCK: Final = 512
+_CHUNK: Final = 1 << 20
+_AT_ONCE: Final = 1 << 30
+
+
+def save(store: ImageStore, names: Sequence[str], out: BinaryIO) -> None:
+    """Write images to *out*, forwards only.
+
+    :param names: a tag saves that tag; a repository all of its tags; an id the image without any.
+    :raises NotFound: an image is not there; nothing was written yet.
+    """
+    with store.leases.lease() as lease:
+        images: dict[str, tuple[Image, list[str]]] = {}
+        for name in names:
+            for identity, tags in store.select(name):
+                image = store.held(identity, lease)
+                known = images.setdefault(identity, (image, []))[1]
+                known += [tag for tag in tags if tag not in known]
+        _Archive(store.content, out).write(list(images.values()))
+
+
+class _Archive:
+    def __init__(self, content: ContentStore, out: BinaryIO) -> None:
+        self._content = content
+        self._out = out
+        self._tar = TarWriter(out)
+        self._descriptor = _descriptor(out)
+
+    def write(self, images: Sequence[tuple[Image, Sequence[str]]]) -> None:
+        """Write the documents first, so that a reader knows what comes, then the blobs."""
+        self._document("oci-layout", dump({"imageLayoutVersion": "1.0.0"}))
+        self._document("index.json", _index(images))
+        self._document("manifest.json", _manifest(images))
+        self._folder("blobs")
+        self._folder("blobs/sha256")
+        blobs: dict[str, int] = {}
+        for image, _ in images:
+            blobs[image.manifest.digest] = image.manifest.size
+            blobs[image.id] = len(image.config.raw)
+        for image, _ in images:
+            blobs |= {layer.blob.digest: layer.blob.size for layer in image.layers}
+        for digest, size in blobs.items():
+            self._blob(digest, size)
+        self._tar.finish()
+        self._out.flush()
+
+    def _header(self, name: str, kind: bytes, mode: int, size: int = 0) -> None:
+        entry = Written(name.encode(), kind, mode, uid=0, gid=0, mtime=0, size=size)
+        self._tar.add(entry)
+
+    def _folder(self, name: str) -> None:
+        self._header(name + "/", b"5", 0o755)
+
+    def _document(self, name: str, data: bytes) -> None:
+        self._header(name, b"0", 0o644, len(data))
+        self._out.write(data + bytes(-len(data) % _BLOCK))
+
+    def _blob(self, digest: str, size: int) -> None:
+        self._header(_path(digest), b"0", 0o644, size)
+        with self._content.open(digest, size) as blob:
+            self._copy(blob, size)
+        self._out.write(bytes(-size % _BLOCK))
+
+    def _copy(self, blob: io.FileIO, size: int) -> None:
+        if self._descriptor is not None:
+            # The kernel copies; what is buffered here has to be out before.
+            self._out.flush()
+            left = size
+            while left:
+                left -= os.sendfile(self._descriptor, blob.fileno(), None, min(left, _AT_ONCE))
+            return
+        buffer = memoryview(bytearray(_CHUNK))
+        while count := blob.readinto(buffer):
+            self._out.write(buffer[:count])
+
+
+def _descriptor(out: BinaryIO) -> int | None:
+    """Return a descriptor that sendfile(2) can write to, or None."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = out.fileno()
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return descriptor if os.get_blocking(descriptor) else None
+    return None
+
+
+def _path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _index(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
+    manifests: list[object] = []
+    for image, tags in images:
+        manifest = image.manifest
+        # Without a tag the image is in the index once, nameless.
+        for tag in tags or (None,):
+            annotations = {}
+            if tag is not None:
+                reference = parse_reference(tag)
+                annotations = {
+                    "io.containerd.image.name": str(reference),
+                    "org.opencontainers.image.ref.name": reference.tag or "",
+                }
+            entry = Descriptor(
+                manifest.media_type, manifest.digest, manifest.size, annotations=annotations
+            )
+            manifests.append(entry.document())
+    return dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+
+
+def _manifest(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
+    return dump(
+        [
+            {
+                "Config": _path(image.id),
+                "RepoTags": list(tags) or None,
+                "Layers": [_path(layer.blob.digest) for layer in image.layers],
+            }
+            for image, tags in images
+        ]
+    )
