@@ -243,7 +243,7 @@ class Catalog:
         return int(row[0])
 
     def content_size(self) -> int:
-        """Return the bytes of all blobs that images use, each counted once."""
+        """Return the bytes of all layers' blobs and manifests in use, each counted once."""
         row = self._database.row(
             "SELECT COALESCE(SUM(size), 0) FROM ("
             " SELECT blob AS digest, blob_size AS size FROM image_layers"

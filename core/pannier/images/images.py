@@ -294,7 +294,7 @@ class ImageStore:
         images = self.list(all=True)
         return DiskUsage(
             layers=self._catalog.layers_size(),
-            content=self._catalog.content_size(),
+            content=self._catalog.content_size() + sum(len(image.config.raw) for image in images),
             images=tuple(zip(images, self.sizes(images), strict=True)),
         )
 
