@@ -25,7 +25,7 @@ from pannier.errors import Conflict, NotFound, UnsupportedOperation
 from pannier.images.pack import pack_changes
 from pannier.images.unpack import unpack_layer
 from pannier.linux.copying import copy_metadata
-from pannier.linux.trees import DIRECTORY, measure_tree
+from pannier.linux.trees import DIRECTORY, measure_tree, remove_tree
 from pannier.linux.userns import open_userns
 from pannier.linux.xattrs import read_xattrs
 from pannier_storage_overlay.changes import list_changes
@@ -217,6 +217,7 @@ class OverlayStorage(StorageDriver):
         """Mount a container's root now; the caller closes the descriptor."""
         record = self._store.container(key)
         folder = self._store.container_folder(key)
+        _forgive(folder / "work")
         userns = None
         try:
             if idmap is not None:
@@ -373,6 +374,22 @@ def _new_root(folder: Path, like: str | None) -> int:
     finally:
         os.close(below)
     return descriptor
+
+
+def _forgive(work: Path) -> None:
+    """Remove the mark of a volatile mount, for which overlayfs would refuse to mount again.
+
+    It says that the layer is not to be trusted if the host crashed meanwhile; who asks for
+    volatile layers has accepted that.
+    """
+    try:
+        marks = os.open(work / "work" / "incompat", DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        remove_tree(b"volatile", marks)
+    finally:
+        os.close(marks)
 
 
 def _userns(idmap: IdMap) -> int:
