@@ -44,6 +44,8 @@ _locked.syscall.restype = ctypes.c_long
 # Indexing makes a function object of our own: other modules call prctl with other types.
 _prctl = libc["prctl"]
 _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_prctl_text = libc["prctl"]
+_prctl_text.argtypes = [ctypes.c_int, ctypes.c_char_p]
 
 
 def clone(flags: int) -> int:
@@ -87,8 +89,7 @@ def set_no_new_privileges() -> None:
 
 def set_name(name: str) -> None:
     """Set the name that ps shows for this process: at most 15 bytes."""
-    text = ctypes.create_string_buffer(os.fsencode(name)[:15], 16)
-    check(_prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0))
+    check(_prctl_text(_PR_SET_NAME, os.fsencode(name)[:15]))
 
 
 def close_on_exec_from(first: int) -> None:

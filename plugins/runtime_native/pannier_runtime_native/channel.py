@@ -9,10 +9,10 @@ in folders of mode 0700.
 
 from __future__ import annotations
 
+import _socket
 import array
 import marshal
 import os
-import socket
 import struct
 
 TYPE_CHECKING = False
@@ -30,38 +30,38 @@ _FORMAT = 2
 def _rights(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
     if not descriptors:
         return []
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
+    return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
 
 
-def send(connection: socket.socket, value: Any, descriptors: Sequence[int] = ()) -> None:
+def send(connection: _socket.socket, value: Any, descriptors: Sequence[int] = ()) -> None:
     """Send one message; blocks until the kernel has taken all of it."""
     body = marshal.dumps(value, _FORMAT)
     header = _HEADER.pack(len(body), len(descriptors))
     if len(descriptors) <= _BATCH:
         parts = header + body
-        sent = connection.sendmsg([parts], _rights(descriptors), socket.MSG_NOSIGNAL)
+        sent = connection.sendmsg([parts], _rights(descriptors), _socket.MSG_NOSIGNAL)
         if sent < len(parts):
-            connection.sendall(memoryview(parts)[sent:], socket.MSG_NOSIGNAL)
+            connection.sendall(memoryview(parts)[sent:], _socket.MSG_NOSIGNAL)
         return
-    connection.sendmsg([header], _rights(descriptors[:_BATCH]), socket.MSG_NOSIGNAL)
+    connection.sendmsg([header], _rights(descriptors[:_BATCH]), _socket.MSG_NOSIGNAL)
     for start in range(_BATCH, len(descriptors), _BATCH):
         batch = descriptors[start : start + _BATCH]
-        connection.sendmsg([b"\0"], _rights(batch), socket.MSG_NOSIGNAL)
-    connection.sendall(body, socket.MSG_NOSIGNAL)
+        connection.sendmsg([b"\0"], _rights(batch), _socket.MSG_NOSIGNAL)
+    connection.sendall(body, _socket.MSG_NOSIGNAL)
 
 
-def receive_descriptors(connection: socket.socket, length: int) -> tuple[bytes, list[int]]:
+def receive_descriptors(connection: _socket.socket, length: int) -> tuple[bytes, list[int]]:
     """Receive up to *length* bytes, and the descriptors that came with them."""
-    room = socket.CMSG_SPACE(_BATCH * 4)
-    data, ancillary, _, _ = connection.recvmsg(length, room, socket.MSG_CMSG_CLOEXEC)
+    room = _socket.CMSG_SPACE(_BATCH * 4)
+    data, ancillary, _, _ = connection.recvmsg(length, room, _socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             descriptors.frombytes(payload[: len(payload) - len(payload) % 4])
     return data, list(descriptors)
 
 
-def receive(connection: socket.socket) -> tuple[Any, list[int]] | None:
+def receive(connection: _socket.socket) -> tuple[Any, list[int]] | None:
     """Receive one of :mod:`.messages` and its descriptors, which are the caller's to close.
 
     Return None where the other end has gone.
@@ -78,7 +78,7 @@ def receive(connection: socket.socket) -> tuple[Any, list[int]] | None:
     return message, descriptors
 
 
-def _receive(connection: socket.socket, descriptors: list[int]) -> Any:
+def _receive(connection: _socket.socket, descriptors: list[int]) -> Any:
     header = b""
     while len(header) < _HEADER.size:
         data, more = receive_descriptors(connection, _HEADER.size - len(header))

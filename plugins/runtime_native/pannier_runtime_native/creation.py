@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
-import socket
 import stat
 import time
 
@@ -113,7 +113,7 @@ def _device_nodes(job: Job, descriptors: list[int]) -> None:
 
 def create(
     job: Job, descriptors: list[int], ends: list[int]
-) -> tuple[int, socket.socket, Reply, list[int]]:
+) -> tuple[int, _socket.socket, Reply, list[int]]:
     """Make the first process, up to where it waits for the start.
 
     Return its pid, our end of its socket, its answer with the steps' times, and the descriptors
@@ -122,7 +122,7 @@ def create(
     :raises StepError: nothing of it is left then.
     """
     times: list[int] = []
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     with _step(CLONE, times):
         if job["devices"]:
             _device_nodes(job, descriptors)
@@ -143,7 +143,7 @@ def create(
     return pid, ours, {"pid": pid, "times": times + reply["times"]}, received
 
 
-def _await_ready(child: socket.socket) -> tuple[Reply, list[int]]:
+def _await_ready(child: _socket.socket) -> tuple[Reply, list[int]]:
     answer = receive(child)
     if answer is None:
         raise StepError(-1, 0, "the container's first process has ended too early")
@@ -156,7 +156,7 @@ def _await_ready(child: socket.socket) -> tuple[Reply, list[int]]:
 
 
 def _settle(
-    job: Job, descriptors: list[int], pid: int, child: socket.socket, times: list[int]
+    job: Job, descriptors: list[int], pid: int, child: _socket.socket, times: list[int]
 ) -> None:
     with _step(MAPS, times):
         if job["uid_map"]:

@@ -21,7 +21,7 @@ from pannier_runtime_native.launch import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from typing import NoReturn
 
     from pannier_runtime_native.messages import Job
@@ -44,12 +44,12 @@ class _ParentGoneError(Exception):
     """The shim has ended while we waited for it: so must we."""
 
 
-def _await(parent: socket.socket, word: bytes) -> None:
+def _await(parent: _socket.socket, word: bytes) -> None:
     if parent.recv(1) != word:
         raise _ParentGoneError
 
 
-def run(job: Job, descriptors: list[int], parent: socket.socket, streams: list[int]) -> NoReturn:
+def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[int]) -> NoReturn:
     """Be the container's first process; *streams* are empty where a terminal is to be made."""
     step = -1
     try:
@@ -63,7 +63,7 @@ def run(job: Job, descriptors: list[int], parent: socket.socket, streams: list[i
         times: list[int] = []
         assembly = Assembly(job, descriptors, lambda: _await(parent, PLACED))
         for instruction in job["instructions"]:
-            step += 1  # noqa: SIM113 - must be known where the instruction fails
+            step += 1
             begin = time.monotonic_ns()
             assembly.run(*instruction)  # type: ignore[arg-type] # a verb comes first
             times += (begin, time.monotonic_ns())
@@ -86,7 +86,7 @@ def run(job: Job, descriptors: list[int], parent: socket.socket, streams: list[i
     _finish(job, parent, streams)
 
 
-def _finish(job: Job, parent: socket.socket, streams: list[int]) -> NoReturn:
+def _finish(job: Job, parent: _socket.socket, streams: list[int]) -> NoReturn:
     try:
         # The parent's socket is closed by execve, which is how the parent learns of it.
         take_streams((streams[0], streams[1], streams[2]))
@@ -98,7 +98,7 @@ def _finish(job: Job, parent: socket.socket, streams: list[int]) -> NoReturn:
         _report(parent, error, -1)
 
 
-def _report(parent: socket.socket, error: BaseException, step: int) -> NoReturn:
+def _report(parent: _socket.socket, error: BaseException, step: int) -> NoReturn:
     number, text = failure_of(error)
     try:
         send(parent, {"error": "step", "step": step, "errno": number, "text": text})
@@ -106,13 +106,13 @@ def _report(parent: socket.socket, error: BaseException, step: int) -> NoReturn:
         os._exit(_FAILED)
 
 
-def _supervise(job: Job, parent: socket.socket) -> None:
+def _supervise(job: Job, parent: _socket.socket) -> None:
     """Stay as pid 1, which passes signals on and reaps; return in a child that is to execute."""
     everything = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, everything)
     child = os.fork()
     if not child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if job["stdio"]["terminal"]:
             os.setpgid(0, 0)
             _take_foreground()

@@ -19,7 +19,7 @@ from pannier_runtime_native.launch import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from typing import NoReturn
 
     from pannier_runtime_native.messages import ExecJob
@@ -34,7 +34,7 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
     descriptors: list[int],
     container: int,
     namespaces: int,
-    parent: socket.socket,
+    parent: _socket.socket,
     streams: list[int],
 ) -> NoReturn:
     """Enter the container of the process behind the pidfd *container*, and execute.
@@ -76,7 +76,7 @@ def _write_score(score: int) -> None:
     os.close(descriptor)
 
 
-def _terminal(uid: int, parent: socket.socket) -> int:
+def _terminal(uid: int, parent: _socket.socket) -> int:
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     master = open_master(root)
     slave = open_slave(master)

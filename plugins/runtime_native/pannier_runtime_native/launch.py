@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 
 from pannier.linux.capabilities import drop_bounding, raise_ambient, set_capabilities
@@ -39,7 +38,6 @@ __all__ = [
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_PASSWD = 1 << 18
 _HOME_FIELD = 5
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 
 
 class ExecuteError(Exception):
@@ -113,9 +111,6 @@ def execute(process: ProcessJob) -> NoReturn:
             environment[name] = value
     if b"HOME" not in environment:
         environment[b"HOME"] = _home(process["uid"])
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     program = process["args"][0]
     candidates = [program]
     if b"/" not in program:

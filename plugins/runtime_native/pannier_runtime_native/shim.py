@@ -7,11 +7,11 @@ until the first process has ended and its output is delivered, whether or not a 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import gc
 import os
 import signal
-import socket
 import time
 import traceback
 
@@ -59,16 +59,16 @@ class Shim:
         self._job = job
         self._folder = descriptors[job["folder"]]
         self._loop = Loop()
-        self._watchers: list[socket.socket] = []
+        self._watchers: list[_socket.socket] = []
         self._untold: list[dict[str, Any]] = []
         self._kept: list[int] = []
         self._status = "created"
         self._done = False
-        self._init: socket.socket | None = None
+        self._init: _socket.socket | None = None
         self._pidfd = -1
         self._first = Member(None, self._streams(job["stdio"], descriptors))
         self._members: dict[str | None, Member] = {None: self._first}
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 
     # ---- beginning
 
@@ -134,7 +134,6 @@ class Shim:
         """Answer until the container has stopped and everything is delivered."""
         waking, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         self._loop.watch(waking, READ, lambda _: self._on_child(waking))
         self._loop.watch(self._listener.fileno(), READ, lambda _: self._on_connection())
         self._reap()  # the first process may have been killed already
@@ -212,7 +211,7 @@ class Shim:
                 self._end_watch(watcher)
         return told
 
-    def _end_watch(self, watcher: socket.socket) -> None:
+    def _end_watch(self, watcher: _socket.socket) -> None:
         self._loop.unwatch(watcher.fileno())
         self._watchers.remove(watcher)
         watcher.close()
@@ -220,11 +219,12 @@ class Shim:
     # ---- answers
 
     def _on_connection(self) -> None:
-        connection, _ = self._listener.accept()
+        descriptor, _ = self._listener._accept()  # type: ignore[attr-defined] # noqa: SLF001 - not in the stubs
+        connection = _socket.socket(fileno=descriptor)
         connection.settimeout(_PATIENCE)
         self._loop.watch(connection.fileno(), READ, lambda _: self._on_request(connection))
 
-    def _on_request(self, connection: socket.socket) -> None:
+    def _on_request(self, connection: _socket.socket) -> None:
         self._loop.unwatch(connection.fileno())
         message = receive(connection)
         if message is None:
@@ -247,7 +247,7 @@ class Shim:
         return {"status": self._status, "pid": self._first.pid if running else 0}
 
     def do_start(
-        self, request: Any, descriptors: list[int], connection: socket.socket
+        self, request: Any, descriptors: list[int], connection: _socket.socket
     ) -> Reply | None:
         """Let the first process execute; the answer comes once it has or has not."""
         clients = [descriptors[job["socket"]] for job in request["connections"]]
@@ -265,7 +265,7 @@ class Shim:
         self._loop.watch(child.fileno(), READ, lambda _: self._on_started(child, connection))
         return None
 
-    def _on_started(self, child: socket.socket, connection: socket.socket) -> None:
+    def _on_started(self, child: _socket.socket, connection: _socket.socket) -> None:
         self._loop.unwatch(child.fileno())
         answer = receive(child)
         child.close()
@@ -306,7 +306,7 @@ class Shim:
                 set_size(member.streams.master, request["rows"], request["columns"])
         return {}
 
-    def do_watch(self, _: object, __: object, connection: socket.socket) -> None:
+    def do_watch(self, _: object, __: object, connection: _socket.socket) -> None:
         """Tell of every exit from now on, and of those that nobody was told of."""
         self._watchers.append(connection)
         # It never sends: what it polls is its end.
@@ -315,7 +315,7 @@ class Shim:
         for event in untold:
             self._tell(event)
 
-    def do_delete(self, _: object, __: object, connection: socket.socket) -> None:
+    def do_delete(self, _: object, __: object, connection: _socket.socket) -> None:
         """Kill the container, and end; the answer is the end of the connection."""
         self._kept.append(connection.detach())
         if self._first.status is None:
@@ -324,7 +324,7 @@ class Shim:
             member.streams.abandon()
 
     def do_exec(
-        self, request: Any, descriptors: list[int], connection: socket.socket
+        self, request: Any, descriptors: list[int], connection: _socket.socket
     ) -> Reply | None:
         """Add a process; the answer comes once it has executed or failed to."""
         job: ExecJob = request["job"]
@@ -338,7 +338,7 @@ class Shim:
         job["process"]["seccomp_flags"] = first["seccomp_flags"]
         member = Member(job["exec_id"], self._streams(stdio, descriptors, added=True))
         ends = [] if stdio["terminal"] else open_pipes(stdio, member.streams)
-        ours, theirs = socket.socketpair()
+        ours, theirs = _socket.socketpair()
         member.pid = os.fork()
         if not member.pid:
             ours.close()
@@ -365,8 +365,8 @@ class Shim:
         self,
         member: Member,
         stdio: StdioJob,
-        child: socket.socket,
-        connection: socket.socket,
+        child: _socket.socket,
+        connection: _socket.socket,
         attached: tuple[ConnectionJob, int] | None,
     ) -> None:
         answer = receive(child)
@@ -398,7 +398,7 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _answer(connection: socket.socket, reply: Reply) -> None:
+def _answer(connection: _socket.socket, reply: Reply) -> None:
     with contextlib.suppress(OSError):
         send(connection, reply)
     connection.close()
@@ -420,9 +420,8 @@ def main(descriptor: int) -> NoReturn:
         os.setsid()
         set_name("pannier-shim")
         set_child_subreaper()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         gc.enable()
-        driver = socket.socket(fileno=descriptor)
+        driver = _socket.socket(fileno=descriptor)
         message = receive(driver)
         if message is not None:
             status = _run(driver, *message)
@@ -430,7 +429,7 @@ def main(descriptor: int) -> NoReturn:
         os._exit(status)
 
 
-def _run(driver: socket.socket, job: Job, descriptors: list[int]) -> int:
+def _run(driver: _socket.socket, job: Job, descriptors: list[int]) -> int:
     reply: Reply
     shim = None
     try:

@@ -7,10 +7,10 @@ dropped. What was read is never lost.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import fcntl
 import os
-import socket
 import struct
 from errno import EIO
 
@@ -30,7 +30,7 @@ STDOUT = 1
 STDERR = 2
 
 _FRAME = struct.Struct(">BxxxI")
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_FLAGS = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 _SMALL = 1 << 16  # a pipe's usual size
 _LARGE = 1 << 20  # the largest an ordinary user may make one, and the log's longest record
 _F_SETPIPE_SZ = 1031
@@ -47,7 +47,7 @@ class Client:
     __slots__ = ("backlog", "held", "keys", "reading", "size", "socket", "stdin", "streams")
 
     def __init__(self, job: ConnectionJob, descriptor: int) -> None:
-        self.socket = socket.socket(fileno=descriptor)
+        self.socket = _socket.socket(fileno=descriptor)
         self.stdin = job["stdin"]
         self.streams = (STDOUT if job["stdout"] else 0) | (STDERR if job["stderr"] else 0)
         self.keys = job["detach_keys"]
@@ -91,10 +91,10 @@ class Client:
         """End the connection so that nothing sent is lost."""
         with contextlib.suppress(OSError):
             # Closed with input unread, the kernel would reset the connection.
-            while self.socket.recv(_SMALL, socket.MSG_DONTWAIT):
+            while self.socket.recv(_SMALL, _socket.MSG_DONTWAIT):
                 pass
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(_socket.SHUT_WR)
         self.socket.close()
 
 
@@ -344,7 +344,7 @@ class Streams:
         if client not in self._clients:
             return
         try:
-            data = client.socket.recv(_SMALL, socket.MSG_DONTWAIT)
+            data = client.socket.recv(_SMALL, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         if data:

@@ -41,6 +41,7 @@ TRY = b"t"
 READY = b"ready"
 
 _MOST_DESCRIPTORS = 1 << 20
+_own_pid = os.getpid()
 _NULL_MODE = stat.S_IFCHR | 0o666
 
 
@@ -79,6 +80,14 @@ def _leave_host() -> None:
     os.close(null)
 
 
+def _on_child(*_: object) -> None:
+    # A shim awaits its own children; it knows them from its members.
+    if os.getpid() == _own_pid:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
 def _prepare() -> None:
     set_dumpable(False)
     set_name("pannier-zygote")
@@ -86,9 +95,11 @@ def _prepare() -> None:
         with contextlib.suppress(OSError):  # two belong to the C library
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # The kernel reaps the shims; a shim itself wants to know of its children, and says so.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # Handlers and not SIG_IGN, because execve takes handlers back by itself: so no child of ours
+    # has to, and a shim's SIGCHLD wakes its loop.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _on_child)
     os.umask(0o022)
 
 
