@@ -137,6 +137,10 @@ class Values:
         """Say whether the command line has the option."""
         return bool(self._many[name])
 
+    def knows(self, name: str) -> bool:
+        """Say whether the command has such an option at all."""
+        return name in self._many
+
     def number(self, name: str) -> int:
         """Return an option as an integer, 0 where it is not given.
 
@@ -158,6 +162,7 @@ class Command:
 
     :param example: a command line that works as it stands, shown in the help.
     :param rest: what follows the first argument belongs to the container (``run``, ``exec``).
+    :param raw: nothing is parsed but ``--help``: every word is handed on (``daemon``).
     :param failure: the exit status when the daemon refuses.
     """
 
@@ -171,6 +176,7 @@ class Command:
         args: Sequence[Argument] = (),
         example: str,
         rest: bool = False,
+        raw: bool = False,
         failure: int = 1,
     ) -> None:
         self.name = name
@@ -180,6 +186,7 @@ class Command:
         self.args = args
         self.example = example
         self.rest = rest
+        self.raw = raw
         self.failure = failure
 
     @property
@@ -207,8 +214,9 @@ class Command:
         if bounded and len(args) > most:
             wanted = f"{least}" if least == most else f"at most {most}"
         plural = "argument" if wanted.endswith(" 1") or wanted == "1" else "arguments"
+        verdict = f"requires {wanted} {plural}" if most or not bounded else "accepts no arguments"
         raise UsageError(
-            f"{self.name!r} requires {wanted} {plural}",
+            f"'pannier {self.name}' {verdict}",
             code=1,
             hint=f"usage: pannier {self.name} [OPTIONS] {self.usage}".rstrip(),
         )

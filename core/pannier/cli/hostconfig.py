@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pannier.cli.command import Values
 
-__all__ = ["host_config", "restart_policy"]
+__all__ = ["host_config", "limits", "restart_policy"]
 
 _INT32 = 1 << 31
 _SECURITY_KEYS = (
@@ -35,7 +35,11 @@ def host_config(values: Values) -> dict[str, Any]:
     Fields that were not asked for are left out; the daemon knows the defaults.
     """
     host: dict[str, Any] = {}
-    _limits(values, host)
+    limits(values, host)
+    host["ShmSize"] = read(values, "shm-size", parse_size)
+    host["Ulimits"] = _ulimits(values.many("ulimit"))
+    if values.given("oom-kill-disable"):
+        host["OomKillDisable"] = values.on("oom-kill-disable")
     _block_io(values, host)
     _namespaces(values, host)
     _security(values, host)
@@ -62,11 +66,14 @@ def _cpus(text: str) -> int:
     return int(whole or "0") * 10**9 + int(fraction.ljust(9, "0"))
 
 
-def _limits(values: Values, host: dict[str, Any]) -> None:
+def limits(values: Values, host: dict[str, Any]) -> None:
+    """Add the limits that ``run`` and ``update`` share; None where not asked for.
+
+    :raises UsageError: where a value is malformed.
+    """
     for name, key in (
         ("memory", "Memory"),
         ("memory-reservation", "MemoryReservation"),
-        ("shm-size", "ShmSize"),
     ):
         host[key] = read(values, name, parse_size)
     host["MemorySwap"] = read(values, "memory-swap", _swap)
@@ -82,15 +89,13 @@ def _limits(values: Values, host: dict[str, Any]) -> None:
         ("memory-swappiness", "MemorySwappiness"),
         ("blkio-weight", "BlkioWeight"),
     ):
-        host[key] = read(values, name, int)
-    swappiness = host["MemorySwappiness"]
+        if values.knows(name):
+            host[key] = read(values, name, int)
+    swappiness = host.get("MemorySwappiness")
     if swappiness is not None and not -1 <= swappiness <= 100:
         raise UsageError(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
     for name, key in (("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems")):
         host[key] = values.text(name)
-    if values.given("oom-kill-disable"):
-        host["OomKillDisable"] = values.on("oom-kill-disable")
-    host["Ulimits"] = _ulimits(values.many("ulimit"))
 
 
 def _ulimits(specs: list[str]) -> list[dict[str, Any]]:

@@ -46,6 +46,11 @@ class _Parser:
 
     def parse(self) -> Values:
         args = self._values.args
+        if self._command.raw:
+            if self._words[:1] in (["--help"], ["-h"]):
+                raise HelpAsked
+            args += self._words
+            return self._values
         while self._position < len(self._words):
             word = self._words[self._position]
             self._position += 1

@@ -86,7 +86,7 @@ def _rows(
         "CreatedSince": ago(created, now),
         "CreatedAt": moment if created > 0 else "N/A",
         "Size": human_size(one.get("Size", 0), 3),
-        "VirtualSize": human_size(one.get("Size", 0), 3),
+        "VirtualSize": human_size(one.get("Size", 0)),
         "Containers": "N/A" if count < 0 else str(count),
         "SharedSize": "N/A" if shared < 0 else human_size(shared, 3),
         "UniqueSize": "N/A" if shared < 0 else human_size(one.get("Size", 0) - shared, 3),

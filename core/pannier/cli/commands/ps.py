@@ -90,7 +90,7 @@ def container_row(one: dict[str, Any], *, whole: bool, now: float) -> dict[str, 
             sum(mount.get("Driver") == "local" for mount in one.get("Mounts") or ())
         ),
         "Networks": ",".join(networks),
-        "Platform": "",
+        "Platform": None,
     }
 
 
