@@ -40,8 +40,10 @@ __all__ = [
     "addresses",
     "create_bridge",
     "create_veth",
+    "delete_address",
     "delete_group",
     "delete_link",
+    "filter_bridged",
     "find_link",
     "links",
     "routes",
@@ -56,6 +58,7 @@ _RTM_NEWLINK: Final = 16
 _RTM_DELLINK: Final = 17
 _RTM_GETLINK: Final = 18
 _RTM_NEWADDR: Final = 20
+_RTM_DELADDR: Final = 21
 _RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
 _RTM_GETROUTE: Final = 26
@@ -77,6 +80,7 @@ _IFLA_INFO_DATA: Final = 2
 _IFLA_INFO_SLAVE_KIND: Final = 4
 _IFLA_INFO_SLAVE_DATA: Final = 5
 _VETH_INFO_PEER: Final = 1
+_IFLA_BR_NF_CALL_IPTABLES: Final = 36
 _IFLA_BRPORT_MODE: Final = 4
 _IFLA_BRPORT_ISOLATED: Final = 33
 _IFLA_INET6_ADDR_GEN_MODE: Final = 8
@@ -157,6 +161,20 @@ def create_bridge(name: str, mac: str, mtu: int) -> Message:
         + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"))
     )
     return Message(_RTM_NEWLINK, payload, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def filter_bridged(name: str) -> Message:
+    """Have a bridge pass the IPv4 packets that it bridges through the firewall (br_netfilter)."""
+    payload = (
+        _info()
+        + text(_IFLA_IFNAME, name)
+        + nested(
+            _IFLA_LINKINFO,
+            text(_IFLA_INFO_KIND, "bridge"),
+            nested(_IFLA_INFO_DATA, u8(_IFLA_BR_NF_CALL_IPTABLES, 1)),
+        )
+    )
+    return Message(_RTM_NEWLINK, payload)
 
 
 def create_veth(
@@ -262,6 +280,14 @@ def add_address(index: int, address: IPv4Interface) -> Message:
         + attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
     )
     return Message(_RTM_NEWADDR, payload, NLM_F_CREATE | NLM_F_REPLACE)
+
+
+def delete_address(index: int, address: IPv4Interface) -> Message:
+    """Take an address from a link; EADDRNOTAVAIL where it does not have it."""
+    payload = _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, 0, index) + attribute(
+        _IFA_LOCAL, address.ip.packed
+    )
+    return Message(_RTM_DELADDR, payload)
 
 
 def add_route(index: int, gateway: IPv4Address, destination: IPv4Network | None = None) -> Message:

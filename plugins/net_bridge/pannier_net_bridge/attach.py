@@ -14,6 +14,7 @@ from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
+from pannier_net_bridge.bridges import isolates_ports
 from pannier_net_bridge.leases import Lease
 from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
@@ -182,11 +183,15 @@ class _Attach:
     def link_steps(self) -> Sequence[Step]:
         link = self.lease.link if self.lease else _UNKNOWN_LINK
         peer = self.lease.interface if self.lease else self.request.interface or "eth0"
-        options = "hairpin on" if self.network.icc else "hairpin on, isolated"
+        options = "hairpin on, isolated" if self._isolated else "hairpin on"
         return (
             Step("create link", link, f"veth, with its peer {peer} in the container's namespace"),
             Step("attach link", link, f"to the bridge {self.network.bridge}, {options}"),
         )
+
+    @property
+    def _isolated(self) -> bool:
+        return not self.network.icc and isolates_ports()
 
     def create_link(self) -> None:
         if self.kept is not None:
@@ -222,9 +227,7 @@ class _Attach:
                 netlink.request(
                     [
                         rtnl.without_ipv6_address(lease.link),
-                        rtnl.set_bridge_port(
-                            lease.link, hairpin=True, isolated=not self.network.icc
-                        ),
+                        rtnl.set_bridge_port(lease.link, hairpin=True, isolated=self._isolated),
                     ]
                 )
             except NetlinkError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pannier.errors import Conflict, DriverError
@@ -15,17 +16,25 @@ from pannier_net_bridge.reaper import LINK_GROUP, delete_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from pathlib import Path
 
     from pannier_net_bridge.networks import BridgeNetwork
 
-__all__ = ["Forwarding", "ensure_bridge", "remove_bridge", "strays", "taken_subnets"]
+__all__ = [
+    "Forwarding",
+    "ensure_bridge",
+    "isolates_ports",
+    "names",
+    "remove_bridge",
+    "strays",
+    "taken_subnets",
+]
 
 _ALIAS: Final = "pannier"
 """What marks a bridge as made by us, so that it is removed with its network."""
 
 _DEFAULT_MTU: Final = 1500
 _FORWARD: Final = "net/ipv4/ip_forward"
+_BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 def ensure_bridge(network: BridgeNetwork) -> int:
@@ -56,7 +65,17 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 )
             assert link is not None
             address = IPv4Interface((network.gateway, network.subnet.prefixlen))
-            netlink.request([rtnl.add_address(link.index, address), rtnl.set_up(link.index)])
+            earlier = [
+                found.interface
+                for found in rtnl.addresses(netlink)
+                if found.link == link.index and found.interface != address
+            ]
+            messages = [rtnl.add_address(link.index, address), rtnl.set_up(link.index)]
+            if link.alias == _ALIAS:
+                messages += [rtnl.delete_address(link.index, one) for one in earlier]
+            netlink.request(messages)
+            if not network.icc and not isolates_ports():
+                netlink.request([rtnl.filter_bridged(network.bridge)])
             # For connections to published ports from 127.0.0.1; the guard chain keeps others off.
             write_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "1")
         except OSError as error:
@@ -66,6 +85,16 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 hint="run `pannier doctor`",
             ) from error
     return mtu
+
+
+def isolates_ports() -> bool:
+    """Whether neighbours that may not talk are kept apart by the bridge itself.
+
+    Where the kernel can pass bridged packets through the firewall (br_netfilter), our rules do it:
+    a redirected packet then takes the direct way to a neighbour's port, which isolation would shut
+    together with all the others.
+    """
+    return not _BRIDGE_NETFILTER.exists()
 
 
 def _default_mtu(netlink: NetlinkSocket) -> int:

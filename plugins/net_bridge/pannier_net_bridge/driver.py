@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import socket
 import threading
 from dataclasses import replace
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pannier.drivers.network import (
@@ -16,6 +17,7 @@ from pannier.drivers.network import (
     NetworkCapability,
     NetworkDriver,
     NetworkSpec,
+    Subnet,
 )
 from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
 from pannier_net_bridge.attach import AttachContext, plan
@@ -29,6 +31,7 @@ from pannier_net_bridge.bridges import (
 )
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.firewall import open_firewall, published
+from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
 from pannier_net_bridge.leases import Lease, LeaseBook
 from pannier_net_bridge.networks import (
@@ -52,8 +55,6 @@ if TYPE_CHECKING:
     from pannier.drivers.operations import Plan
 
 __all__ = ["BridgeDriver"]
-
-_log = logging.getLogger("pannier.network.bridge")
 
 
 class BridgeDriver(NetworkDriver):
@@ -139,21 +140,27 @@ class BridgeDriver(NetworkDriver):
 
     def _with_subnet(self, network: NetworkSpec) -> NetworkSpec:
         """Fill the subnet in: the one that it had, the one asked for, or a free one."""
-        known = self._networks.get(network.id)
         others = [one.subnet for one in self._networks.values() if one.spec.id != network.id]
-        bridge = bridge_name(network, self._config)
-        taken = [*others, *taken_subnets(bridge)]
-        wished = self._config.subnet if network.id == PREDEFINED else ""
-        if not network.subnets and not wished and known is not None:
-            if not any(one.prefixlen and one.overlaps(known.subnet) for one in taken):
-                return replace(network, subnets=known.spec.subnets)
-            _log.warning(
-                "network %s: the subnet %s is in use on the host now; choosing another",
-                network.name,
-                known.subnet,
-            )
+        taken = [*others, *taken_subnets(bridge_name(network, self._config))]
+        wished = ""
+        if network.id == PREDEFINED:
+            # The engine gives back what it was given the last time. That binds while containers
+            # live on it; else the configuration, or a route that the host got since, decides.
+            wished = self._config.subnet
+            known = self._networks.get(network.id)
+            kept = network.subnets or (known.spec.subnets if known else ())
+            if kept and (self._in_use(network) or not _must_move(kept[0], wished, taken)):
+                return replace(network, subnets=kept)
+            network = replace(network, subnets=())
         chosen = choose_subnet(network, wished, self._config.pools, taken)
         return replace(network, subnets=(chosen,))
+
+    def _in_use(self, network: NetworkSpec) -> bool:
+        """Whether containers may still be on the network's bridge."""
+        with contextlib.suppress(OSError):
+            socket.if_nametoindex(bridge_name(network, self._config))
+            return any(lease.network == network.id for lease in self._leases.all())
+        return False
 
     def remove_network(self, network: NetworkSpec) -> None:
         """Remove the bridge, its containers' links, the rules and the leases."""
@@ -232,11 +239,13 @@ class BridgeDriver(NetworkDriver):
     def _publish(self, lease: Lease) -> None:
         with self._lock:
             self._firewall.publish(published(lease.address, lease.ports))
+        forget_flows_around(published(lease.address, lease.ports))
 
     def _withdraw(self, lease: Lease) -> None:
         if lease.ports:
             with self._lock:
                 self._firewall.withdraw(published(lease.address, lease.ports))
+            forget_flows_to(published(lease.address, lease.ports))
 
     def detach(self, request: EndpointRequest, netns: int | None) -> None:
         """Withdraw the ports and free the address at once; the link goes in the background."""
@@ -248,6 +257,7 @@ class BridgeDriver(NetworkDriver):
         with self._lock:
             if lease.ports:
                 self._firewall.withdraw(published(lease.address, lease.ports))
+                forget_flows_to(published(lease.address, lease.ports))
             self._leases.release(lease.network, lease.container)
         if lease.link:
             self._reaper.delete(lease.link, leave_to_kernel=leave_to_kernel)
@@ -284,6 +294,13 @@ class BridgeDriver(NetworkDriver):
         for network in list(self._networks.values()):
             if network.spec.id not in self._confirmed | used:
                 self._forget(network)
+
+
+def _must_move(kept: Subnet, wished: str, taken: Iterable[IPv4Network]) -> bool:
+    subnet = IPv4Network(kept.subnet)
+    if wished:
+        return subnet != IPv4Network(wished)
+    return any(one.prefixlen and one.overlaps(subnet) for one in taken)
 
 
 def _regained(request: EndpointRequest, endpoint: Endpoint) -> Lease:

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,6 @@ from pannier_net_bridge.driver import BridgeDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 HOST_ADDRESS = "198.51.100.1"
 OUTSIDE_ADDRESS = "198.51.100.2"
@@ -170,6 +170,18 @@ class Host:
     def run(self, *command: str) -> str:
         """Run a program where the test's thread is; return what it prints."""
         return run(*command)
+
+    def run_in(self, netns: int, *command: str) -> str:
+        """Run a program in another namespace."""
+        with in_network_namespace(netns):
+            return run(*command)
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        """Set a kernel parameter of the thread's namespace."""
+        path = Path("/proc/sys") / name
+        if not path.exists():
+            pytest.skip(f"{path} is not here: the kernel has no bridge netfilter (br_netfilter)")
+        path.write_text(value)
 
     def ruleset(self) -> str:
         return run("nft", "list", "ruleset")
