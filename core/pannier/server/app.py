@@ -1,0 +1,154 @@
+"""The application: every route of the API behind one dispatcher."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from pannier.server import (
+    absent,
+    archives,
+    containers,
+    events,
+    execs,
+    images,
+    interactive,
+    lifecycle,
+    logs,
+    networks,
+    pannier,
+    stats,
+    system,
+    volumes,
+)
+from pannier.server.call import API_VERSION, Call, Services
+from pannier.server.connection import ClientConnection
+from pannier.server.errors import error_response
+from pannier.server.hijack import Hijacked
+from pannier.server.identity import Identity
+from pannier.server.routing import Router, split_version
+from pannier.server.views.summary import SummaryCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pannier.engine.engine import Engine
+    from pannier.server.call import Route
+
+__all__ = ["create_app"]
+
+_log = logging.getLogger("pannier.server")
+
+_MODULES: Final = (
+    system,
+    events,
+    containers,
+    lifecycle,
+    logs,
+    stats,
+    interactive,
+    archives,
+    execs,
+    images,
+    volumes,
+    networks,
+    absent,
+    pannier,
+)
+
+
+def create_app(
+    engine: Engine,
+    *,
+    drivers: Callable[[], list[dict[str, Any]]] = list,
+    identity: Identity | None = None,
+) -> web.Application:
+    """Return the application that serves *engine*.
+
+    Serve it with :func:`pannier.server.connection.start_site`, which sees clients vanish.
+
+    :param drivers: returns the rows of ``GET /pannier/drivers``.
+    :param identity: what ``/version`` says; by default what is installed.
+    """
+    who = identity or Identity()
+    headers = {
+        "Api-Version": f"{API_VERSION[0]}.{API_VERSION[1]}",
+        "Docker-Experimental": "false",
+        "Ostype": "linux",
+        "Server": f"{who.product}/{who.version} (linux)",
+    }
+    services = Services(engine, who, headers, drivers, SummaryCache())
+    dispatcher = _Dispatcher(services)
+    app = web.Application()
+    # One catch-all: the API's own router is faster than patterns tried one after another.
+    app.router.add_route("*", "/{path:.*}", dispatcher.handle)
+    return app
+
+
+class _Dispatcher:
+    """Finds a request's handler, runs it, and turns what it raises into an answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._router = Router(route for module in _MODULES for route in module.ROUTES)
+        # A running task is only weakly held by its loop.
+        self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        try:
+            version, path = split_version(request.path)
+            route, name = self._router.find(request.method, path)
+            call = Call(request, self._services, name, version)
+            response = await self._run(route, call)
+        except Exception as error:
+            if isinstance(error, ConnectionError):
+                raise
+            response = error_response(error, f"{request.method} {request.path}")
+        if isinstance(response, Hijacked):
+            return response
+        if not response.prepared:
+            response.headers.update(self._services.headers)
+        _decline(request)
+        return response
+
+    async def _run(self, route: Route, call: Call) -> web.StreamResponse:
+        if route.stream:
+            return await self._run_stream(route, call)
+        if route.method in {"GET", "HEAD"}:
+            return await route.handler(call)
+        # What changes something runs to its end, whatever becomes of the client.
+        task = asyncio.ensure_future(route.handler(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    async def _run_stream(self, route: Route, call: Call) -> web.StreamResponse:
+        transport = call.request.transport
+        protocol = None if transport is None else transport.get_protocol()
+        task = asyncio.current_task()
+        if not isinstance(protocol, ClientConnection) or task is None:
+            return await route.handler(call)
+        protocol.on_lost = task.cancel
+        try:
+            return await route.handler(call)
+        finally:
+            protocol.on_lost = None
+
+    def _forget(self, task: asyncio.Task[web.StreamResponse]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Looked at, so that asyncio does not report what nobody was left to be told.
+            task.exception()
+
+
+def _decline(request: web.Request) -> None:
+    """Let go on what was held back for a request that could have taken the connection over."""
+    transport = request.transport
+    if transport is not None:
+        protocol = transport.get_protocol()
+        if isinstance(protocol, ClientConnection):
+            protocol.decline()

@@ -1,0 +1,51 @@
+"""Events, as they happen."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from pannier.server.call import Route
+from pannier.server.respond import JSON_TYPE, encode, open_stream
+from pannier.server.views.resources import event_view
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pannier.server.call import Call
+
+__all__ = ["ROUTES"]
+
+_FILTERS: Final = frozenset(
+    [
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
+    ]
+)
+
+
+async def _events(call: Call) -> web.StreamResponse:
+    since = call.query.time("since", time.time)
+    until = call.query.time("until", time.time)
+    filters = call.query.filters(_FILTERS)
+    events = call.engine.events.subscribe(since, until, filters)
+    response = await open_stream(call, JSON_TYPE)
+    async for event in events:
+        await response.write(encode(event_view(event)))
+    await response.write_eof()
+    return response
+
+
+ROUTES: Final = (Route("GET", "/events", _events, stream=True),)

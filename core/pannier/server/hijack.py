@@ -1,0 +1,145 @@
+"""Taking a client's connection over, for ``attach`` and ``exec``.
+
+After the head of the answer the connection is no HTTP any more: its socket is handed to whoever
+serves the process's streams, and this process has nothing to do with it. Where there is no plain
+socket (TLS, websockets), one end of a socket pair is handed over, and the other is relayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from pannier.errors import PannierError, StartFailed
+from pannier.server.connection import ClientConnection
+from pannier.server.errors import error_text
+from pannier.server.relay import relay
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.abc import AbstractStreamWriter
+
+    from pannier.server.call import Call
+
+__all__ = ["MULTIPLEXED", "RAW", "Hijacked", "frame", "hijack"]
+
+RAW: Final = "application/vnd.docker.raw-stream"
+MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+
+_STDERR: Final = 2
+
+
+class Hijacked(web.Response):
+    """An answer that was given already; nothing more is written, and the connection is done."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002 - the base's
+        """Write nothing."""
+        self.force_close()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
+
+    @property
+    def prepared(self) -> bool:
+        """Tell that the head was written."""
+        return True
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    """Return a piece of output as attach frames it."""
+    return bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+
+
+async def hijack(
+    call: Call,
+    content_type: str,
+    hand_over: Callable[[int, bytes], Awaitable[None]],
+    *,
+    framed: bool,
+) -> web.StreamResponse:
+    """Answer a request with the head alone, and hand the connection over.
+
+    Everything that can be refused must have been: from here on, errors go into the stream.
+
+    :param hand_over: called with the socket's descriptor, which it duplicates, and with the bytes
+        that the client has sent behind its request.
+    :param framed: whether output has attach's framing, for the text of an error.
+    """
+    transport = call.request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    transport.pause_reading()
+    protocol = transport.get_protocol()
+    pending = protocol.take() if isinstance(protocol, ClientConnection) else b""
+    transport.write(_head(call, content_type))
+    if transport.get_extra_info("sslcontext") is not None:
+        return await _hijack_relayed(transport, pending, hand_over, framed=framed)
+    if transport.get_write_buffer_size():
+        # The head is shorter than any socket's buffer: this client has stopped reading.
+        transport.abort()
+        raise ConnectionResetError("the client does not read")
+    with _duplicate(transport.get_extra_info("socket")) as client:
+        # Closes this process's descriptor without a shutdown: the duplicate stays connected.
+        transport.abort()
+        await _hand_over(client, pending, hand_over, framed=framed)
+    return Hijacked()
+
+
+def _duplicate(given: socket.socket) -> socket.socket:
+    return socket.fromfd(given.fileno(), given.family, given.type)
+
+
+async def _hand_over(
+    client: socket.socket,
+    pending: bytes,
+    hand_over: Callable[[int, bytes], Awaitable[None]],
+    *,
+    framed: bool,
+) -> None:
+    try:
+        await hand_over(client.fileno(), pending)
+    except Exception as error:
+        text = f"{_stream_text(error)}\r\n".encode()
+        with contextlib.suppress(OSError):
+            client.send(frame(_STDERR, text) if framed else text, socket.MSG_DONTWAIT)
+            client.shutdown(socket.SHUT_RDWR)
+        if not isinstance(error, PannierError):
+            raise
+
+
+def _stream_text(error: Exception) -> str:
+    if isinstance(error, StartFailed):
+        return f"OCI runtime exec failed: exec failed: {error.message}: unknown"
+    return error_text(error)
+
+
+async def _hijack_relayed(
+    transport: asyncio.Transport,
+    pending: bytes,
+    hand_over: Callable[[int, bytes], Awaitable[None]],
+    *,
+    framed: bool,
+) -> web.StreamResponse:
+    mine, theirs = socket.socketpair()
+    with mine:
+        with theirs:
+            await _hand_over(theirs, pending, hand_over, framed=framed)
+        await relay(transport, mine)
+    return Hijacked()
+
+
+def _head(call: Call, content_type: str) -> bytes:
+    given = call.request.headers
+    upgrade = "upgrade" in given.get("Connection", "").lower() and given.get("Upgrade")
+    lines = ["HTTP/1.1 101 UPGRADED" if upgrade else "HTTP/1.1 200 OK"]
+    lines.append(f"Content-Type: {content_type}")
+    if upgrade:
+        lines += ["Connection: Upgrade", "Upgrade: tcp"]
+    lines += [f"{name}: {value}" for name, value in call.services.headers.items()]
+    return "\r\n".join((*lines, "", "")).encode("ascii")

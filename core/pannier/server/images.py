@@ -1,0 +1,276 @@
+"""Images: list, inspect, name, remove; in and out as archives."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from pannier.errors import InvalidRequest, NotFound, PannierError, UnsupportedOperation
+from pannier.images.filters import ImageFilters
+from pannier.images.importing import ImportRequest
+from pannier.images.load import LoadedImage, RenamedImage
+from pannier.images.oci import Platform
+from pannier.images.reference import parse_reference
+from pannier.server.body import body_chunks, read_fields
+from pannier.server.call import Route
+from pannier.server.errors import error_text
+from pannier.server.parse.config import parse_config
+from pannier.server.parse.query import parse_time
+from pannier.server.respond import (
+    JSON_TYPE,
+    created,
+    encode,
+    json_response,
+    open_stream,
+    stream_chunks,
+)
+from pannier.server.views.images import history_view, image_summary, image_view, removals_view
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pannier.images.reference import Reference
+    from pannier.server.call import Call
+
+__all__ = ["ROUTES"]
+
+_FILTERS: Final = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+_PRUNE_FILTERS: Final = frozenset({"dangling", "label", "label!", "until"})
+_TAR: Final = "application/x-tar"
+
+
+async def _list(call: Call) -> web.StreamResponse:
+    query = call.query
+    filters = query.filters(_FILTERS)
+    older = query.text("filter")
+    if older and "reference" not in filters:
+        filters["reference"] = (older,)
+    images = await call.engine.images.list(_filters(filters), all=query.boolean("all"))
+    shared = [-1] * len(images)
+    if query.boolean("shared-size"):
+        shared = [size.shared for size in await call.engine.images.sizes(images)]
+    return json_response(
+        [image_summary(image, size) for image, size in zip(images, shared, strict=True)]
+    )
+
+
+def _filters(filters: dict[str, tuple[str, ...]], *, prune: bool = False) -> ImageFilters:
+    until = _single(filters, "until")
+    return ImageFilters(
+        dangling=_dangling(filters, default=True if prune else None),
+        labels=filters.get("label", ()),
+        not_labels=filters.get("label!", ()),
+        before=_single(filters, "before"),
+        since=_single(filters, "since"),
+        references=filters.get("reference", ()),
+        until=None if until is None else parse_time(until, time.time),
+    )
+
+
+def _single(filters: dict[str, tuple[str, ...]], name: str) -> str | None:
+    values = filters.get(name, ())
+    if len(values) > 1:
+        raise InvalidRequest(f"invalid filter '{name}': only one value is possible")
+    return values[0] if values else None
+
+
+def _dangling(filters: dict[str, tuple[str, ...]], *, default: bool | None) -> bool | None:
+    value = _single(filters, "dangling")
+    if value is None:
+        return default
+    if value in {"1", "true"}:
+        return True
+    if value in {"0", "false"}:
+        return False
+    raise InvalidRequest(f"invalid filter 'dangling=[{value}]'")
+
+
+async def _inspect(call: Call) -> web.StreamResponse:
+    image = await call.engine.images.get(call.name)
+    storage = call.engine.drivers.storage
+    return json_response(image_view(image, storage.id, {}))
+
+
+async def _history(call: Call) -> web.StreamResponse:
+    return json_response(history_view(await call.engine.images.history(call.name)))
+
+
+async def _tag(call: Call) -> web.StreamResponse:
+    name = _named(call)
+    if name is None:
+        raise InvalidRequest("invalid reference format: a repository is needed")
+    await call.engine.images.tag(call.name, name.familiar)
+    return web.Response(status=201)
+
+
+def _named(call: Call) -> Reference | None:
+    """Return the name that ``repo`` and ``tag`` make; None where there is no ``repo``."""
+    repository, tag = call.query.text("repo"), call.query.text("tag")
+    if not repository:
+        return None
+    reference = parse_reference(f"{repository}:{tag}" if tag else repository)
+    if reference.digest is not None:
+        raise InvalidRequest("refusing to create a tag with a digest reference")
+    return reference.with_default_tag()
+
+
+async def _remove(call: Call) -> web.StreamResponse:
+    removals = await call.engine.images.remove(
+        call.name,
+        force=call.query.boolean("force"),
+        prune=not call.query.boolean("noprune"),
+    )
+    return json_response(removals_view(removals))
+
+
+async def _prune(call: Call) -> web.StreamResponse:
+    filters = _filters(call.query.filters(_PRUNE_FILTERS), prune=True)
+    report = await call.engine.images.prune(filters)
+    return json_response(
+        {
+            "ImagesDeleted": removals_view(report.removals) or None,
+            "SpaceReclaimed": report.reclaimed,
+        }
+    )
+
+
+async def _get(call: Call) -> web.StreamResponse:
+    chunks = await call.engine.images.save([call.name])
+    return await stream_chunks(call, chunks, _TAR)
+
+
+async def _get_many(call: Call) -> web.StreamResponse:
+    names = [name for text in call.query.texts("names") for name in text.split(",") if name]
+    if not names:
+        raise InvalidRequest("no image names given")
+    chunks = await call.engine.images.save(names)
+    return await stream_chunks(call, chunks, _TAR)
+
+
+async def _load(call: Call) -> web.StreamResponse:
+    platform = _platform(call.query.text("platform"))
+    quiet = call.query.boolean("quiet")
+    events = call.engine.images.load(body_chunks(call.request), platform)
+
+    async def lines() -> AsyncIterator[dict[str, Any]]:
+        async for event in events:
+            if isinstance(event, (LoadedImage, RenamedImage)):
+                yield {"stream": f"{event.message}\n"}
+            elif not quiet:
+                progress = {"current": event.current, "total": event.total}
+                yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
+
+    return await _messages(call, lines())
+
+
+async def _messages(call: Call, lines: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
+    """Answer with a line of JSON for each message.
+
+    What fails before the first one is a plain error; later the status is out already, and the
+    error is a message of its own, as Docker's clients expect it.
+    """
+    response: web.StreamResponse | None = None
+    try:
+        async for line in lines:
+            if response is None:
+                response = await open_stream(call, JSON_TYPE)
+            await response.write(encode(line))
+    except PannierError as error:
+        if response is None:
+            raise
+        text = error_text(error)
+        await response.write(encode({"errorDetail": {"message": text}, "error": text}))
+    if response is None:
+        response = await open_stream(call, JSON_TYPE)
+    await response.write_eof()
+    return response
+
+
+def _platform(text: str) -> Platform | None:
+    # Docker's newer clients send {"os": …, "architecture": …} where older ones send a word.
+    if not text:
+        return None
+    if text.startswith("{"):
+        from pannier.server.body import parse_json  # noqa: PLC0415 - rare
+        from pannier.server.parse.fields import Fields  # noqa: PLC0415 - rare
+
+        fields = Fields(parse_json(text.encode()), "platform")
+        return Platform(
+            fields.text("os", "linux"), fields.text("architecture"), fields.text("variant")
+        )
+    return Platform.parse(text)
+
+
+async def _create(call: Call) -> web.StreamResponse:
+    source = call.query.text("fromSrc")
+    if not source:
+        raise UnsupportedOperation(
+            "pulling images is not supported yet",
+            hint="bring images in with `docker load` or `docker import`",
+        )
+    if source != "-":
+        raise UnsupportedOperation(
+            "importing from a URL is not supported yet", hint="download it, and import it as -"
+        )
+    request = ImportRequest(
+        name=_named(call),
+        changes=call.query.texts("changes"),
+        message=call.query.text("message"),
+        platform=_platform(call.query.text("platform")),
+        source=source,
+    )
+    added = await call.engine.images.import_image(body_chunks(call.request), request)
+
+    async def lines() -> AsyncIterator[dict[str, Any]]:
+        yield {"status": added.image.id}
+
+    return await _messages(call, lines())
+
+
+async def _commit(call: Call) -> web.StreamResponse:
+    query = call.query
+    name = query.text("container")
+    if not name:
+        raise NotFound("No such container: ")
+    fields = await read_fields(call.request, empty=True)
+    reference = _named(call)
+    identity = await call.engine.containers.commit(
+        name,
+        repository="" if reference is None else reference.familiar_name,
+        tag="" if reference is None else reference.tag or "",
+        author=query.text("author"),
+        message=query.text("comment"),
+        changes=tuple(line for text in query.texts("changes") for line in text.split("\n") if line),
+        pause=query.boolean("pause", default=True),
+        config=parse_config(fields) if fields else None,
+    )
+    return created({"Id": identity})
+
+
+async def _no_registry(call: Call) -> web.StreamResponse:
+    what = {"search": "searching a registry", "push": "pushing images"}
+    word = call.request.path.rpartition("/")[2]
+    raise UnsupportedOperation(
+        f"{what.get(word, 'asking a registry')} is not supported yet",
+        hint="move images with `docker save` and `docker load`",
+    )
+
+
+ROUTES: Final = (
+    Route("GET", "/images/json", _list),
+    Route("GET", "/images/get", _get_many, stream=True),
+    Route("GET", "/images/search", _no_registry),
+    Route("POST", "/images/load", _load),
+    Route("POST", "/images/create", _create),
+    Route("POST", "/images/prune", _prune),
+    Route("GET", "/images/{name}/json", _inspect, slashes=True),
+    Route("GET", "/images/{name}/history", _history, slashes=True),
+    Route("GET", "/images/{name}/get", _get, stream=True, slashes=True),
+    Route("POST", "/images/{name}/tag", _tag, slashes=True),
+    Route("POST", "/images/{name}/push", _no_registry, slashes=True),
+    Route("DELETE", "/images/{name}", _remove, slashes=True),
+    Route("GET", "/distribution/{name}/json", _no_registry, slashes=True),
+    Route("POST", "/commit", _commit),
+)

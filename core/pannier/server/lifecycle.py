@@ -1,0 +1,93 @@
+"""What makes containers run, pause, stop, and how their end is awaited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from pannier.engine.validate import signal_number
+from pannier.errors import InvalidRequest
+from pannier.server.call import Route
+from pannier.server.errors import error_text
+from pannier.server.respond import JSON_TYPE, encode, no_content, open_stream
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pannier.engine.results import WaitCondition
+    from pannier.server.call import Call
+
+__all__ = ["ROUTES"]
+
+_CONDITIONS: Final = ("not-running", "next-exit", "removed")
+
+
+async def _start(call: Call) -> web.StreamResponse:
+    # The answer to an older client's HostConfig; since API 1.24 the body has no meaning.
+    await call.engine.containers.start(call.name, trace=call.query.boolean("trace"))
+    return no_content()
+
+
+async def _stop(call: Call) -> web.StreamResponse:
+    timeout = call.query.optional_integer("t")
+    await call.engine.containers.stop(call.name, timeout, _signal(call))
+    return no_content()
+
+
+async def _restart(call: Call) -> web.StreamResponse:
+    timeout = call.query.optional_integer("t")
+    await call.engine.containers.restart(call.name, timeout, _signal(call))
+    return no_content()
+
+
+def _signal(call: Call) -> str | None:
+    signal = call.query.text("signal")
+    if signal:
+        signal_number(signal)
+    return signal or None
+
+
+async def _kill(call: Call) -> web.StreamResponse:
+    await call.engine.containers.kill(call.name, _signal(call) or "SIGKILL")
+    return no_content()
+
+
+async def _pause(call: Call) -> web.StreamResponse:
+    await call.engine.containers.pause(call.name)
+    return no_content()
+
+
+async def _unpause(call: Call) -> web.StreamResponse:
+    await call.engine.containers.unpause(call.name)
+    return no_content()
+
+
+async def _wait(call: Call) -> web.StreamResponse:
+    condition = call.query.text("condition") or "not-running"
+    if condition not in _CONDITIONS:
+        raise InvalidRequest(f'invalid condition: "{condition}"')
+    ended = call.engine.containers.wait(call.name, cast("WaitCondition", condition))
+    # The head goes out once the wait is registered: `docker run` starts the container only then.
+    response = await open_stream(call, JSON_TYPE)
+    body: dict[str, object]
+    try:
+        result = await ended
+    except Exception as error:  # noqa: BLE001 - the head is out; the body tells the client
+        body = {"StatusCode": 125, "Error": {"Message": error_text(error)}}
+    else:
+        body = {"StatusCode": result.exit_code}
+        if result.error:
+            body["Error"] = {"Message": result.error}
+    await response.write(encode(body))
+    await response.write_eof()
+    return response
+
+
+ROUTES: Final = (
+    Route("POST", "/containers/{name}/start", _start),
+    Route("POST", "/containers/{name}/stop", _stop),
+    Route("POST", "/containers/{name}/restart", _restart),
+    Route("POST", "/containers/{name}/kill", _kill),
+    Route("POST", "/containers/{name}/pause", _pause),
+    Route("POST", "/containers/{name}/unpause", _unpause),
+    Route("POST", "/containers/{name}/wait", _wait, stream=True),
+)

@@ -1,0 +1,62 @@
+"""Attaching through a websocket: messages for the bytes of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import WSMsgType, web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["attach_websocket"]
+
+_PIECE: Final = 64 << 10
+
+
+async def attach_websocket(
+    request: web.Request, hand_over: Callable[[int, bytes], Awaitable[None]]
+) -> web.StreamResponse:
+    """Answer with a websocket, and relay between it and a socket that is handed over.
+
+    Output is as attach frames it. The client's closing ends the input and the attachment.
+
+    :param hand_over: as of :func:`pannier.server.hijack.hijack`.
+    """
+    websocket = web.WebSocketResponse(heartbeat=30.0)
+    await websocket.prepare(request)
+    mine, theirs = socket.socketpair()
+    with mine:
+        with theirs:
+            await hand_over(theirs.fileno(), b"")
+        reader, writer = await asyncio.open_connection(sock=mine.dup())
+        output = asyncio.ensure_future(_send(reader, websocket))
+        try:
+            await _receive(websocket, writer)
+        finally:
+            output.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await output
+            writer.close()
+    return websocket
+
+
+async def _send(reader: asyncio.StreamReader, websocket: web.WebSocketResponse) -> None:
+    while data := await reader.read(_PIECE):
+        await websocket.send_bytes(data)
+    await websocket.close()
+
+
+async def _receive(websocket: web.WebSocketResponse, writer: asyncio.StreamWriter) -> None:
+    async for message in websocket:
+        if message.type is WSMsgType.BINARY:
+            writer.write(message.data)
+        elif message.type is WSMsgType.TEXT:
+            writer.write(message.data.encode())
+        else:
+            break
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
