@@ -1,0 +1,195 @@
+"""Beside other firewalls: Docker's, ufw's, firewalld's ways of dropping forwarded packets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pannier.drivers.base import DriverContext
+from pannier.drivers.network import NetworkSpec, PortRequest
+from pannier.errors import ConfigError, DriverUnavailable
+from pannier_net_bridge.config import BridgeConfig
+from pannier_net_bridge.driver import BridgeDriver
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.root
+
+PREDEFINED = NetworkSpec("bridge", "bridge")
+
+FOREIGN = {
+    "a chain of policy drop": (
+        "table inet strict { chain forward {"
+        " type filter hook forward priority filter; policy drop;"
+        " ct state invalid drop; }\n}"
+    ),
+    "a chain that rejects at its end": (
+        "table inet firewalld { chain filter_FORWARD {"
+        " type filter hook forward priority filter + 10; policy accept;"
+        ' iifname "lo" accept; reject with icmpx admin-prohibited; }\n}'
+    ),
+    "a chain that drops at its end": (
+        "table ip mine { chain forward {"
+        " type filter hook forward priority filter; policy accept; counter drop; }\n}"
+    ),
+}
+
+
+def need(program: str) -> None:
+    """Skip without a program."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not here: apt-get install iptables")
+
+
+def works(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
+    """Check the way out, and the way in by a published port."""
+    container = host.attach(driver, network, ports=(PortRequest(80, host_ports=(8080, 8080)),))
+    neighbour = host.attach(driver, network)
+    server = host.listen(container.netns, 80)
+    assert host.talk(server, host.outside, "198.51.100.1", 8080)
+    assert host.talk(server, None, "127.0.0.1", 8080)
+    assert host.talk(server, neighbour.netns, container.address, 80)
+    assert host.talk(host.listen(host.outside, 80), container.netns, "198.51.100.2", 80)
+
+
+@pytest.mark.parametrize("rules", FOREIGN.values(), ids=FOREIGN)
+def test_beside_an_nft_firewall(host: Any, driver: BridgeDriver, rules: str) -> None:
+    """An accept for our bridge is added to the foreign chain, and taken out again."""
+    host.run("nft", rules)
+    before = host.ruleset()
+
+    spec = driver.create_network(PREDEFINED)
+
+    works(host, driver, spec)
+    assert host.ruleset().count('comment "pannier:pannier0"') == 2
+    driver.create_network(spec)
+    assert host.ruleset().count('comment "pannier:pannier0"') == 2
+    driver.remove_network(spec)
+    assert host.ruleset() == before
+
+
+def test_only_our_bridges_are_let_through(host: Any, driver: BridgeDriver) -> None:
+    """Others' forwarded packets are dropped by the foreign chain as before."""
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    host.run("sysctl", "-q", "net.ipv4.ip_forward=1")
+    driver.create_network(PREDEFINED)
+    other = host.new_namespace()
+    host.namespaces.append(other)
+    peer = f"/proc/{os.getpid()}/fd/{other}"
+    host.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1", "netns", peer)
+    host.run("ip", "address", "add", "203.0.113.1/24", "dev", "lan0")
+    host.run("ip", "link", "set", "lan0", "up")
+    host.run_in(other, "ip", "address", "add", "203.0.113.2/24", "dev", "lan1")
+    host.run_in(other, "ip", "link", "set", "lan1", "up")
+    host.run_in(other, "ip", "route", "add", "default", "via", "203.0.113.1")
+    host.run_in(host.outside, "ip", "route", "add", "203.0.113.0/24", "via", "198.51.100.1")
+    host.listen(host.outside, 80)
+
+    assert not host.reaches(other, "198.51.100.2", 80)
+
+
+def test_a_firewall_that_comes_later(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
+    """Rules that were loaded after ours are met by the next container."""
+    host.run("nft", FOREIGN["a chain of policy drop"])
+
+    works(host, driver, network)
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_beside_iptables_policy_drop(host: Any, driver: BridgeDriver, program: str) -> None:
+    """Docker and ufw set FORWARD to DROP: our accept goes in first, and iptables can read it."""
+    need(program)
+    host.run(program, "-P", "FORWARD", "DROP")
+    before = host.run(program, "-S")
+
+    spec = driver.create_network(PREDEFINED)
+
+    works(host, driver, spec)
+    rules = host.run(program, "-S", "FORWARD").splitlines()
+    assert any("-i pannier0" in rule and "-j ACCEPT" in rule for rule in rules)
+    assert any("-o pannier0" in rule and "-j ACCEPT" in rule for rule in rules)
+    count = len(rules)
+    driver.create_network(spec)
+    assert len(host.run(program, "-S", "FORWARD").splitlines()) == count
+    driver.remove_network(spec)
+    assert host.run(program, "-S") == before
+
+
+def test_the_iptables_backend(host: Any) -> None:
+    """All the same with rules of the iptables program, in chains of our own; none stay."""
+    need("iptables")
+    before = [host.run("iptables", "-t", table, "-S") for table in ("raw", "nat", "filter")]
+    driver = host.open(firewall="iptables")
+    spec = driver.create_network(PREDEFINED)
+
+    works(host, driver, spec)
+    again = host.open(firewall="iptables")
+    again.create_network(spec)
+    rules = host.run("iptables", "-t", "nat", "-S").splitlines()
+    assert rules.count("-A PREROUTING -m addrtype --dst-type LOCAL -j PANNIER") == 1
+    assert sum("--dport 8080" in rule for rule in rules) == 1
+    for container in host.containers:
+        again.detach(container.request, container.netns)
+    assert "--dport" not in host.run("iptables", "-t", "nat", "-S")
+    again.remove_network(spec)
+    after = [host.run("iptables", "-t", table, "-S") for table in ("raw", "nat", "filter")]
+    assert after == before
+
+
+def test_the_iptables_backend_isolates(host: Any) -> None:
+    """Networks do not meet, internal ones do not leave, the outside does not come in."""
+    need("iptables")
+    driver = host.open(firewall="iptables")
+    one = host.attach(driver, driver.create_network(PREDEFINED))
+    inner = host.attach(driver, driver.create_network(NetworkSpec("f" * 64, "in", internal=True)))
+    for netns in (one.netns, inner.netns, host.outside):
+        host.listen(netns, 80)
+    host.run_in(host.outside, "ip", "route", "add", "172.16.0.0/12", "via", "198.51.100.1")
+    host.run_in(inner.netns, "ip", "route", "add", "default", "via", "172.18.0.1")
+
+    assert not host.reaches(one.netns, inner.address, 80)
+    assert not host.reaches(inner.netns, one.address, 80)
+    assert not host.reaches(inner.netns, "198.51.100.2", 80)
+    assert not host.reaches(host.outside, one.address, 80)
+    assert host.reaches(one.netns, "198.51.100.2", 80)
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_probing_works_and_leaves_nothing(host: Any, tmp_path: Path, firewall: str) -> None:
+    """The probe finds that the driver works, and the host is as it was."""
+    if firewall == "iptables":
+        need("iptables")
+    links, rules = host.links(), host.ruleset()
+
+    BridgeDriver.probe(DriverContext(tmp_path, tmp_path), BridgeConfig(firewall=firewall))
+
+    assert (host.links(), host.ruleset()) == (links, rules)
+
+
+def test_probing_says_what_is_missing(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the program, or with an unknown name, there is a reason and a hint."""
+    del host
+    context = DriverContext(tmp_path, tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DriverUnavailable, match="iptables-restore is not here") as caught:
+        BridgeDriver.probe(context, BridgeConfig(firewall="iptables"))
+    assert "nftables" in (caught.value.hint or "")
+    with pytest.raises((ConfigError, DriverUnavailable), match="pf"):
+        BridgeDriver.probe(context, BridgeConfig(firewall="pf"))
+
+
+def test_nothing_but_netlink_is_needed(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without ip, nft and iptables has bridge networks all the same."""
+    path = str(host.folder)
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", path)
+        driver = host.open()
+        spec = driver.create_network(PREDEFINED)
+        container = host.attach(driver, spec, ports=(PortRequest(80, host_ports=(8080, 8080)),))
+    assert host.talk(host.listen(container.netns, 80), host.outside, "198.51.100.1", 8080)

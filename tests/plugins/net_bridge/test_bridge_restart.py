@@ -1,0 +1,205 @@
+"""After a restart of the daemon: what is found again, and what is released."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pannier.drivers.network import EndpointRequest, NetworkSpec, PortRequest
+from pannier.drivers.operations import Transaction
+from pannier.errors import Conflict
+
+if TYPE_CHECKING:
+    from pannier_net_bridge.driver import BridgeDriver
+
+pytestmark = pytest.mark.root
+
+PREDEFINED = NetworkSpec("bridge", "bridge")
+WEB = (PortRequest(80, host_ports=(8080, 8080)),)
+
+
+def running(*containers: Any) -> list[Any]:
+    """Return what the engine knows of running containers."""
+    return [(one.request, one.attachment.endpoint) for one in containers]
+
+
+def test_a_new_instance_finds_the_leases(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Addresses in use are not given out again, and the next one follows the last."""
+    addresses = [host.attach(driver, network).address for _ in range(3)]
+    # Not closed: the daemon was killed.
+    again = host.open()
+    again.create_network(network)
+
+    assert addresses == ["172.17.0.2", "172.17.0.3", "172.17.0.4"]
+    assert host.attach(again, network).address == "172.17.0.5"
+    with pytest.raises(Conflict, match="already in use"):
+        host.attach(again, network, address="172.17.0.3")
+
+
+def test_addresses_are_not_used_again_at_once(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """A freed address rests until the others have had their turn."""
+    first = host.attach(driver, network)
+    driver.detach(first.request, first.netns)
+
+    assert host.attach(driver, network).address == "172.17.0.3"
+
+
+def test_traffic_goes_on_while_the_daemon_restarts(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """A connection through a published port survives, and new ones are answered all along."""
+    container = host.attach(driver, network, ports=WEB)
+    server = host.listen(container.netns, 80)
+    client = host.connect(host.outside, "198.51.100.1", 8080)
+    connection, _ = server.accept()
+
+    driver.close()
+    assert host.talk(server, host.outside, "198.51.100.1", 8080)
+    again = host.open()
+    again.create_network(network)
+    again.reconcile(running(container))
+
+    with connection:
+        connection.sendall(b"still here")
+        assert client.recv(100) == b"still here"
+    assert host.talk(server, host.outside, "198.51.100.1", 8080)
+
+
+def test_what_runs_is_held_and_what_died_is_released(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Leases, elements and links of containers that ended meanwhile go; the others' stay."""
+    lives = host.attach(driver, network, ports=WEB)
+    died = host.attach(driver, network, ports=(PortRequest(80, host_ports=(8081, 8081)),))
+    again = host.open()
+    again.create_network(network)
+
+    again.reconcile(running(lives))
+
+    assert len(host.elements("ports_any")) == 1
+    assert len(list((host.folder / "root" / "endpoints").iterdir())) == 1
+    host.wait_until(lambda: len(host.links()) == 4)
+    assert host.talk(host.listen(lives.netns, 80), host.outside, "198.51.100.1", 8080)
+    died.close()
+    ports = (PortRequest(80, host_ports=(8081, 8081)),)
+    assert host.attach(again, network, ports=ports).attachment.endpoint.ports
+    with pytest.raises(Conflict, match="already allocated"):
+        host.attach(again, network, ports=WEB)
+
+
+def test_leases_that_were_lost_are_held_again(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """The engine's word is enough to keep a running container's address, ports and link."""
+    container = host.attach(driver, network, ports=WEB)
+    for record in (host.folder / "root" / "endpoints").iterdir():
+        record.unlink()
+    host.run("nft", "flush", "ruleset")
+    again = host.open()
+    again.create_network(network)
+
+    again.reconcile(running(container))
+
+    assert host.talk(host.listen(container.netns, 80), host.outside, "198.51.100.1", 8080)
+    with pytest.raises(Conflict, match="already in use"):
+        host.attach(again, network, address=container.address)
+    again.detach(container.request, None)
+    assert host.elements("ports_any") == []
+
+
+def test_a_damaged_record_is_dropped(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
+    """Rubbish in the folder does not keep the driver from opening."""
+    host.attach(driver, network)
+    folder = host.folder / "root" / "endpoints"
+    (folder / "rubbish.json").write_bytes(b"{")
+    (folder / "half.new").write_bytes(b"{")
+
+    again = host.open()
+
+    assert again.create_network(PREDEFINED) == network
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_networks_that_the_engine_does_not_know_are_removed(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """A daemon that died while it created or removed a network leaves it to the next."""
+    driver.create_network(NetworkSpec("f" * 64, "lost"))
+    again = host.open()
+    again.create_network(network)
+
+    again.reconcile([])
+
+    assert host.links() == {"lo", "wan0", "pannier0"}
+    assert "ffff" not in host.ruleset()
+
+
+def test_after_a_reboot_everything_is_made_anew(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Links and rules are gone, the records are not: containers can be started."""
+    host.attach(driver, network, "c" * 64, ports=WEB).close()
+    driver.close()
+    host.run("ip", "link", "delete", "pannier0")
+    host.run("nft", "flush", "ruleset")
+    again = host.open()
+    spec = again.create_network(network)
+    again.reconcile([])
+
+    container = host.attach(again, spec, "c" * 64, ports=WEB)
+
+    assert spec == network
+    assert host.talk(host.listen(container.netns, 80), host.outside, "198.51.100.1", 8080)
+
+
+def test_thirty_containers_from_eight_threads(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Every one gets an address and a port of its own, and all of them can leave at once."""
+    requests = [
+        EndpointRequest(f"{number:064x}", network, ports=(PortRequest(80),)) for number in range(30)
+    ]
+    work = [(request, host.new_namespace()) for request in requests]
+    host.namespaces += [netns for _, netns in work]
+    attachments: list[Any] = []
+    failures: list[BaseException] = []
+
+    def each(items: list[Any], do: Any) -> None:
+        def worker(share: list[Any]) -> None:
+            try:
+                for item in share:
+                    do(*item)
+            except BaseException as error:  # noqa: BLE001 - shown by the test's own thread
+                failures.append(error)
+
+        threads = [threading.Thread(target=worker, args=(items[n::8],)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def attach(request: EndpointRequest, netns: int) -> None:
+        attachments.append(Transaction().run(driver.plan_attach(request, netns)))
+
+    each(work, attach)
+    try:
+        assert failures == []
+        assert len({one.endpoint.address for one in attachments}) == 30
+        assert len({one.endpoint.ports[0].host_port for one in attachments}) == 30
+        assert len(host.elements("ports_any")) == 30
+        each(work, driver.detach)
+        assert failures == []
+        assert host.elements("ports_any") == []
+        assert list((host.folder / "root" / "endpoints").iterdir()) == []
+        host.wait_until(lambda: host.links() == {"lo", "wan0", "pannier0"})
+    finally:
+        for attachment in attachments:
+            for descriptor in attachment.descriptors:
+                os.close(descriptor)
