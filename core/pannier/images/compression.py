@@ -1,7 +1,7 @@
 """Compressed streams: told apart by their first bytes, opened for reading, kept from exploding.
 
 gzip goes through ISA-L where the package ``isal`` is installed, which inflates about twice as fast
-as zlib; zstd needs the package ``zstandard`` or Python 3.14. Memory stays bounded whatever the
+as zlib; zstd needs Python 3.14 or the package ``backports.zstd``. Memory stays bounded whatever the
 stream says: a decompressor that wants a larger window is refused.
 """
 
@@ -13,6 +13,7 @@ import lzma
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pannier.errors import ImageInvalid, UnsupportedOperation
@@ -137,10 +138,11 @@ class _Zlib:
 
 
 class _Standard:
-    """xz and bzip2, through the interface that both of Python's modules share."""
+    """xz, bzip2 and zstd, through the interface that Python's modules share."""
 
-    def __init__(self, new: Callable[[], Any]) -> None:
+    def __init__(self, new: Callable[[], Any], *errors: type[Exception]) -> None:
         self._new = new
+        self._errors: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, *errors)
         self._object: Any = None
         self._left = b""
         self._begun = False
@@ -164,7 +166,7 @@ class _Standard:
             self._object, self._begun = self._new(), True
         try:
             out: bytes = self._object.decompress(data, room)
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except self._errors as error:
             raise ValueError(str(error)) from None
         if self._object.eof:
             self._left = self._object.unused_data
@@ -218,93 +220,13 @@ class _Inflating(io.RawIOBase):
 
     def _count(self, size: int) -> None:
         self._out += size
-        check_growth(self._in, self._out, self._name, self._limits)
-
-
-def check_growth(taken: int, given: int, name: str, limits: Limits) -> None:
-    """Refuse a decompression bomb.
-
-    :param taken: compressed bytes read so far.
-    :param given: plain bytes that came out of them.
-    :raises ImageInvalid: over the limits.
-    """
-    if given > limits.size or (given > limits.floor and given > taken * limits.ratio):
-        raise ImageInvalid(
-            f"the {name} stream unpacks to more than is allowed: "
-            f"{given} bytes out of {taken} compressed ones",
-            hint="this looks like a decompression bomb; import the data uncompressed if it is not",
-        )
-
-
-class _Counting(io.RawIOBase):
-    """Counts what a decompressor of a library's own takes."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._raw.read(size)
-        self.count += len(data)
-        return data
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-
-class _Zstd(io.RawIOBase):
-    """zstd, whose libraries bring a stream reader of their own."""
-
-    def __init__(self, raw: BinaryIO, limits: Limits) -> None:
-        self._source = _Counting(raw)
-        self._limits = limits
-        self._out = 0
-        self._reader, self._errors = _zstd_reader(self._source)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        try:
-            data = self._reader(len(view))
-        except self._errors as error:
-            raise ImageInvalid(f"the zstd stream is broken: {error}") from None
-        self._out += len(data)
-        check_growth(self._source.count, self._out, "zstd", self._limits)
-        view[: len(data)] = data
-        return len(data)
-
-
-def _zstd_reader(
-    source: _Counting,
-) -> tuple[Callable[[int], bytes], tuple[type[BaseException], ...]]:
-    try:
-        library: Any = importlib.import_module("zstandard")
-    except ImportError:
-        pass
-    else:
-        decompressor = library.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        reader = decompressor.stream_reader(
-            source, read_size=_INPUT, read_across_frames=True, closefd=False
-        )
-        return reader.read, (library.ZstdError,)
-    try:
-        library = importlib.import_module("compression.zstd")
-    except ImportError:
-        raise UnsupportedOperation(
-            "the stream is compressed with zstd, which this Python cannot read",
-            hint="install the Python package 'zstandard' beside Pannier",
-        ) from None
-    # window_log_max is given as a power of two.
-    options = {library.DecompressionParameter.window_log_max: _MAX_WINDOW.bit_length() - 1}
-    return library.ZstdFile(source, options=options).read, (library.ZstdError, EOFError)
+        limits = self._limits
+        if self._out > limits.size or self._out > max(limits.floor, self._in * limits.ratio):
+            raise ImageInvalid(
+                f"the {self._name} stream unpacks to more than is allowed: "
+                f"{self._out} bytes out of {self._in} compressed ones",
+                hint="this looks like a decompression bomb; unpack it yourself if it is not",
+            )
 
 
 class _Prefixed(io.RawIOBase):
@@ -351,13 +273,9 @@ def open_stream(
     head = _read_head(raw)
     compression = detect(head)
     source = io.BufferedReader(_Prefixed(head, raw), _INPUT)
-    opened: io.RawIOBase
     if compression is Compression.PLAIN:
-        opened = _Prefixed(head, raw)
-    elif compression is Compression.ZSTD:
-        opened = _Zstd(source, limits)
-    else:
-        opened = _Inflating(source, _decoder(compression), compression.value, limits)
+        return io.BufferedReader(_Prefixed(head, raw), CHUNK), compression
+    opened = _Inflating(source, _decoder(compression), compression.value, limits)
     return io.BufferedReader(opened, CHUNK), compression
 
 
@@ -368,5 +286,22 @@ def _decoder(compression: Compression) -> _Decoder:
         return _Standard(
             lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=2 * _MAX_WINDOW)
         )
+    if compression is Compression.ZSTD:
+        return _zstd_decoder()
     bz2: Any = importlib.import_module("bz2")
     return _Standard(bz2.BZ2Decompressor)
+
+
+def _zstd_decoder() -> _Decoder:
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            zstd: Any = importlib.import_module(name)
+        except ImportError:
+            continue
+        # The window is given as a power of two.
+        options = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW.bit_length() - 1}
+        return _Standard(partial(zstd.ZstdDecompressor, options=options), zstd.ZstdError)
+    raise UnsupportedOperation(
+        "the stream is compressed with zstd, which this Python cannot read",
+        hint="install the Python package 'backports.zstd' beside Pannier",
+    )

@@ -105,17 +105,15 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
     """Translate a character class; *position* is behind its bracket."""
     negated = pattern[position : position + 1] == "^"
     position += negated
-    ranges = ""
-    while True:
-        if ranges and pattern[position : position + 1] == "]":
-            break
+    ranges: list[str] = []
+    while not ranges or pattern[position : position + 1] != "]":
         low, position = _class_character(pattern, position)
         high = low
         if pattern[position : position + 1] == "-":
             high, position = _class_character(pattern, position + 1)
-        if low <= high:  # one that is empty matches nothing
-            ranges += f"{re.escape(low)}-{re.escape(high)}"
-    return f"[{'^' if negated else ''}{ranges}]", position + 1
+        # One whose ends are the wrong way round matches nothing; NUL is in no reference.
+        ranges.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else r"\0")
+    return f"[{'^' if negated else ''}{''.join(ranges)}]", position + 1
 
 
 def _class_character(pattern: str, position: int) -> tuple[str, int]:

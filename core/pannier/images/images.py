@@ -35,6 +35,7 @@ from pannier.images.removal import Remover, prunable
 from pannier.images.save import save
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -330,13 +331,17 @@ class ImageStore:
         blob: Descriptor,
         parent: str | None,
         lease: Lease,
+        open_blob: Callable[[str], io.RawIOBase] | None = None,
     ) -> str:
-        """Have the driver make one layer; return its chain id, the parent of the next."""
+        """Have the driver make one layer; return its chain id, the parent of the next.
+
+        :param open_blob: opens the layer's stream where it is not in the content store yet.
+        """
         diff_id = config.diff_ids[position]
         chain_id = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
         verified = blob.digest == diff_id
         layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified)
-        self._layers.ensure(layer, lease, self.content.open)
+        self._layers.ensure(layer, lease, open_blob or self.content.open)
         return chain_id
 
     def add(self, images: Sequence[NewImage], lease: Lease) -> tuple[AddedImage, ...]:

@@ -88,7 +88,7 @@ class LayerStore:
         self._limits = limits
 
     def ensure(
-        self, layer: LayerToMake, lease: Lease, open_blob: Callable[[str], io.FileIO]
+        self, layer: LayerToMake, lease: Lease, open_blob: Callable[[str], io.RawIOBase]
     ) -> None:
         """Have the driver make a layer, unless it is here; held by *lease* from now on.
 
@@ -112,7 +112,7 @@ class LayerStore:
                     *(layer.chain_id, layer.diff_id, layer.parent, size, inodes),
                 )
 
-    def _make(self, layer: LayerToMake, blob: io.FileIO) -> tuple[int, int]:
+    def _make(self, layer: LayerToMake, blob: io.RawIOBase) -> tuple[int, int]:
         if layer.verified:
             with io.BufferedReader(blob, CHUNK) as whole:
                 usage = self._driver.create_layer(layer.chain_id, layer.parent, whole)

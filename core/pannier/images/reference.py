@@ -60,8 +60,10 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix(_OFFICIAL)
-        # Without its folder, "library/localhost/x" would be read as a registry's name.
-        return self.path if "/" in rest else rest
+        if "/" not in rest:
+            return rest
+        # A path such as "a.b/c" would be read as the registry "a.b".
+        return self.name if _is_host(self.path.partition("/")[0]) else self.path
 
     @property
     def familiar(self) -> str:
@@ -85,10 +87,14 @@ class Reference:
         return replace(self, tag=DEFAULT_TAG) if self.is_name_only else self
 
 
+def _is_host(first: str) -> bool:
+    """Whether a name's first part is a registry."""
+    return "." in first or ":" in first or first == "localhost" or first.lower() != first
+
+
 def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    looks_like_host = "." in first or ":" in first or first == "localhost" or first.lower() != first
-    if slash and looks_like_host:
+    if slash and _is_host(first):
         domain, path = first, rest
     else:
         domain, path = DEFAULT_DOMAIN, text
