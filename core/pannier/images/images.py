@@ -331,6 +331,7 @@ class ImageStore:
         blob: Descriptor,
         parent: str | None,
         lease: Lease,
+        *,
         open_blob: Callable[[str], io.RawIOBase] | None = None,
     ) -> str:
         """Have the driver make one layer; return its chain id, the parent of the next.
@@ -339,7 +340,8 @@ class ImageStore:
         """
         diff_id = config.diff_ids[position]
         chain_id = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
-        verified = blob.digest == diff_id
+        # A blob of the store was checked when it came in; any other stream is checked now.
+        verified = open_blob is None and blob.digest == diff_id
         layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified)
         self._layers.ensure(layer, lease, open_blob or self.content.open)
         return chain_id

@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pannier.errors import Conflict, ImageInvalid
 from pannier.images.compression import CHUNK, open_stream
@@ -117,7 +117,7 @@ class LayerStore:
             with io.BufferedReader(blob, CHUNK) as whole:
                 usage = self._driver.create_layer(layer.chain_id, layer.parent, whole)
             return usage.size, usage.inodes
-        plain, _ = open_stream(blob, self._limits)
+        plain, _ = open_stream(cast("BinaryIO", blob), self._limits)
         hashing = _Hashing(plain)
         buffered = io.BufferedReader(hashing, CHUNK)
         try:

@@ -1,0 +1,1 @@
+"""The client of registries that speak the OCI distribution specification."""
