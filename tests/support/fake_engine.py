@@ -153,6 +153,8 @@ class FakeContainers:
         self._waits: dict[str, list[asyncio.Future[WaitResult]]] = {}
         self._ids = itertools.count(1)
         self.closed_streams = 0
+        self.script: tuple[bytes, int] | None = None
+        """What a started container writes to its clients, and the status that it ends with."""
 
     def _store(self, container: Container) -> Container:
         self.known[container.id] = container
@@ -254,6 +256,15 @@ class FakeContainers:
         }
         state = ContainerState(Status.RUNNING, pid=os.getpid(), started=time.time_ns())
         self._store(replace(container, state=state, endpoints=endpoints))
+        if self.script is not None:
+            asyncio.get_running_loop().call_soon(self._play, container.id, *self.script)
+
+    def _play(self, id: str, output: bytes, code: int) -> None:
+        for connection in self.shims[id].connections:
+            connection.sendall(output)
+        self.finish(id, code)
+        if self.known[id].host.auto_remove:
+            del self.known[id]
 
     def finish(self, ref: str, code: int) -> None:
         """Let a container end."""
