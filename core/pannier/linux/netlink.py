@@ -187,7 +187,8 @@ class NetlinkSocket:
 
         :raises NetlinkError: of the first message that failed.
         """
-        self._raise_first(self._send(messages, NLM_F_ACK))
+        if messages:
+            self._raise_first(self._send(messages, NLM_F_ACK))
 
     def batch(self, messages: Sequence[Message]) -> None:
         """Send a transaction, whose messages carry their own flags; all of it holds or nothing.

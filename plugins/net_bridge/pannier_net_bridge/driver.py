@@ -85,14 +85,14 @@ class BridgeDriver(NetworkDriver):
         self._config = config
         self._firewall = open_firewall(config)
         self._forwarding = Forwarding(context.state, wanted=config.forwarding)
-        self._records = Records(context.root / "networks")
-        self._leases = LeaseBook(context.root / "endpoints")
+        self._records = Records(context.root / "networks.journal")
+        self._leases = LeaseBook(context.root / "endpoints.journal")
         self._reaper = Reaper()
         # Guards the networks, and the rules together with the leases that they follow from.
         self._lock = threading.RLock()
         self._networks: dict[str, BridgeNetwork] = {}
         self._mtus: dict[str, int] = {}
-        for record in self._records.load():
+        for record in self._records.all():
             network = resolve(spec_from_record(record), config)
             self._networks[network.spec.id] = network
         self._confirmed: set[str] = set()
@@ -101,6 +101,8 @@ class BridgeDriver(NetworkDriver):
         """Delete the links that still wait for it, and close what is open."""
         self._reaper.close()
         self._firewall.close()
+        self._leases.close()
+        self._records.close()
 
     def namespace(self, argument: str) -> Namespace:
         """Return a new one."""

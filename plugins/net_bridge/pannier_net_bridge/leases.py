@@ -64,8 +64,8 @@ class Lease:
 
 
 def _lease(record: dict[str, Any]) -> Lease:
-    ports = tuple(PortBinding(**port) for port in record.pop("ports"))
-    return Lease(**record, ports=ports)
+    ports = tuple(PortBinding(**port) for port in record["ports"])
+    return Lease(**{**record, "ports": ports})
 
 
 @dataclass(slots=True)
@@ -79,17 +79,22 @@ class _Pool:
 class LeaseBook:
     """The leases of all networks.
 
-    The book is this process's memory, one file a lease is its backing: both change under one
-    lock, the file first when a lease begins and last when it ends.
+    The book is this process's memory, and a journal is its backing: both change under one lock.
+
+    :param path: the journal.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._records = Records(folder)
+        self._records = Records(path)
         self._leases: dict[str, Lease] = {}
         self._pools: dict[str, _Pool] = {}
-        for record in self._records.load():
+        for record in self._records.all():
             self._hold(_lease(record))
+
+    def close(self) -> None:
+        """Close the journal. Idempotent."""
+        self._records.close()
 
     def _pool(self, network: str) -> _Pool:
         return self._pools.setdefault(network, _Pool())

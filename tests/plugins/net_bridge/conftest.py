@@ -192,6 +192,14 @@ class Host:
         (found,) = (one["map"] for one in json.loads(text)["nftables"] if "map" in one)
         return list(found.get("elem", []))
 
+    def leases(self) -> dict[str, Any]:
+        """Return the leases that are on disk."""
+        found: dict[str, Any] = {}
+        for line in (self.folder / "root" / "endpoints.journal").read_text().splitlines():
+            key, value = json.loads(line)
+            found[key] = value
+        return {key: value for key, value in found.items() if value is not None}
+
     def links(self) -> set[str]:
         return {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
 

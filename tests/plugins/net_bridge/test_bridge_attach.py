@@ -134,7 +134,7 @@ def test_detach_leaves_nothing(host: Any, driver: BridgeDriver, network: Network
 
     host.wait_until(lambda: host.links() == {"lo", "wan0", "pannier0"})
     assert host.elements("ports_any") == []
-    assert list((host.folder / "root" / "endpoints").iterdir()) == []
+    assert host.leases() == {}
     assert {link["ifname"] for link in host.inside(container, "link")} == {"lo"}
 
 
@@ -162,7 +162,7 @@ def test_detach_after_the_bridge_has_gone(
     driver.detach(container.request, container.netns)
 
     host.wait_until(lambda: host.links() == {"lo", "wan0"})
-    assert list((host.folder / "root" / "endpoints").iterdir()) == []
+    assert host.leases() == {}
 
 
 def test_attach_mends_what_others_broke(
@@ -283,7 +283,7 @@ def test_a_failure_in_any_step_leaves_nothing(
 
         assert host.links() == {"lo", "wan0", "pannier0"}
         assert host.elements("ports_any") == []
-        assert list((host.folder / "root" / "endpoints").iterdir()) == []
+        assert host.leases() == {}
         assert len(list(DESCRIPTORS.iterdir())) == before
         host.listen(None, 8080).close()
     assert host.attach(driver, network, ports=ports).attachment.endpoint.ports
@@ -299,7 +299,7 @@ def test_describing_reserves_nothing(driver: BridgeDriver, network: NetworkSpec,
     assert "reserve port 0.0.0.0:8080" in text
     assert "add route default via 172.17.0.1" in text
     assert host.links() == {"lo", "wan0", "pannier0"}
-    assert list((host.folder / "root" / "endpoints").iterdir()) == []
+    assert host.leases() == {}
     host.listen(None, 8080)
 
 

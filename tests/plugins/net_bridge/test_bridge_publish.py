@@ -219,7 +219,7 @@ def test_a_port_of_another_container_is_a_conflict(
         host.attach(driver, network, ports=(web(host_ip=second),))
 
     assert host.links() == links
-    assert len(list((host.folder / "root" / "endpoints").iterdir())) == 1
+    assert len(host.leases()) == 1
 
 
 def test_a_port_of_a_process_is_a_conflict(

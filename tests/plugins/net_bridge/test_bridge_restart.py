@@ -84,7 +84,7 @@ def test_what_runs_is_held_and_what_died_is_released(
     again.reconcile(running(lives))
 
     assert len(host.elements("ports_any")) == 1
-    assert len(list((host.folder / "root" / "endpoints").iterdir())) == 1
+    assert len(host.leases()) == 1
     host.wait_until(lambda: len(host.links()) == 4)
     assert host.talk(host.listen(lives.netns, 80), host.outside, "198.51.100.1", 8080)
     died.close()
@@ -99,8 +99,7 @@ def test_leases_that_were_lost_are_held_again(
 ) -> None:
     """The engine's word is enough to keep a running container's address, ports and link."""
     container = host.attach(driver, network, ports=WEB)
-    for record in (host.folder / "root" / "endpoints").iterdir():
-        record.unlink()
+    (host.folder / "root" / "endpoints.journal").unlink()
     host.run("nft", "flush", "ruleset")
     again = host.open()
     again.create_network(network)
@@ -114,17 +113,21 @@ def test_leases_that_were_lost_are_held_again(
     assert host.elements("ports_any") == []
 
 
-def test_a_damaged_record_is_dropped(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
-    """Rubbish in the folder does not keep the driver from opening."""
-    host.attach(driver, network)
-    folder = host.folder / "root" / "endpoints"
-    (folder / "rubbish.json").write_bytes(b"{")
-    (folder / "half.new").write_bytes(b"{")
+def test_a_change_cut_off_by_a_crash_is_dropped(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """What was written before it is found; the file is whole again and takes new changes."""
+    first = host.attach(driver, network)
+    with (host.folder / "root" / "endpoints.journal").open("ab") as journal:
+        journal.write(b'["half')
 
     again = host.open()
+    second = host.attach(again, again.create_network(PREDEFINED))
 
-    assert again.create_network(PREDEFINED) == network
-    assert len(list(folder.iterdir())) == 1
+    assert {lease["address"] for lease in host.leases().values()} == {
+        first.address,
+        second.address,
+    }
 
 
 def test_networks_that_the_engine_does_not_know_are_removed(
@@ -197,7 +200,7 @@ def test_thirty_containers_from_eight_threads(
         each(work, driver.detach)
         assert failures == []
         assert host.elements("ports_any") == []
-        assert list((host.folder / "root" / "endpoints").iterdir()) == []
+        assert host.leases() == {}
         host.wait_until(lambda: host.links() == {"lo", "wan0", "pannier0"})
     finally:
         for attachment in attachments:
