@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import builtins
+import contextlib
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from pannier.engine import listing, top, waiting
+from pannier.engine.model import Status
+from pannier.engine.resolve import complete_limits, merge
+from pannier.engine.validate import check_restart
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from pannier.drivers.operations import Timing
     from pannier.drivers.resources import Limits
     from pannier.drivers.storage import Change
+    from pannier.engine.archive import Archives
+    from pannier.engine.attach import Attaching
+    from pannier.engine.creation import Creator
+    from pannier.engine.images import Images
+    from pannier.engine.lifecycle import Lifecycle
+    from pannier.engine.logs import Logs
     from pannier.engine.model import (
         AttachOptions,
         Container,
@@ -19,6 +35,8 @@ if TYPE_CHECKING:
         LogOptions,
         RestartPolicy,
     )
+    from pannier.engine.registry import Registry
+    from pannier.engine.removal import Remover
     from pannier.engine.results import (
         ContainerQuery,
         CreateResult,
@@ -31,120 +49,186 @@ if TYPE_CHECKING:
         WaitCondition,
         WaitResult,
     )
+    from pannier.engine.stats import Measuring
+    from pannier.engine.store import Store
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
 
 __all__ = ["Containers"]
 
 
+@dataclass(slots=True)
 class Containers:
     """Creates, runs and removes containers.
 
     *ref* is a name, a full id or an unambiguous prefix of one; all methods raise NotFound for one
-    that is not known.
+    that is not known. What is not said here, the method called says.
     """
 
-    # Skeleton for those who code against it; the bodies follow at once.
+    registry: Registry
+    store: Store
+    drivers: DriverSet
+    creator: Creator
+    lifecycle: Lifecycle
+    remover: Remover
+    attaching: Attaching
+    archives: Archives
+    logbook: Logs
+    measuring: Measuring
+    images: Images
+    teller: Teller
+    workers: Workers
 
-    async def create(self, options: CreateOptions) -> CreateResult:
-        raise NotImplementedError
+    # Knowing.
 
     def get(self, ref: str) -> Container:
-        raise NotImplementedError
+        """Return a container."""
+        return self.registry.find(ref).container
 
-    def list(self, query: ContainerQuery) -> list[Container]:
-        raise NotImplementedError
+    def list(self, query: ContainerQuery) -> builtins.list[Container]:
+        """Return the containers that a query asks for, newest first.
+
+        :raises InvalidRequest: a filter is not known.
+        """
+        return listing.select(query, self.registry, self.images.id_of)
 
     async def sizes(self, ref: str) -> tuple[int, int]:
-        raise NotImplementedError
+        """Return the bytes of a container's own layer, and of its whole root."""
+        container = self.get(ref)
+        own = (await self.workers.bulk(self.drivers.storage.usage, container.id)).size
+        below = 0
+        if container.image_id:
+            image = await self.images.find(container.image_id)
+            below = 0 if image is None else image.size
+        return own, own + below
+
+    async def changes(self, ref: str) -> builtins.list[Change]:
+        """Return what a container has changed of its image."""
+        return await self.workers.bulk(self.drivers.storage.changes, self.get(ref).id)
+
+    # Living.
+
+    async def create(self, options: CreateOptions) -> CreateResult:
+        """Make a container; see :meth:`Creator.create`."""
+        return await self.creator.create(options)
+
+    async def explain(self, options: CreateOptions) -> builtins.list[PlannedStep]:
+        """Return every step that a creation and start would take, and take none."""
+        return await self.creator.explain(options)
 
     async def start(self, ref: str, *, trace: bool = False) -> None:
-        raise NotImplementedError
+        """Start a container; see :meth:`Lifecycle.start`."""
+        await self.lifecycle.start(self.registry.find(ref), trace=trace)
+
+    def trace(self, ref: str) -> builtins.list[tuple[str, Timing]]:
+        """Return the steps of the last start with ``trace``, each with its driver."""
+        return self.registry.find(ref).trace
 
     async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
-        raise NotImplementedError
+        """Stop a container; see :meth:`Lifecycle.stop`."""
+        await self.lifecycle.stop(self.registry.find(ref), timeout, signal)
 
     async def restart(
         self, ref: str, timeout: int | None = None, signal: str | None = None
     ) -> None:
-        raise NotImplementedError
+        """Stop a container, if it runs, and start it."""
+        await self.lifecycle.restart(self.registry.find(ref), timeout, signal)
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
-        raise NotImplementedError
+        """Send a signal; see :meth:`Lifecycle.kill`."""
+        await self.lifecycle.kill(self.registry.find(ref), signal)
 
     async def pause(self, ref: str) -> None:
-        raise NotImplementedError
+        """Freeze every process of a container."""
+        await self.lifecycle.pause(self.registry.find(ref))
 
     async def unpause(self, ref: str) -> None:
-        raise NotImplementedError
+        """Let a paused container go on."""
+        await self.lifecycle.unpause(self.registry.find(ref))
 
+    def wait(self, ref: str, condition: WaitCondition) -> asyncio.Future[WaitResult]:
+        """Register a wait, from this call on, and return what to await."""
+        return waiting.register(self.registry.find(ref), condition)
+
+    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; see :meth:`Remover.remove`."""
+        await self.remover.remove(self.registry.find(ref), force=force, volumes=volumes)
+
+    async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> PruneResult:
+        """Remove all stopped containers."""
+        return await self.remover.prune(filters)
+
+    # Changing.
+
+    @uninterrupted
     async def rename(self, ref: str, name: str) -> None:
-        raise NotImplementedError
+        """Give a container another name.
 
+        :raises InvalidRequest: it is no valid name, or its name already.
+        :raises Conflict: it is taken.
+        """
+        live = self.registry.find(ref)
+        async with live.lock:
+            before = live.container
+            if name.removeprefix("/") == before.name:
+                raise InvalidRequest("Renaming a container with the same name as its current name")
+            if not name:
+                raise InvalidRequest("Neither old nor new names may be empty")
+            name = self.registry.reserve(name, before.id)
+            after = replace(before, name=name)
+            try:
+                await self.workers.run(self.store.save, after)
+            except BaseException:
+                self.registry.release(name)
+                raise
+            live.container = after
+            self.registry.release(before.name)
+        self.teller.container(after, "rename", oldName=f"/{before.name}")
+
+    @uninterrupted
     async def update(
         self, ref: str, limits: Limits, restart: RestartPolicy | None = None
     ) -> tuple[str, ...]:
-        raise NotImplementedError
+        """Change a container's limits and restart policy; what is None stays. Return warnings.
 
-    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
-        raise NotImplementedError
+        :raises InvalidRequest: limits that contradict one another, a policy that is none.
+        :raises UnsupportedOperation: a limit that this host cannot enforce.
+        """
+        live = self.registry.find(ref)
+        async with live.lock:
+            container = live.container
+            if restart is not None:
+                check_restart(restart)
+                if container.host.auto_remove and restart.name not in ("", "no"):
+                    raise InvalidRequest(
+                        "Restart policy cannot be updated because AutoRemove is enabled for the "
+                        "container"
+                    )
+            changed = _changed(limits)
+            merged = complete_limits(replace(container.host.limits, **changed))
+            host = replace(container.host, limits=merged, restart=restart or container.host.restart)
+            container = replace(container, host=host)
+            await self.workers.run(self._update, container, live.container, limits)
+            live.container = container
+        self.teller.container(container, "update")
+        return ()
 
-    def wait(self, ref: str, condition: WaitCondition) -> asyncio.Future[WaitResult]:
-        """Register a wait at once, and return what to await."""
-        raise NotImplementedError
+    def _update(self, after: Container, before: Container, limits: Limits) -> None:
+        running = before.state.running and _changed(limits)
+        resources, parent = self.drivers.resources, before.host.cgroup_parent
+        if running:
+            if limits.memory is not None and limits.memory_swap is None:
+                limits = replace(limits, memory_swap=after.host.limits.memory_swap)
+            resources.update(after.id, limits, parent)
+        try:
+            self.store.save(after)
+        except BaseException:
+            if running:
+                resources.update(before.id, before.host.limits, parent)
+            raise
 
-    async def top(self, ref: str, ps_args: str = "") -> TopResult:
-        raise NotImplementedError
-
-    async def statistics(self, ref: str) -> Statistics:
-        raise NotImplementedError
-
-    async def changes(self, ref: str) -> list[Change]:
-        raise NotImplementedError
-
-    async def export(self, ref: str) -> AsyncIterator[bytes]:
-        raise NotImplementedError
-
-    async def archive_stat(self, ref: str, path: str) -> PathStat:
-        raise NotImplementedError
-
-    async def archive_get(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
-        raise NotImplementedError
-
-    async def archive_put(
-        self,
-        ref: str,
-        path: str,
-        chunks: AsyncIterator[bytes],
-        *,
-        no_overwrite_dir_non_dir: bool = False,
-        copy_uid_gid: bool = False,
-    ) -> None:
-        raise NotImplementedError
-
-    async def resize(self, ref: str, rows: int, columns: int) -> None:
-        raise NotImplementedError
-
-    async def attach(
-        self, ref: str, options: AttachOptions, socket_fd: int, pending: bytes = b""
-    ) -> None:
-        raise NotImplementedError
-
-    def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogLine]:
-        """NotFound is raised here, before the first line is asked for."""
-        raise NotImplementedError
-
-    def framed_logs(self, ref: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """Big chunks, framed as attach does; raw for a container with a terminal."""
-        raise NotImplementedError
-
-    async def prune(self, filters: dict[str, tuple[str, ...]]) -> PruneResult:
-        raise NotImplementedError
-
-    async def explain(self, options: CreateOptions) -> list[PlannedStep]:
-        raise NotImplementedError
-
-    def trace(self, ref: str) -> list[tuple[str, Timing]]:
-        raise NotImplementedError
-
+    @uninterrupted
     async def commit(
         self,
         ref: str,
@@ -157,4 +241,121 @@ class Containers:
         pause: bool = True,
         config: ContainerConfig | None = None,
     ) -> str:
-        raise NotImplementedError
+        """Make an image of a container; return its id.
+
+        :param changes: Dockerfile instructions for the image's configuration.
+        :param pause: freeze the container meanwhile, if it runs.
+        :param config: what the image is to say, in place of the container's; empty fields keep
+            the container's.
+        """
+        live = self.registry.find(ref)
+        async with live.lock:
+            container = live.container
+            if container.state.status in {Status.REMOVING, Status.DEAD}:
+                raise Conflict(f"You cannot commit container {container.id} which is being removed")
+            parent, resources = container.host.cgroup_parent, self.drivers.resources
+            freeze = pause and container.state.status is Status.RUNNING
+            async with contextlib.AsyncExitStack() as stack:
+                if freeze:
+                    await self.workers.run(resources.freeze, container.id, parent)
+                    stack.push_async_callback(
+                        self.workers.run, resources.thaw, container.id, parent
+                    )
+                image = await self.images.commit(
+                    container,
+                    container.config if config is None else merge(config, container.config),
+                    name=f"{repository}:{tag}" if repository and tag else repository,
+                    author=author,
+                    message=message,
+                    changes=changes,
+                )
+        self.teller.container(container, "commit", imageID=image)
+        return image
+
+    # Talking.
+
+    async def attach(
+        self, ref: str, options: AttachOptions, socket_fd: int, pending: bytes = b""
+    ) -> None:
+        """Hand a client's socket over; see :meth:`Attaching.attach`."""
+        await self.attaching.attach(self.registry.find(ref), options, socket_fd, pending)
+
+    @uninterrupted
+    async def resize(self, ref: str, rows: int, columns: int) -> None:
+        """Set the size of a container's terminal.
+
+        :raises Conflict: it does not run.
+        """
+        live = self.registry.find(ref)
+        async with live.lock:
+            container = live.container
+            self.lifecycle.check_running(container)
+            runtime = self.lifecycle.runtime(container)
+            await self.workers.run(runtime.resize, container.id, rows, columns)
+
+    def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogLine]:
+        """Yield a container's lines; errors are raised here, before the first is asked for."""
+        return self.logbook.lines(self.registry.find(ref), options)
+
+    def framed_logs(self, ref: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """Yield a container's output in big chunks, framed as attach does unless it has a tty."""
+        return self.logbook.framed(self.registry.find(ref), options)
+
+    # Looking inside.
+
+    async def top(self, ref: str, ps_args: str = "") -> TopResult:
+        """Return a container's processes, as ``ps`` would show them on the host.
+
+        :raises Conflict: it does not run.
+        :raises InvalidRequest: a column that is not known is asked for.
+        """
+        container = self.get(ref)
+        self.lifecycle.check_running(container)
+        if container.state.status is Status.RESTARTING:
+            raise Conflict(f"Container {container.id} is restarting, wait until it is running")
+        parent = container.host.cgroup_parent
+
+        def read() -> TopResult:
+            return top.top(self.drivers.resources.pids(container.id, parent), ps_args)
+
+        return await self.workers.run(read)
+
+    async def statistics(self, ref: str) -> Statistics:
+        """Take one reading of what a container uses."""
+        return await self.measuring.statistics(self.registry.find(ref))
+
+    async def archive_stat(self, ref: str, path: str) -> PathStat:
+        """Return what is at a path in a container; see :meth:`Archives.stat`."""
+        return await self.archives.stat(self.registry.find(ref), path)
+
+    async def archive_get(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """Return an archive of a path in a container; see :meth:`Archives.get`."""
+        return await self.archives.get(self.registry.find(ref), path)
+
+    async def archive_put(
+        self,
+        ref: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        no_overwrite_dir_non_dir: bool = False,
+        copy_uid_gid: bool = False,
+    ) -> None:
+        """Unpack an archive in a folder of a container; see :meth:`Archives.put`."""
+        await self.archives.put(
+            self.registry.find(ref),
+            path,
+            chunks,
+            no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,
+            copy_uid_gid=copy_uid_gid,
+        )
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]:
+        """Return a container's whole root as an archive."""
+        return await self.archives.export(self.registry.find(ref))
+
+
+def _changed(limits: Limits) -> dict[str, Any]:
+    """Return the limits that are set."""
+    found = {item.name: getattr(limits, item.name) for item in fields(limits)}
+    return {name: value for name, value in found.items() if value not in (None, (), {})}

@@ -2,43 +2,150 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pannier.engine.archive import Archives
+from pannier.engine.attach import Attaching
+from pannier.engine.connecting import Connecting
 from pannier.engine.containers import Containers
+from pannier.engine.creation import Creator
+from pannier.engine.endpoints import Endpoints
+from pannier.engine.entering import Entering
 from pannier.engine.events import Events
 from pannier.engine.execs import Execs
-from pannier.engine.images import Images
-from pannier.engine.networks import Networks
+from pannier.engine.hostfiles import HostFiles
+from pannier.engine.images import Images, StoredImages
+from pannier.engine.launching import Launcher
+from pannier.engine.lifecycle import Lifecycle
+from pannier.engine.logs import Logs
+from pannier.engine.networks import Networks, NetworkStore
+from pannier.engine.recovery import Recovery
+from pannier.engine.registry import Registry
+from pannier.engine.removal import Remover
+from pannier.engine.sharedmemory import SharedMemory
+from pannier.engine.stats import Measuring
+from pannier.engine.store import Store
+from pannier.engine.supervision import Exits, Supervisor
 from pannier.engine.system import System
-from pannier.engine.volumes import Volumes
+from pannier.engine.telling import Teller
+from pannier.engine.volumes import Volumes, VolumeStore
+from pannier.engine.workers import Workers
 
 if TYPE_CHECKING:
     from pannier.database import Database
     from pannier.engine.settings import EngineSettings
+    from pannier.images.images import ImageStore
+    from pannier.plugins import DriverSet
 
 __all__ = ["Engine"]
 
 
 class Engine:
-    """All services; each is handed what it needs and nothing more."""
+    """All services; each is handed what it needs and nothing more.
+
+    Made and used on one event loop. The database, the drivers and the image store are the
+    caller's, who closes them after the engine.
+    """
 
     def __init__(
-        self, settings: EngineSettings, database: Database, drivers: Any, images: Any
+        self,
+        settings: EngineSettings,
+        database: Database,
+        drivers: DriverSet,
+        images: ImageStore,
     ) -> None:
         self.settings = settings
-        self.database = database
         self.drivers = drivers
-        self.store = images
+        folder = settings.root / "containers"
+        store = Store(database)
+        self._workers = workers = Workers()
+        self._registry = registry = Registry()
         self.events = Events()
-        self.containers = Containers()
-        self.execs = Execs()
-        self.images = Images()
-        self.networks = Networks()
-        self.volumes = Volumes()
-        self.system = System()
+        teller = Teller(self.events)
+        networks = NetworkStore(drivers, store)
+        volumes = VolumeStore(settings.root / "volumes", store, settings.userns_remap)
+        endpoints = Endpoints(drivers, networks)
+        files = HostFiles(settings, folder)
+        memory = SharedMemory(settings.state / "shm")
+        launcher = Launcher(settings, folder, drivers, store, files, memory)
+        self._supervisor = supervisor = Supervisor(
+            store, drivers, endpoints, launcher, memory, teller, workers
+        )
+        lifecycle = Lifecycle(
+            settings, registry, store, drivers, endpoints, launcher, supervisor, teller, workers
+        )
+        remover = Remover(
+            folder, registry, store, drivers, volumes, lifecycle, self.events, teller, workers
+        )
+        entering = Entering(drivers, settings.state / "scratch")
+        logs = Logs(folder, workers)
+        self.images = Images(images, store, self.events, workers)
+        self.volumes = Volumes(volumes, registry, self.events, workers)
+        self.execs = Execs(registry, drivers, launcher, entering, supervisor, teller, workers)
+        supervisor.exits = Exits(
+            lifecycle.start_again, remover.remove_automatically, self.execs.ended
+        )
+        creator = Creator(
+            settings,
+            folder,
+            registry,
+            store,
+            drivers,
+            StoredImages(images),
+            volumes,
+            endpoints,
+            launcher,
+            lifecycle,
+            self.events,
+            teller,
+            workers,
+        )
+        self.containers = Containers(
+            registry,
+            store,
+            drivers,
+            creator,
+            lifecycle,
+            remover,
+            Attaching(launcher, logs, teller, workers),
+            Archives(entering, teller, workers),
+            logs,
+            Measuring(drivers, workers),
+            self.images,
+            teller,
+            workers,
+        )
+        connecting = Connecting(registry, store, endpoints, lifecycle, files, teller, workers)
+        self.networks = Networks(drivers, networks, connecting, registry, self.events, workers)
+        self.system = System(
+            settings, drivers, store, registry, networks, self.images, self.volumes, workers
+        )
+        self._recovery = Recovery(
+            folder,
+            registry,
+            store,
+            drivers,
+            networks,
+            endpoints,
+            launcher,
+            supervisor,
+            memory,
+            workers,
+        )
 
     async def start(self) -> None:
-        raise NotImplementedError
+        """Take over what runs, and clear away what was left half done. Once, before all else."""
+        await self._recovery.run()
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Let go of everything. Containers live on; the next engine takes them over."""
+        self._supervisor.closing = True
+        self.events.close()
+        for live in self._registry:
+            if live.restart is not None:
+                live.restart.cancel()
+                live.restart = None
+        await self._workers.idle()
+        for live in self._registry:
+            self._supervisor.unwatch(live)
+        await self._workers.close()

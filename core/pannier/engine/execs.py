@@ -2,27 +2,102 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pannier.drivers.runtime import ExecRequest, StdioSpec
+from pannier.engine import caps, spec, users
+from pannier.engine.attach import detach_sequence
+from pannier.engine.model import ExecSession, Status
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, InvalidRequest, NotFound, StartFailed
+
 if TYPE_CHECKING:
-    from pannier.drivers.runtime import Connection
-    from pannier.engine.model import Container, ExecConfig, ExecSession
+    from pannier.drivers import oci
+    from pannier.drivers.runtime import Connection, ExitEvent
+    from pannier.engine.entering import Entering
+    from pannier.engine.launching import Launcher
+    from pannier.engine.model import Container, ExecConfig
+    from pannier.engine.registry import Live, Registry
+    from pannier.engine.supervision import Supervisor
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
 
 __all__ = ["Execs"]
 
 
+@dataclass(slots=True)
 class Execs:
-    """Creates, starts and knows execs."""
+    """Creates, starts and knows execs. They are forgotten with their container's removal."""
+
+    registry: Registry
+    drivers: DriverSet
+    launcher: Launcher
+    entering: Entering
+    supervisor: Supervisor
+    teller: Teller
+    workers: Workers
+    _sessions: dict[str, ExecSession] = field(default_factory=dict)
 
     async def create(self, ref: str, config: ExecConfig) -> str:
-        raise NotImplementedError
+        """Make an exec, to be started later; return its id.
+
+        :raises Conflict: the container does not run, or is paused.
+        :raises InvalidRequest: there is nothing to execute.
+        """
+        live = self.registry.find(ref)
+        container = live.container
+        self._check(container)
+        if not config.args:
+            raise InvalidRequest("No exec command specified")
+        detach_sequence(config.detach_keys)
+        session = ExecSession(secrets.token_hex(32), container.id, config)
+        self._forget_gone()
+        self._sessions[session.id] = session
+        live.execs.add(session.id)
+        self._tell(container, session, "exec_create")
+        return session.id
+
+    def _forget_gone(self) -> None:
+        gone = [
+            id for id, item in self._sessions.items() if self.registry.get(item.container) is None
+        ]
+        for id in gone:
+            del self._sessions[id]
+
+    def _check(self, container: Container) -> None:
+        if not container.state.running:
+            raise Conflict(f"Container {container.id} is not running")
+        if container.state.status is Status.PAUSED:
+            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
 
     def get(self, id: str) -> ExecSession:
-        raise NotImplementedError
+        """Return an exec.
+
+        :raises NotFound: there is none of that id.
+        """
+        session = self._session(id)
+        live = self.registry.get(session.container)
+        if session.running and live is not None:
+            # Its end may be known already, only not read yet; who saw the streams close asks now.
+            self.supervisor.drain(live)
+        return self._session(id)
+
+    def _session(self, id: str) -> ExecSession:
+        session = self._sessions.get(id)
+        if session is None or self.registry.get(session.container) is None:
+            raise NotFound(f"No such exec instance: {id}")
+        return session
 
     def ids_of(self, container: Container) -> list[str]:
-        raise NotImplementedError
+        """Return the ids of a container's execs that have not ended."""
+        live = self.registry.get(container.id)
+        found = [] if live is None else [self._sessions.get(id) for id in live.execs]
+        return sorted(item.id for item in found if item is not None and item.exit_code is None)
 
+    @uninterrupted
     async def start(
         self,
         id: str,
@@ -32,7 +107,118 @@ class Execs:
         tty: bool | None = None,
         console_size: tuple[int, int] = (0, 0),
     ) -> None:
-        raise NotImplementedError
+        """Start an exec; on return it runs, or has run.
+
+        :param connection: the client to attach; its socket stays the caller's.
+        :param tty: in place of what was said at its creation.
+        :raises StartFailed: it could not be executed; its exit code is then 126 or 127.
+        :raises Conflict: it was started before, or the container does not run.
+        """
+        session = self._session(id)
+        live = self.registry.find(session.container)
+        async with live.lock:
+            session = self._session(id)
+            self._check(live.container)
+            if session.exit_code is not None:
+                raise Conflict(f"Error: Exec command {id} has already run")
+            if session.running:
+                raise Conflict(f"Error: Exec command {id} is already running")
+            config = session.config
+            if tty is not None:
+                config = replace(config, tty=tty)
+            if any(console_size):
+                config = replace(config, console_size=console_size)
+            session = replace(session, config=config, running=True)
+            self._sessions[id] = session
+            self._tell(live.container, session, "exec_start")
+            try:
+                pid = await self.workers.run(
+                    self._start, live.container, session, None if detach else connection
+                )
+            except BaseException as error:
+                code = 126
+                if isinstance(error, StartFailed) and error.errno == 2:
+                    code = 127
+                self._sessions[id] = replace(session, running=False, exit_code=code)
+                raise
+            # It may have ended by now, and its end been noted.
+            if self._sessions[id].running:
+                self._sessions[id] = replace(self._sessions[id], pid=pid)
+
+    def _start(
+        self, container: Container, session: ExecSession, connection: Connection | None
+    ) -> int:
+        config = session.config
+        with self.entering.running_root(container) as root:
+            name = config.user or container.config.user
+            user = users.find(root, name, container.host.group_add)
+        if connection is not None:
+            keys = detach_sequence(config.detach_keys) if config.tty else b""
+            connection = replace(
+                connection,
+                detach_keys=keys,
+                stdin=connection.stdin and config.attach_stdin,
+            )
+        request = ExecRequest(
+            exec_id=session.id,
+            process=_process(container, config, user),
+            stdio=StdioSpec(
+                terminal=config.tty,
+                stdin=config.attach_stdin and connection is not None,
+                stdin_once=True,
+                size=config.console_size,
+            ),
+            connection=connection,
+            procs=self.drivers.resources.procs(container.id, container.host.cgroup_parent),
+        )
+        return self.launcher.runtime(container).exec(container.id, request)
+
+    def ended(self, live: Live, event: ExitEvent) -> None:
+        """Take note of an exec's end."""
+        assert event.exec_id is not None
+        session = self._sessions.get(event.exec_id)
+        if session is None or session.exit_code is not None:
+            return
+        self._sessions[session.id] = replace(
+            session, running=False, pid=0, exit_code=event.exit_status
+        )
+        live.execs.discard(session.id)
+        if session.running:
+            self.teller.container(
+                live.container, "exec_die", execID=session.id, exitCode=str(event.exit_status)
+            )
 
     async def resize(self, id: str, rows: int, columns: int) -> None:
-        raise NotImplementedError
+        """Set the size of an exec's terminal.
+
+        :raises NotFound: there is no such exec.
+        :raises Conflict: it does not run.
+        """
+        session = self._session(id)
+        live = self.registry.find(session.container)
+        async with live.lock:
+            if not self._session(id).running:
+                raise Conflict(f"exec {id} is not running")
+            runtime = self.launcher.runtime(live.container)
+            await self.workers.run(runtime.resize, live.container.id, rows, columns, id)
+
+    def _tell(self, container: Container, session: ExecSession, action: str) -> None:
+        command = " ".join(session.config.args)
+        self.teller.container(container, f"{action}: {command}", execID=session.id)
+
+
+def _process(container: Container, config: ExecConfig, user: users.UserIds) -> oci.Process:
+    hostname = container.config.hostname or container.id[:12]
+    env = spec.exec_environment(container, config, user, hostname)
+    process = spec.process(container, user, (), env)
+    process["args"] = list(config.args)
+    process["cwd"] = config.working_dir or container.config.working_dir or "/"
+    process["terminal"] = config.tty
+    process.pop("consoleSize", None)
+    rows, columns = config.console_size
+    if config.tty and rows and columns:
+        process["consoleSize"] = {"height": rows, "width": columns}
+    if config.privileged:
+        held = list(caps.available())
+        process["capabilities"] = {"bounding": held, "effective": held, "permitted": held}
+    return process

@@ -1,31 +1,192 @@
-"""Networks: the predefined ones, and those that users make."""
+"""Networks: the predefined ones, one for each driver that can stand alone, and users' own."""
 
 from __future__ import annotations
 
+import logging
+import re
+import secrets
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pannier.drivers.network import NetworkCapability, NetworkSpec
+from pannier.engine.filters import label_matches, moment, refuse_unknown, truth
+from pannier.engine.model import Network
+from pannier.engine.results import Event, NetworkPruneResult
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, DriverError, Forbidden, InvalidRequest, NotFound, PannierError
+
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Mapping, Sequence
 
-    from pannier.drivers.network import Subnet
-    from pannier.engine.model import Container, EndpointOptions, Network
-    from pannier.engine.results import NetworkPruneResult
+    from pannier.drivers.network import NetworkDriver, Subnet
+    from pannier.engine.connecting import Connecting
+    from pannier.engine.events import Events
+    from pannier.engine.model import Container, EndpointOptions
+    from pannier.engine.registry import Registry
+    from pannier.engine.store import Store
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
 
-__all__ = ["Networks"]
+__all__ = ["NetworkStore", "Networks"]
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_log = logging.getLogger("pannier.engine")
+
+
+class NetworkStore:
+    """The networks, in memory and in the database. Only the event loop's thread changes them."""
+
+    def __init__(self, drivers: DriverSet, store: Store) -> None:
+        self._drivers = drivers
+        self._store = store
+        self._by_name = {network.name: network for network in store.networks()}
+        self.failures: dict[str, str] = {}
+
+    def all(self) -> list[Network]:
+        """Return every network."""
+        return list(self._by_name.values())
+
+    def find(self, ref: str) -> Network:
+        """Return a network by name, id or the beginning of an id.
+
+        :raises NotFound: there is none.
+        :raises InvalidRequest: several ids begin so.
+        """
+        found = self._by_name.get(ref)
+        if found is not None:
+            return found
+        matches = [item for item in self._by_name.values() if ref and item.id.startswith(ref)]
+        if len(matches) > 1:
+            raise InvalidRequest(f"network {ref} is ambiguous ({len(matches)} matches found)")
+        if not matches:
+            raise NotFound(
+                f"network {ref} not found", hint="`pannier network ls` lists the networks"
+            )
+        return matches[0]
+
+    def predefined(self, network: Network) -> bool:
+        """Whether a network is one that every engine has."""
+        return network.name == network.driver and network.name in self._drivers.networks
+
+    def add(self, network: Network) -> None:
+        """Keep a network, new or changed."""
+        self._store.put_network(network)
+        self._by_name[network.name] = network
+
+    def remove(self, network: Network) -> None:
+        """Forget a network. Idempotent."""
+        self._store.delete_network(network.id)
+        self._by_name.pop(network.name, None)
+
+    def open(self) -> None:
+        """Have every driver make its networks: at start, before containers are recovered.
+
+        One that fails is noted in :attr:`failures`; the others are there all the same.
+        """
+        for id, driver in self._drivers.networks.items():
+            if id not in self._by_name and _stands_alone(driver):
+                self.add(Network(secrets.token_hex(32), id, id, created=time.time_ns()))
+        for network in self.all():
+            network_driver = self._drivers.networks.get(network.driver)
+            if network_driver is None:
+                continue
+            try:
+                self.realise(network, network_driver)
+            except PannierError as error:
+                self.failures[network.name] = str(error)
+                _log.warning("the network %s could not be made: %s", network.name, error)
+
+    def realise(self, network: Network, driver: NetworkDriver) -> Network:
+        """Have the driver make a network, and keep the subnets that it chose."""
+        made = driver.create_network(self.spec(network))
+        self.failures.pop(network.name, None)
+        if made.subnets != network.subnets:
+            network = replace(network, subnets=tuple(made.subnets))
+            self.add(network)
+        return network
+
+    def spec(self, network: Network) -> NetworkSpec:
+        """Return a network in its driver's words."""
+        return NetworkSpec(
+            id=network.driver if self.predefined(network) else network.id,
+            name=network.name,
+            internal=network.internal,
+            ipv6=network.ipv6,
+            subnets=network.subnets,
+            options=network.options,
+        )
+
+
+def _stands_alone(driver: NetworkDriver) -> bool:
+    """Whether a driver gives a network without being told whose: all but joining another's."""
+    try:
+        return driver.namespace("").kind != "container"
+    except PannierError:
+        return False
 
 
 class Networks:
     """Creates, removes and knows networks; *ref* is a name, an id or a prefix of one."""
 
-    def list(self, filters: Mapping[str, tuple[str, ...]]) -> list[Network]:
-        raise NotImplementedError
+    def __init__(
+        self,
+        drivers: DriverSet,
+        networks: NetworkStore,
+        connecting: Connecting,
+        registry: Registry,
+        events: Events,
+        workers: Workers,
+    ) -> None:
+        self._drivers = drivers
+        self._networks = networks
+        self._connecting = connecting
+        self._registry = registry
+        self._events = events
+        self._workers = workers
+
+    def list(self, filters: Mapping[str, tuple[str, ...]]) -> builtins.list[Network]:
+        """Return networks; filters are ``docker network ls``'s.
+
+        :raises InvalidRequest: a filter is not known.
+        """
+        refuse_unknown(filters, {"dangling", "driver", "id", "label", "name", "scope", "type"})
+        return [network for network in self._networks.all() if self._passes(network, filters)]
+
+    def _passes(self, network: Network, filters: Mapping[str, tuple[str, ...]]) -> bool:
+        def one_of(name: str, test: str, *, prefix: bool = False) -> bool:
+            values = filters.get(name, ())
+            return not values or any(
+                test.startswith(value) if prefix else value in test for value in values
+            )
+
+        kind = "builtin" if self._networks.predefined(network) else "custom"
+        unused = kind == "custom" and not self.containers_of(network)
+        return (
+            one_of("name", network.name)
+            and one_of("id", network.id, prefix=True)
+            and (not filters.get("driver") or network.driver in filters["driver"])
+            and (not filters.get("type") or kind in filters["type"])
+            and (not filters.get("scope") or "local" in filters["scope"])
+            and all(truth(value, "dangling") == unused for value in filters.get("dangling", ()))
+            and label_matches(network.labels, filters)
+        )
 
     def get(self, ref: str) -> Network:
-        raise NotImplementedError
+        """Return a network.
 
-    def containers_of(self, network: Network) -> list[Container]:
-        raise NotImplementedError
+        :raises NotFound: there is none.
+        """
+        return self._networks.find(ref)
 
+    def containers_of(self, network: Network) -> builtins.list[Container]:
+        """Return the containers that have an endpoint in a network."""
+        return [
+            live.container for live in self._registry if network.name in live.container.endpoints
+        ]
+
+    @uninterrupted
     async def create(
         self,
         name: str,
@@ -38,16 +199,115 @@ class Networks:
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Network:
-        raise NotImplementedError
+        """Create a network.
 
+        :raises Conflict: the name, or a subnet, is taken.
+        :raises NotFound: the driver is not known.
+        :raises UnsupportedOperation: the driver makes no networks, or lacks what was asked.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"invalid network name: {name!r}", hint="letters, digits and _.- only"
+            )
+        driver = driver or self._drivers.default_network
+        found = self._drivers.networks.get(driver)
+        if found is None:
+            raise NotFound(
+                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
+                f"found",
+                hint=f"network drivers: {', '.join(self._drivers.networks)}",
+            )
+        if any(network.name == name for network in self._networks.all()):
+            raise Conflict(f"network with name {name} already exists")
+        if NetworkCapability.USER_DEFINED not in found.capabilities:
+            raise Forbidden(f'only one instance of "{driver}" network is allowed')
+        network = Network(
+            id=secrets.token_hex(32),
+            name=name,
+            driver=driver,
+            created=time.time_ns(),
+            internal=internal,
+            ipv6=ipv6,
+            attachable=attachable,
+            subnets=tuple(subnets),
+            options=dict(options or {}),
+            labels=dict(labels or {}),
+        )
+        # Known first: a link without a row would outlive a kill at this point.
+        self._networks.add(network)
+        try:
+            made = await self._workers.run(found.create_network, self._networks.spec(network))
+        except BaseException:
+            self._networks.remove(network)
+            raise
+        network = replace(network, subnets=tuple(made.subnets))
+        self._networks.add(network)
+        self._publish("create", network)
+        return network
+
+    @uninterrupted
     async def remove(self, ref: str) -> None:
-        raise NotImplementedError
+        """Remove a network of a user's.
+
+        :raises NotFound: there is none.
+        :raises Forbidden: it is predefined, or containers are in it.
+        """
+        network = self._networks.find(ref)
+        if self._networks.predefined(network):
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        users = self.containers_of(network)
+        if users:
+            raise Forbidden(
+                f"error while removing network: network {network.name} id {network.id} has active "
+                f"endpoints",
+                hint=f"disconnect or stop: {', '.join(user.name for user in users)}",
+            )
+        driver = self._drivers.networks.get(network.driver)
+        if driver is not None:
+            await self._workers.run(driver.remove_network, self._networks.spec(network))
+        self._networks.remove(network)
+        self._publish("destroy", network)
 
     async def connect(self, ref: str, container: str, options: EndpointOptions) -> None:
-        raise NotImplementedError
+        """Have a container join a network, at once if it is running.
+
+        :raises NotFound: there is no such network or container.
+        :raises Forbidden: it is in the network already.
+        :raises InvalidRequest: its networks cannot be combined.
+        """
+        await self._connecting.connect(self._networks.find(ref), container, options)
 
     async def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
-        raise NotImplementedError
+        """Have a container leave a network, at once if it is running.
+
+        :param force: no error where it is not in the network.
+        :raises NotFound: there is no such network or container.
+        """
+        await self._connecting.disconnect(self._networks.find(ref), container, force=force)
 
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> NetworkPruneResult:
-        raise NotImplementedError
+        """Remove the networks of users that no container, running or not, is in."""
+        refuse_unknown(filters, {"label", "label!", "until"})
+        now = time.time_ns()
+        until = [moment(value, now) for value in filters.get("until", ())]
+        used = {name for live in self._registry for name in live.container.networks}
+        deleted = []
+        for network in self._networks.all():
+            if (
+                self._networks.predefined(network)
+                or network.name in used
+                or not label_matches(network.labels, filters)
+                or any(network.created >= limit for limit in until)
+            ):
+                continue
+            try:
+                await self.remove(network.id)
+            except (DriverError, Forbidden) as error:
+                _log.warning("the network %s could not be pruned: %s", network.name, error)
+                continue
+            deleted.append(network.name)
+        return NetworkPruneResult(tuple(deleted))
+
+    def _publish(self, action: str, network: Network) -> None:
+        attributes = {"name": network.name, "type": network.driver}
+        self._events.publish(Event("network", action, network.id, attributes))

@@ -2,26 +2,255 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from pannier.engine.filters import label_matches, refuse_unknown, truth
+from pannier.engine.model import Volume
+from pannier.engine.results import Event, PruneResult, VolumeUsage
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
+from pannier.linux.trees import measure_tree
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import builtins
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from pannier.engine.model import Volume
-    from pannier.engine.results import PruneResult, VolumeUsage
+    from pannier.drivers.base import IdMap
+    from pannier.engine.events import Events
+    from pannier.engine.registry import Registry
+    from pannier.engine.store import Store
+    from pannier.engine.workers import Workers
 
-__all__ = ["Volumes"]
+__all__ = ["ANONYMOUS_LABEL", "VolumeStore", "Volumes"]
+
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_REMOVING = ".removing-"
+_DATA = "_data"
+
+
+class VolumeStore:
+    """Makes and removes volumes' folders and rows. Blocking, and safe from any thread.
+
+    :param folder: ``root/volumes``; others may pass through it, but not list it.
+    :param idmap: the map whose root owns new volumes; None for the host's root.
+    """
+
+    def __init__(self, folder: Path, store: Store, idmap: IdMap | None) -> None:
+        self.folder = folder
+        self._store = store
+        self._idmap = idmap
+        self._lock = threading.Lock()
+        folder.mkdir(mode=0o701, parents=True, exist_ok=True)
+        folder.chmod(0o701)
+        self._volumes = {volume.name: volume for volume in store.volumes()}
+        self._held: Counter[str] = Counter()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Finish what a killed process left half done. Never removes data that a row speaks of."""
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith(_REMOVING):
+                name = entry.name.removeprefix(_REMOVING)
+                if name in self._volumes:
+                    os.rename(entry.path, self.folder / name)
+                else:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name not in self._volumes:
+                # Only if empty: a folder with data was not made by a create that was cut short.
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.join(entry.path, _DATA))
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)
+
+    def all(self) -> builtins.list[Volume]:
+        """Return every volume, by name."""
+        return sorted(list(self._volumes.values()), key=lambda volume: volume.name)
+
+    def get(self, name: str) -> Volume:
+        """Return a volume.
+
+        :raises NotFound: there is none of that name.
+        """
+        try:
+            return self._volumes[name]
+        except KeyError:
+            raise NotFound(
+                f"get {name}: no such volume", hint="`pannier volume ls` lists the volumes"
+            ) from None
+
+    def ensure(
+        self,
+        name: str = "",
+        driver: str = "",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        hold: bool = False,
+    ) -> tuple[Volume, bool]:
+        """Return the volume *name*, and whether it had to be made; without a name a new one.
+
+        :param hold: nobody can remove it until :meth:`release`.
+        :raises InvalidRequest: the name or an option is malformed.
+        :raises Conflict: it exists with other options.
+        """
+        if driver not in ("", "local"):
+            raise NotFound(
+                f'error looking up volume plugin {driver}: plugin "{driver}" not found',
+                hint="the one volume driver is local",
+            )
+        if name and not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, '
+                f'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host '
+                f"directory, use absolute path"
+            )
+        options = dict(options or {})
+        device = _bind_device(options)
+        anonymous = not name
+        with self._lock:
+            name = name or secrets.token_hex(32)
+            self._held[name] += hold
+            existing = self._volumes.get(name)
+            if existing is not None:
+                if options and dict(existing.options) != options:
+                    raise Conflict(f"create {name}: the volume exists already, with other options")
+                return existing, False
+            path = device or str(self._make_folder(name))
+            extra = {ANONYMOUS_LABEL: ""} if anonymous else {}
+            volume = Volume(
+                name=name,
+                path=path,
+                created=time.time_ns(),
+                labels={**extra, **(labels or {})},
+                options=options,
+                anonymous=anonymous,
+            )
+            self._store.put_volume(volume)
+            self._volumes[name] = volume
+        return volume, True
+
+    def _make_folder(self, name: str) -> Path:
+        path = self.folder / name / _DATA
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self.folder / name).chmod(0o701)
+        path.chmod(0o755)
+        if self._idmap is not None:
+            os.chown(path, self._idmap.host_uid(0), self._idmap.host_gid(0))
+        return path
+
+    def release(self, name: str) -> None:
+        """Let go of a volume that :meth:`ensure` held."""
+        with self._lock:
+            self._held[name] -= 1
+            if self._held[name] <= 0:
+                del self._held[name]
+
+    def remove(self, name: str, users: Callable[[str], builtins.list[str]]) -> None:
+        """Remove a volume with its data. Idempotent.
+
+        :param users: tells the containers that have a volume; asked under the lock.
+        :raises Conflict: a container has it, or is about to.
+        """
+        with self._lock:
+            volume = self._volumes.get(name)
+            if volume is None:
+                return
+            containers = users(name)
+            if containers or self._held[name]:
+                raise Conflict(
+                    f"remove {name}: volume is in use - [{', '.join(containers)}]",
+                    hint="remove those containers first",
+                )
+            doomed = self.folder / f"{_REMOVING}{name}"
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / name).rename(doomed)
+            self._store.delete_volume(name)
+            del self._volumes[name]
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def usage(self, volume: Volume) -> int:
+        """Return the bytes that a volume's files take up."""
+        try:
+            descriptor = os.open(volume.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            return measure_tree(descriptor)[0]
+        finally:
+            os.close(descriptor)
+
+
+def _bind_device(options: dict[str, str]) -> str:
+    """Return the folder that ``type=none,o=bind,device=…`` names; empty without options."""
+    if not options:
+        return ""
+    unknown = sorted(set(options) - {"type", "o", "device"})
+    if unknown:
+        raise InvalidRequest(f"invalid option: {unknown[0]!r}", hint="there are type, o, device")
+    flags = options.get("o", "").split(",")
+    device = options.get("device", "")
+    if "bind" not in flags and "rbind" not in flags:
+        raise UnsupportedOperation(
+            f"volumes of the type {options.get('type', '')!r} are not offered",
+            hint="use o=bind with a device=PATH, or --tmpfs and --mount type=tmpfs for memory",
+        )
+    if not os.path.isabs(device) or not os.path.isdir(device):
+        raise InvalidRequest(f"the volume's device is no folder: {device!r}")
+    return device
 
 
 class Volumes:
     """Creates, removes and knows the volumes of the ``local`` driver."""
 
-    def list(self, filters: Mapping[str, tuple[str, ...]]) -> list[Volume]:
-        raise NotImplementedError
+    def __init__(
+        self, volumes: VolumeStore, registry: Registry, events: Events, workers: Workers
+    ) -> None:
+        self._volumes = volumes
+        self._registry = registry
+        self._events = events
+        self._workers = workers
+
+    def list(self, filters: Mapping[str, tuple[str, ...]]) -> builtins.list[Volume]:
+        """Return volumes; filters are ``docker volume ls``'s.
+
+        :raises InvalidRequest: a filter is not known.
+        """
+        refuse_unknown(filters, {"dangling", "driver", "label", "name"})
+        used = self._used()
+        return [volume for volume in self._volumes.all() if _passes(volume, filters, used)]
 
     def get(self, name: str) -> Volume:
-        raise NotImplementedError
+        """Return a volume.
 
+        :raises NotFound: there is none of that name.
+        """
+        return self._volumes.get(name)
+
+    def users(self, name: str) -> builtins.list[str]:
+        """Return the ids of the containers that have the volume."""
+        return [
+            live.container.id
+            for live in self._registry
+            if any(point.name == name for point in live.container.mounts)
+        ]
+
+    def _used(self) -> set[str]:
+        return {
+            point.name for live in self._registry for point in live.container.mounts if point.name
+        }
+
+    @uninterrupted
     async def create(
         self,
         name: str = "",
@@ -29,13 +258,72 @@ class Volumes:
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Volume:
-        raise NotImplementedError
+        """Create a volume, or return the one that has this name. See :class:`VolumeStore`."""
+        volume, made = await self._workers.run(self._volumes.ensure, name, driver, options, labels)
+        if made:
+            self._publish("create", volume)
+        return volume
 
+    @uninterrupted
     async def remove(self, name: str, *, force: bool = False) -> None:
-        raise NotImplementedError
+        """Remove a volume.
 
+        :param force: one that does not exist is no error.
+        :raises NotFound: there is none of that name.
+        :raises Conflict: a container has it.
+        """
+        try:
+            volume = self._volumes.get(name)
+        except NotFound:
+            if force:
+                return
+            raise
+        await self._workers.bulk(self._volumes.remove, name, self.users)
+        self._publish("destroy", volume)
+
+    @uninterrupted
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> PruneResult:
-        raise NotImplementedError
+        """Remove the anonymous volumes that no container has; with ``all`` the named ones, too."""
+        refuse_unknown(filters, {"all", "label", "label!"})
+        everything = any(truth(value, "all") for value in filters.get("all", ()))
+        used = self._used()
+        deleted, reclaimed = [], 0
+        for volume in self._volumes.all():
+            if volume.name in used or not (volume.anonymous or everything):
+                continue
+            if not label_matches(volume.labels, filters):
+                continue
+            size = await self._workers.bulk(self._volumes.usage, volume)
+            try:
+                await self._workers.bulk(self._volumes.remove, volume.name, self.users)
+            except Conflict:  # a new container has it
+                continue
+            self._publish("destroy", volume)
+            deleted.append(volume.name)
+            reclaimed += size
+        self._events.publish(Event("volume", "prune", "", {"reclaimed": str(reclaimed)}))
+        return PruneResult(tuple(deleted), reclaimed)
 
     async def usage(self, name: str) -> VolumeUsage:
-        raise NotImplementedError
+        """Measure a volume.
+
+        :raises NotFound: there is none of that name.
+        """
+        volume = self._volumes.get(name)
+        size = await self._workers.bulk(self._volumes.usage, volume)
+        return VolumeUsage(size, len(self.users(name)))
+
+    def _publish(self, action: str, volume: Volume) -> None:
+        self._events.publish(Event("volume", action, volume.name, {"driver": volume.driver}))
+
+
+def _passes(volume: Volume, filters: Mapping[str, tuple[str, ...]], used: set[str]) -> bool:
+    names = filters.get("name", ())
+    drivers = filters.get("driver", ())
+    dangling = filters.get("dangling", ())
+    return (
+        (not names or any(name in volume.name for name in names))
+        and (not drivers or volume.driver in drivers)
+        and all(truth(value, "dangling") != (volume.name in used) for value in dangling)
+        and label_matches(volume.labels, filters)
+    )

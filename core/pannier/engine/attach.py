@@ -1,0 +1,138 @@
+"""Attaching clients to containers: their sockets are handed to whatever holds the streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pannier.drivers.runtime import Connection
+from pannier.engine.model import LogOptions, Status
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, InvalidRequest
+
+if TYPE_CHECKING:
+    from pannier.engine.launching import Launcher
+    from pannier.engine.logs import Logs
+    from pannier.engine.model import AttachOptions
+    from pannier.engine.registry import Live
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+
+__all__ = ["Attaching", "detach_sequence"]
+
+DEFAULT_KEYS = "ctrl-p,ctrl-q"
+_PATIENCE = 60_000
+"""Milliseconds that a client may take to read on, while a log is replayed to it."""
+
+
+def detach_sequence(keys: str | None) -> bytes:
+    """Return the bytes of a detach sequence such as ``ctrl-p,ctrl-q``; None is that default.
+
+    :raises InvalidRequest: it is malformed.
+    """
+    found = bytearray()
+    for key in (DEFAULT_KEYS if keys is None else keys).split(","):
+        character = key.removeprefix("ctrl-")
+        if key == "":
+            continue
+        if len(character) != 1 or not character.isascii():
+            if key == "DEL":
+                found.append(127)
+                continue
+            raise InvalidRequest(f"Invalid detach keys ({keys}) provided")
+        code = ord(character)
+        if key.startswith("ctrl-"):
+            upper = ord(character.upper())
+            if not 64 <= upper <= 95:
+                raise InvalidRequest(f"Invalid detach keys ({keys}) provided")
+            code = upper - 64
+        found.append(code)
+    return bytes(found)
+
+
+@dataclass(slots=True)
+class Attaching:
+    """Attaches clients."""
+
+    launcher: Launcher
+    logs: Logs
+    teller: Teller
+    workers: Workers
+
+    @uninterrupted
+    async def attach(
+        self, live: Live, options: AttachOptions, socket_fd: int, pending: bytes
+    ) -> None:
+        """Hand a client's socket over; the caller's descriptor stays the caller's.
+
+        Of a container that does not run, the client is kept until it starts, so that it misses
+        nothing.
+
+        :raises Conflict: it is paused.
+        """
+        keys = detach_sequence(options.detach_keys)
+        if live.container.state.status is Status.PAUSED:
+            raise Conflict(
+                f"container {live.container.id} is paused, unpause the container before attach"
+            )
+        connection = Connection(
+            socket=os.dup(socket_fd),
+            stdin=options.stdin and live.container.config.open_stdin,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            pending=pending,
+            detach_keys=keys if live.container.config.tty else b"",
+        )
+        kept = False
+        try:
+            if options.logs:
+                # Without the lock: a slow client must not hold up the container.
+                await self.workers.bulk(self._replay, live, options, connection.socket)
+            if options.stream:
+                async with live.lock:
+                    kept = await self._hand_over(live, connection)
+            else:
+                await self.workers.run(_finish, connection.socket)
+        finally:
+            if not kept:
+                os.close(connection.socket)
+        self.teller.container(live.container, "attach")
+
+    async def _hand_over(self, live: Live, connection: Connection) -> bool:
+        """Attach a client, or keep it for the start; return whether it is kept."""
+        container = live.container
+        if not container.state.running:
+            live.pending.append(connection)
+            return True
+        runtime = self.launcher.runtime(container)
+        await self.workers.run(runtime.attach, container.id, connection)
+        return False
+
+    def _replay(self, live: Live, options: AttachOptions, target: int) -> None:
+        wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
+        for chunk in self.logs.frames(live.container, wanted):
+            _write_all(target, chunk)
+
+
+def _write_all(target: int, data: bytes) -> None:
+    """Write to a socket that may be non-blocking, as the server's are."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(target, view) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(target, select.POLLOUT)
+            if not poll.poll(_PATIENCE):
+                raise TimeoutError("the client does not read what it asked for") from None
+
+
+def _finish(target: int) -> None:
+    with contextlib.suppress(OSError):
+        client = socket.socket(fileno=os.dup(target))
+        with client:
+            client.shutdown(socket.SHUT_WR)

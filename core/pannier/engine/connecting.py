@@ -1,0 +1,150 @@
+"""Connecting containers to networks and disconnecting them, running or not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from pannier.drivers.network import NetworkCapability
+from pannier.drivers.operations import Transaction
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Forbidden, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pannier.drivers.network import Endpoint
+    from pannier.engine.endpoints import Endpoints, Joining
+    from pannier.engine.hostfiles import HostFiles
+    from pannier.engine.lifecycle import Lifecycle
+    from pannier.engine.model import Container, EndpointOptions, Network
+    from pannier.engine.registry import Live, Registry
+    from pannier.engine.store import Store
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+
+__all__ = ["Connecting"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Connecting:
+    """Changes the networks that a container is in."""
+
+    registry: Registry
+    store: Store
+    endpoints: Endpoints
+    lifecycle: Lifecycle
+    files: HostFiles
+    teller: Teller
+    workers: Workers
+
+    @uninterrupted
+    async def connect(self, network: Network, ref: str, options: EndpointOptions) -> None:
+        """See :meth:`pannier.engine.networks.Networks.connect`."""
+        live = self.registry.find(ref)
+        async with live.lock:
+            container = live.container
+            if network.name in container.networks:
+                raise Forbidden(
+                    f"endpoint with name {container.name} already exists in network {network.name}"
+                )
+            self._check_live(network, "connected to")
+            for name in container.networks:
+                self._check_live(self.endpoints.primary(name), "connected beside")
+            if self.endpoints.namespace(container.host.network_mode).kind != "new":
+                raise InvalidRequest(
+                    "container sharing network namespace with another container or host cannot "
+                    "be connected to any other network"
+                )
+            networks = {**container.networks, network.name: options}
+            container = replace(container, networks=networks)
+            joining = self.endpoints.joining(
+                container, network.name, options, first=len(networks) == 1
+            )
+            container = await self.workers.run(self._attach, container, joining)
+            live.container = container
+        self.teller.network(container, network, "connect")
+
+    def _check_live(self, network: Network, how: str) -> None:
+        driver = self.endpoints.driver(network)
+        if NetworkCapability.LIVE not in driver.capabilities:
+            raise InvalidRequest(
+                f"container cannot be {how} the network {network.name}: its driver "
+                f"{network.driver} allows no changes"
+            )
+
+    def _attach(self, container: Container, joining: Joining) -> Container:
+        transaction = Transaction()
+        if container.state.running:
+            netns = self._netns(container)
+            try:
+                plan = joining.driver.plan_attach(joining.request, netns)
+                attachment = transaction.run(plan)
+            finally:
+                os.close(netns)
+            for descriptor in attachment.descriptors:
+                os.close(descriptor)
+            endpoints = {**container.endpoints, joining.network.name: attachment.endpoint}
+            container = replace(container, endpoints=endpoints)
+        try:
+            self.store.save(container)
+            self._rewrite_hosts(container, container.endpoints)
+        except BaseException:
+            transaction.rollback()
+            raise
+        return container
+
+    @uninterrupted
+    async def disconnect(self, network: Network, ref: str, *, force: bool) -> None:
+        """See :meth:`pannier.engine.networks.Networks.disconnect`."""
+        live = self.registry.find(ref)
+        async with live.lock:
+            container = live.container
+            if network.name not in container.networks:
+                if force:
+                    return
+                raise Forbidden(
+                    f"container {container.id} is not connected to network {network.name}"
+                )
+            self._check_live(network, "disconnected from")
+            attached = [
+                joining
+                for joining in self.endpoints.attached(container)
+                if joining.network.name == network.name
+            ]
+            live.container = await self.workers.run(self._detach, live, network, attached)
+        self.teller.network(container, network, "disconnect")
+
+    def _detach(self, live: Live, network: Network, attached: list[Joining]) -> Container:
+        container = live.container
+        for joining in attached:
+            netns = self._netns(container) if container.state.running else None
+            try:
+                joining.driver.detach(joining.request, netns)
+            finally:
+                if netns is not None:
+                    os.close(netns)
+        container = replace(
+            container,
+            networks=_without(container.networks, network.name),
+            endpoints=_without(container.endpoints, network.name),
+        )
+        self.store.save(container)
+        self._rewrite_hosts(container, container.endpoints)
+        return container
+
+    def _netns(self, container: Container) -> int:
+        path = f"/proc/{container.state.pid}/ns/net"
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _rewrite_hosts(self, container: Container, endpoints: Mapping[str, Endpoint]) -> None:
+        if container.state.running:
+            launch = self.lifecycle.launch(container)
+            self.files.attached(container, launch.joins, endpoints, launch.links)
+
+
+def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key != name}

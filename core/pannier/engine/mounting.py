@@ -1,0 +1,245 @@
+"""What is mounted into a container: from what was asked to what is used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pannier.engine.model import MountKind, MountPoint, MountSpec
+from pannier.errors import InvalidRequest, NotFound
+from pannier.linux.copying import copy_tree
+from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pannier.engine.model import Container, ContainerConfig, HostOptions, Volume
+    from pannier.engine.registry import Registry
+    from pannier.engine.volumes import VolumeStore
+
+__all__ = [
+    "Mounting",
+    "check_specs",
+    "copy_up",
+    "fill",
+    "inherited",
+    "opened_sources",
+    "preview",
+    "wants_copy",
+]
+
+
+@dataclass(slots=True)
+class Mounting:
+    """The mounts of a container being made, and the volumes that were made for it."""
+
+    points: list[MountPoint] = field(default_factory=list)
+    made: list[Volume] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+
+    @property
+    def destinations(self) -> set[str]:
+        """Where something is mounted already."""
+        return {posixpath.normpath(point.spec.destination) for point in self.points}
+
+
+def check_specs(specs: tuple[MountSpec, ...]) -> None:
+    """Check mounts that were asked for.
+
+    :raises InvalidRequest: in Docker's words.
+    """
+    seen: set[str] = set()
+    for spec in specs:
+        where = f'invalid mount config for type "{spec.kind}"'
+        if not spec.destination.startswith("/"):
+            raise InvalidRequest(
+                f"{where}: invalid mount path: '{spec.destination}' mount path must be absolute"
+            )
+        destination = posixpath.normpath(spec.destination).replace("//", "/")
+        if destination == "/":
+            raise InvalidRequest(f"{where}: invalid specification: destination can't be '/'")
+        if destination in seen:
+            raise InvalidRequest(f"Duplicate mount point: {destination}")
+        seen.add(destination)
+        if spec.kind is MountKind.BIND:
+            if not spec.source.startswith("/"):
+                raise InvalidRequest(
+                    f"{where}: invalid mount path: '{spec.source}' must be absolute"
+                )
+            if not spec.create_source and not os.path.lexists(spec.source):
+                raise InvalidRequest(
+                    f"{where}: bind source path does not exist: {spec.source}",
+                    hint="make it first, or use -v, which makes a folder",
+                )
+        elif spec.kind is MountKind.TMPFS and spec.source:
+            raise InvalidRequest(f"{where}: field Source must not be specified")
+
+
+def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
+    """Return the mounts that ``--volumes-from`` takes over, without those asked for anew.
+
+    :raises NotFound: there is no such container.
+    :raises InvalidRequest: the mode is neither ``ro`` nor ``rw``.
+    """
+    asked = {posixpath.normpath(spec.destination) for spec in host.mounts}
+    found: dict[str, MountPoint] = {}
+    for entry in host.volumes_from:
+        ref, _, mode = entry.partition(":")
+        if mode not in ("", "ro", "rw", "z", "Z"):
+            raise InvalidRequest(f"invalid mode for volumes-from: {mode}")
+        for point in registry.find(ref).container.mounts:
+            destination = posixpath.normpath(point.spec.destination)
+            if destination in asked or point.spec.kind is MountKind.TMPFS:
+                continue
+            spec = replace(point.spec, read_only=True) if mode == "ro" else point.spec
+            # The volume goes with the container that it was made for, not with this one.
+            found[destination] = replace(point, spec=spec, anonymous=False)
+    return list(found.values())
+
+
+def fill(
+    mounting: Mounting,
+    specs: tuple[MountSpec, ...],
+    config: ContainerConfig,
+    volumes: VolumeStore,
+) -> None:
+    """Add what was asked for, then the image's volumes where nothing is mounted yet.
+
+    Volumes that do not exist are made; all are held (see :meth:`VolumeStore.ensure`).
+
+    :raises InvalidRequest: a volume's name is malformed.
+    """
+    for spec in specs:
+        _add(mounting, spec, volumes)
+    taken = mounting.destinations
+    for destination in config.volumes:
+        if posixpath.normpath(destination) not in taken:
+            _add(mounting, MountSpec(MountKind.VOLUME, destination), volumes)
+
+
+def preview(
+    specs: tuple[MountSpec, ...], config: ContainerConfig, volumes: VolumeStore
+) -> list[MountPoint]:
+    """Return what :func:`fill` would add, without making a volume."""
+    taken = {posixpath.normpath(spec.destination) for spec in specs}
+    images = [
+        MountSpec(MountKind.VOLUME, destination)
+        for destination in config.volumes
+        if posixpath.normpath(destination) not in taken
+    ]
+    points = []
+    for spec in (*specs, *images):
+        if spec.kind is MountKind.VOLUME:
+            source = str(volumes.folder / (spec.source or "a new volume"))
+            points.append(MountPoint(spec, name=spec.source, source=source, driver="local"))
+        else:
+            points.append(MountPoint(spec, source=spec.source))
+    return points
+
+
+def _add(mounting: Mounting, spec: MountSpec, volumes: VolumeStore) -> None:
+    if spec.kind is MountKind.VOLUME:
+        volume, made = volumes.ensure(
+            spec.source, spec.driver, spec.driver_options, spec.labels, hold=True
+        )
+        mounting.held.append(volume.name)
+        if made:
+            mounting.made.append(volume)
+        mounting.points.append(
+            MountPoint(
+                spec=spec,
+                name=volume.name,
+                source=volume.path,
+                driver=volume.driver,
+                anonymous=not spec.source,
+            )
+        )
+    else:
+        mounting.points.append(MountPoint(spec=spec, source=spec.source))
+
+
+def copy_up(points: list[MountPoint], root: int) -> None:
+    """Fill new, empty volumes with what the image has in their place.
+
+    :param root: a descriptor of the container's root.
+    """
+    for point in points:
+        try:
+            source = open_in_root(root, point.spec.destination, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue  # the image has no folder there
+        try:
+            target = os.open(point.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if not os.listdir(target):
+                    copy_tree(source, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+
+def wants_copy(point: MountPoint) -> bool:
+    """Whether the image's files are to be copied into a volume, if it is empty."""
+    spec = point.spec
+    if point.spec.kind is not MountKind.VOLUME or spec.no_copy or spec.subpath:
+        return False
+    with contextlib.suppress(OSError), os.scandir(point.source) as entries:
+        return next(entries, None) is None
+    return False
+
+
+@contextlib.contextmanager
+def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
+    """Give a container's mounts with sources that can be mounted now.
+
+    Missing bind sources are made where that was asked for. A volume's subpath is resolved below
+    the volume and kept open meanwhile: by its path, another container that has the volume could
+    swap it for a link out of it before it is mounted.
+
+    :raises InvalidRequest: a source does not exist.
+    """
+    with contextlib.ExitStack() as stack:
+        points = []
+        for point in container.mounts:
+            if point.spec.kind is MountKind.TMPFS:
+                points.append(point)
+                continue
+            source = point.source
+            if point.spec.subpath:
+                descriptor = _open_subpath(point)
+                stack.callback(os.close, descriptor)
+                source = f"/proc/{os.getpid()}/fd/{descriptor}"
+            elif not os.path.lexists(source):
+                _make_source(point)
+            points.append(replace(point, source=source))
+        yield tuple(points)
+
+
+def _make_source(point: MountPoint) -> None:
+    if not point.spec.create_source:
+        raise InvalidRequest(
+            f'invalid mount config for type "{point.spec.kind}": '
+            f"bind source path does not exist: {point.source}"
+        )
+    os.makedirs(point.source, mode=0o755, exist_ok=True)
+
+
+def _open_subpath(point: MountPoint) -> int:
+    volume = os.open(point.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(
+            volume,
+            point.spec.subpath,
+            os.O_PATH,
+            resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        )
+    except OSError as error:
+        raise NotFound(
+            f"cannot access path {point.spec.subpath} of the volume {point.name}: {error.strerror}"
+        ) from error
+    finally:
+        os.close(volume)

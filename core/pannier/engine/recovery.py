@@ -1,0 +1,194 @@
+"""The engine's start: what runs is taken over again, what was left half done is cleared away.
+
+The database says what was acknowledged; the drivers say what is there. Each container that should
+run and does is watched again. One that ended meanwhile is handled as if its end were seen now.
+Whatever the drivers have and the database does not know was being made or being removed when the
+engine was killed, and goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pannier.drivers.runtime import ExitEvent
+from pannier.engine.model import Status
+from pannier.engine.registry import Live
+from pannier.engine.supervision import wants_restart
+from pannier.errors import PannierError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pannier.drivers.network import Endpoint, EndpointRequest
+    from pannier.drivers.runtime import RuntimeWatch
+    from pannier.engine.endpoints import Endpoints
+    from pannier.engine.launching import Launcher
+    from pannier.engine.model import Container
+    from pannier.engine.networks import NetworkStore
+    from pannier.engine.registry import Registry
+    from pannier.engine.sharedmemory import SharedMemory
+    from pannier.engine.store import Store
+    from pannier.engine.supervision import Supervisor
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
+
+__all__ = ["Recovery"]
+
+_log = logging.getLogger("pannier.engine")
+
+UNKNOWN_STATUS = 255
+"""The exit code of a container of which nothing is left, after a reboot for instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What became of a container that should run.
+
+    :param pid: 0 where nothing is left of it.
+    """
+
+    pid: int = 0
+    watch: RuntimeWatch | None = None
+
+
+@dataclass(slots=True)
+class Recovery:
+    """Brings memory, database, disk and kernel to agree; once, before anything is served."""
+
+    folder: Path
+    registry: Registry
+    store: Store
+    drivers: DriverSet
+    networks: NetworkStore
+    endpoints: Endpoints
+    launcher: Launcher
+    supervisor: Supervisor
+    memory: SharedMemory
+    workers: Workers
+
+    async def run(self) -> None:
+        """Recover. Restarts and removals that follow from it go on in the background."""
+        containers = await self.workers.bulk(lambda: list(self.store.containers()))
+        for container in containers:
+            self.registry.add(Live(container))
+        await self.workers.bulk(self.networks.open)
+        found = await self.workers.bulk(self._look, containers)
+        await self.workers.bulk(self._clear, containers, set(found))
+        lost = []
+        for live in self.registry:
+            what = found.get(live.container.id)
+            if what is None:
+                continue
+            if what.watch is None:
+                lost.append(live)
+                continue
+            if what.pid:
+                live.set_state(replace(live.container.state, pid=what.pid))
+            live.begun = self._begun(live.container)
+        await self.workers.bulk(self._reconcile)
+        for live in self.registry:
+            what = found.get(live.container.id)
+            if what is not None and what.watch is not None:
+                self.supervisor.watch(live, what.watch)
+        for live in lost:
+            await self._lost(live)
+        self._follow_policies(found)
+
+    def _begun(self, container: Container) -> float:
+        ran = max(time.time_ns() - container.state.started, 0) / 1e9
+        return asyncio.get_running_loop().time() - ran
+
+    # On a worker thread.
+
+    def _look(self, containers: list[Container]) -> dict[str, _Found]:
+        """Return what is left of each container that should run."""
+        found = {}
+        for container in containers:
+            if not container.state.running:
+                continue
+            found[container.id] = _Found()
+            try:
+                runtime = self.launcher.runtime(container)
+                state = runtime.state(container.id)
+                # One that was never let go cannot have been acknowledged as running.
+                if state.status != "created":
+                    found[container.id] = _Found(state.pid, runtime.watch(container.id))
+            except PannierError as error:
+                _log.warning("%s is lost: %s", container.id[:12], error)
+        return found
+
+    def _clear(self, containers: list[Container], running: set[str]) -> None:
+        """Take away what nobody knows, and what stopped containers still have."""
+        known = {container.id for container in containers}
+        for runtime in self.drivers.runtimes.values():
+            self._sweep("runtime", runtime.containers(), running, runtime.delete)
+        resources = self.drivers.resources
+        self._sweep("control group", resources.groups(), running, resources.delete)
+        storage = self.drivers.storage
+        self._sweep("layer", storage.containers(), known, storage.remove_container)
+        self.folder.mkdir(mode=0o701, parents=True, exist_ok=True)
+        folders = [path.name for path in self.folder.iterdir()]
+        self._sweep(
+            "folder", folders, known, lambda id: shutil.rmtree(self.folder / id, ignore_errors=True)
+        )
+        self.memory.tidy(running)
+
+    def _sweep(
+        self, what: str, there: Iterable[str], keep: set[str], remove: Callable[[str], object]
+    ) -> None:
+        for id in list(there):
+            if id in keep:
+                continue
+            try:
+                remove(id)
+            except (PannierError, OSError) as error:
+                _log.warning("%s: a %s that was left over stays: %s", id[:12], what, error)
+            else:
+                _log.info("%s: cleared away a %s that was left over", id[:12], what)
+
+    def _reconcile(self) -> None:
+        """Tell every network driver which endpoints are in use."""
+        held: dict[str, list[tuple[EndpointRequest, Endpoint]]] = {
+            id: [] for id in self.drivers.networks
+        }
+        for live in self.registry:
+            container = live.container
+            if not container.state.running:
+                continue
+            for joining in self.endpoints.attached(container):
+                endpoint = container.endpoints[joining.network.name]
+                held[joining.network.driver].append((joining.request, endpoint))
+        for id, driver in self.drivers.networks.items():
+            try:
+                driver.reconcile(held[id])
+            except PannierError as error:
+                _log.warning("the network driver %s could not be reconciled: %s", id, error)
+
+    # On the event loop's thread.
+
+    async def _lost(self, live: Live) -> None:
+        """Handle a container that should run and of which the runtime knows nothing."""
+        event = ExitEvent(live.container.id, None, UNKNOWN_STATUS, time.time(), lost=True)
+        async with live.lock:
+            await self.supervisor.settle(live, event)
+
+    def _follow_policies(self, found: dict[str, _Found]) -> None:
+        for live in self.registry:
+            container = live.container
+            state = container.state
+            if container.id in found:
+                continue
+            with contextlib.suppress(PannierError):
+                if state.status is Status.RESTARTING:
+                    self.supervisor.restart_soon(live)
+                elif container.host.auto_remove and state.started:
+                    self.supervisor.remove_later(live)
+                elif state.status is Status.EXITED and wants_restart(container, state):
+                    self.supervisor.restart_soon(live)

@@ -1,0 +1,162 @@
+"""Removing containers, whole: the row first, then all that it stood for."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pannier.engine import waiting
+from pannier.engine.filters import label_matches, moment, refuse_unknown
+from pannier.engine.model import Status
+from pannier.engine.results import Event, PruneResult
+from pannier.engine.workers import uninterrupted
+from pannier.errors import Conflict, NotFound, PannierError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pannier.engine.events import Events
+    from pannier.engine.lifecycle import Lifecycle
+    from pannier.engine.model import Container
+    from pannier.engine.registry import Live, Registry
+    from pannier.engine.store import Store
+    from pannier.engine.telling import Teller
+    from pannier.engine.volumes import VolumeStore
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
+
+__all__ = ["Remover"]
+
+
+@dataclass(slots=True)
+class Remover:
+    """Removes containers."""
+
+    folder: Path
+    registry: Registry
+    store: Store
+    drivers: DriverSet
+    volumes: VolumeStore
+    lifecycle: Lifecycle
+    events: Events
+    teller: Teller
+    workers: Workers
+
+    @uninterrupted
+    async def remove(self, live: Live, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container.
+
+        :param force: a running one is killed first.
+        :param volumes: its anonymous volumes go, too.
+        :raises Conflict: it runs, or is being removed already.
+        """
+        container = live.container
+        state = container.state
+        if state.status is Status.REMOVING:
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        if state.running or state.status is Status.RESTARTING:
+            if not force:
+                what = (
+                    "container is paused and must be unpaused first"
+                    if state.status is Status.PAUSED
+                    else f"container is {state.status}: stop the container before removing or "
+                    f"force remove"
+                )
+                raise Conflict(f'cannot remove container "/{container.name}": {what}')
+            await self.lifecycle.force_stop(live)
+        async with live.lock:
+            if live.removed:
+                if force:
+                    return
+                raise NotFound(f"No such container: {container.id}")
+            if live.container.state.running:
+                raise Conflict(f'cannot remove container "/{container.name}": it was started again')
+            await self.remove_locked(live, volumes=volumes or container.host.auto_remove)
+
+    async def remove_automatically(self, live: Live) -> None:
+        """Remove a container that was run with ``--rm`` and has ended."""
+        async with live.lock:
+            if not live.removed and not live.container.state.running:
+                await self.remove_locked(live, volumes=True)
+
+    async def remove_locked(self, live: Live, *, volumes: bool) -> None:
+        """Remove a stopped container whose lock is held."""
+        self.lifecycle.cancel_restart(live)
+        before = live.container
+        live.set_state(replace(before.state, status=Status.REMOVING))
+        others = {
+            point.name
+            for other in self.registry
+            if other is not live
+            for point in other.container.mounts
+        }
+        doomed = [
+            point.name
+            for point in before.mounts
+            if volumes and point.anonymous and point.name not in others
+        ]
+        try:
+            await self.workers.run(self._remove, before)
+        except PannierError as error:
+            state = replace(before.state, status=Status.DEAD, error=str(error))
+            live.set_state(state)
+            raise
+        live.removed = True
+        self.lifecycle.forget_clients(live)
+        self.registry.remove(live)
+        self.teller.container(before, "destroy")
+        waiting.resolve(live, removed=True)
+        for name in doomed:
+            try:
+                await self.workers.bulk(self.volumes.remove, name, lambda _: [])
+            except PannierError:  # a new container has it
+                continue
+            self.events.publish(Event("volume", "destroy", name, {"driver": "local"}))
+
+    def _remove(self, container: Container) -> None:
+        # The row goes first: what is then left without one, the next start clears away. The other
+        # way round a kill would leave a container without its files.
+        self.store.delete(container.id)
+        try:
+            self.drivers.storage.remove_container(container.id)
+        except BaseException:
+            dead = replace(container, state=replace(container.state, status=Status.DEAD))
+            self.store.add(dead)
+            raise
+        shutil.rmtree(self.folder / container.id, ignore_errors=True)
+
+    async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> PruneResult:
+        """Remove all stopped containers.
+
+        :raises InvalidRequest: a filter is not known.
+        """
+        refuse_unknown(filters, {"label", "label!", "until"})
+        now = time.time_ns()
+        until = [moment(value, now) for value in filters.get("until", ())]
+        deleted, reclaimed = [], 0
+        for live in self.registry:
+            container = live.container
+            if (
+                container.state.status not in {Status.CREATED, Status.EXITED, Status.DEAD}
+                or any(container.created >= limit for limit in until)
+                or not label_matches(container.config.labels, filters)
+            ):
+                continue
+            try:
+                size = await self.workers.bulk(self._size, container.id)
+                await self.remove(live)
+            except PannierError:  # started or removed meanwhile
+                continue
+            deleted.append(container.id)
+            reclaimed += size
+        self.events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
+        return PruneResult(tuple(deleted), reclaimed)
+
+    def _size(self, id: str) -> int:
+        try:
+            return self.drivers.storage.usage(id).size
+        except NotFound:
+            return 0

@@ -1,0 +1,160 @@
+"""The engine's tables in the state database.
+
+What is fixed at creation is kept apart from what changes as the container lives, so that a change
+of state writes a short row.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pannier.drivers.network import Endpoint
+from pannier.engine import codec
+from pannier.engine.model import Container, ContainerState, Network, Volume
+from pannier.images.model import ImageUser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pannier.database import Database
+
+__all__ = ["Store"]
+
+_MIGRATIONS = (
+    """CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, image TEXT NOT NULL,
+        definition TEXT NOT NULL, state TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, value TEXT NOT NULL)",
+    "CREATE TABLE volumes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Changing:
+    """The part of a container that changes."""
+
+    state: ContainerState = ContainerState()
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+class Store:
+    """Reads and writes containers, networks and volumes. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.migrate("engine", _MIGRATIONS)
+
+    def containers(self) -> Iterator[Container]:
+        """Yield every container, oldest first."""
+        found = []
+        for name, definition, state in self._database.rows(
+            "SELECT name, definition, state FROM containers"
+        ):
+            changing = codec.loads(_Changing, state)
+            container = codec.loads(Container, definition)
+            found.append(
+                replace(container, name=name, state=changing.state, endpoints=changing.endpoints)
+            )
+        yield from sorted(found, key=lambda item: item.created)
+
+    def add(self, container: Container, volumes: tuple[Volume, ...] = ()) -> None:
+        """Keep a new container, together with volumes that were made for it."""
+        with self._database.transaction():
+            for volume in volumes:
+                self.put_volume(volume)
+            self._database.execute(
+                "INSERT INTO containers VALUES (?, ?, ?, ?, ?)",
+                container.id,
+                container.name,
+                container.image_id,
+                _definition(container),
+                codec.dumps(_Changing(container.state, container.endpoints)),
+            )
+
+    def save_state(self, container: Container) -> None:
+        """Keep a container's state and endpoints."""
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE containers SET state = ? WHERE id = ?",
+                codec.dumps(_Changing(container.state, container.endpoints)),
+                container.id,
+            )
+
+    def save(self, container: Container) -> None:
+        """Keep all of a container: after a rename, an update or a new network."""
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE containers SET name = ?, definition = ?, state = ? WHERE id = ?",
+                container.name,
+                _definition(container),
+                codec.dumps(_Changing(container.state, container.endpoints)),
+                container.id,
+            )
+
+    def delete(self, id: str) -> None:
+        """Forget a container."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM containers WHERE id = ?", id)
+
+    def image_users(self) -> list[ImageUser]:
+        """Return which images containers use, as a transaction under way sees it."""
+        rows = self._database.rows("SELECT id, image, state FROM containers WHERE image != ''")
+        return [
+            ImageUser(id, image, codec.loads(_Changing, state).state.running)
+            for id, image, state in rows
+        ]
+
+    def networks(self) -> list[Network]:
+        """Return every network."""
+        rows = self._database.rows("SELECT value FROM networks")
+        return [codec.loads(Network, value) for (value,) in rows]
+
+    def put_network(self, network: Network) -> None:
+        """Keep a network, new or changed."""
+        with self._database.transaction():
+            self._database.execute(
+                "REPLACE INTO networks VALUES (?, ?, ?)",
+                network.id,
+                network.name,
+                codec.dumps(network),
+            )
+
+    def delete_network(self, id: str) -> None:
+        """Forget a network."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM networks WHERE id = ?", id)
+
+    def volumes(self) -> list[Volume]:
+        """Return every volume."""
+        rows = self._database.rows("SELECT value FROM volumes")
+        return [codec.loads(Volume, value) for (value,) in rows]
+
+    def put_volume(self, volume: Volume) -> None:
+        """Keep a volume, new or changed."""
+        with self._database.transaction():
+            self._database.execute(
+                "REPLACE INTO volumes VALUES (?, ?)", volume.name, codec.dumps(volume)
+            )
+
+    def delete_volume(self, name: str) -> None:
+        """Forget a volume."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM volumes WHERE name = ?", name)
+
+    def identity(self) -> str:
+        """Return this installation's id, made at the first call."""
+        with self._database.transaction():
+            row = self._database.row("SELECT value FROM facts WHERE name = 'id'")
+            if row is not None:
+                return str(row[0])
+            identity = secrets.token_hex(16)
+            self._database.execute("INSERT INTO facts VALUES ('id', ?)", identity)
+            return identity
+
+
+def _definition(container: Container) -> str:
+    return codec.dumps(replace(container, name="", state=ContainerState(), endpoints={}))

@@ -1,0 +1,39 @@
+"""Events about containers and their networks, with Docker's attributes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pannier.engine.results import Event
+
+if TYPE_CHECKING:
+    from pannier.engine.events import Events
+    from pannier.engine.model import Container, Network
+
+__all__ = ["Teller"]
+
+
+class Teller:
+    """Publishes events about containers."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def container(self, container: Container, action: str, **more: str) -> None:
+        """Say that something happened to a container."""
+        attributes = {
+            **container.config.labels,
+            **more,
+            "image": container.image_name,
+            "name": container.name,
+        }
+        self._events.publish(Event("container", action, container.id, attributes))
+
+    def network(self, container: Container, network: Network, action: str) -> None:
+        """Say that a container was connected to, or disconnected from, a network."""
+        attributes = {
+            "container": container.id,
+            "name": network.name,
+            "type": network.driver,
+        }
+        self._events.publish(Event("network", action, network.id, attributes))
