@@ -33,6 +33,7 @@ _PREFIX: Final = b".wh."
 _META_PREFIX: Final = b".wh..wh."
 _OPAQUE_MARKER: Final = b".wh..wh..opq"
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_PATH: Final = 4095
 _MAX_ID: Final = 0xFFFFFFFE
 _MAX_MAJOR: Final = 0xFFF
 _MAX_MINOR: Final = 0xFFFFF
@@ -258,7 +259,16 @@ class _Unpacker:
         os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
             _set_xattrs(descriptor, entry.xattrs, user=True)
-        self._times[path] = entry.mtime
+        deep = b"/" in path
+        self._times[self._real_path(descriptor, path) if deep else path] = entry.mtime
+
+    def _real_path(self, folder: int, path: bytes) -> bytes:
+        """Return a folder's path without links, which may be ones of the layers below."""
+        try:
+            full, root = (os.readlink(proc_path(fd)) for fd in (folder, self._root))
+        except OSError:  # longer than a page
+            return path
+        return full[len(root) :].lstrip(b"/")
 
     def _symlink(self, parent: int, name: bytes, _path: bytes, entry: TarEntry) -> None:
         if not entry.link or b"\0" in entry.link:
@@ -303,7 +313,11 @@ class _Unpacker:
         # Some builders write the target with a leading slash; it means the root's.
         target = _clean(entry.link.lstrip(b"/"))
         head, _, old = target.rpartition(b"/")
-        folder = self._find_target(head, old, entry)
+        if not old:
+            raise ImageInvalid(f"the hard link {entry.name!r} leads to a folder")
+        folder = self.tree.folder(head)
+        self._fetch_target(folder, head, old, entry)
+        self.tree.note(folder, old)
         found = os.stat(old, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             raise ImageInvalid(f"the hard link {entry.name!r} leads to a folder")
@@ -318,24 +332,26 @@ class _Unpacker:
             self.tree.discard(parent, name)
             os.link(old, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
 
-    def _find_target(self, head: bytes, old: bytes, entry: TarEntry) -> int:
-        folder = self.tree.existing_folder(head) if old else None
-        if folder is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.stat(old, dir_fd=folder, follow_symlinks=False)
-                return folder
-        below = self.tree.open_below(head + b"/" + old if head else old) if old else None
+    def _fetch_target(self, folder: int, head: bytes, old: bytes, entry: TarEntry) -> None:
+        """See that a hard link's target is here; copied from the layers below, if they have it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(old, dir_fd=folder, follow_symlinks=False)
+            return
+        path = self._real_path(folder, head)
+        below = None
+        if not self.tree.hides_below(path):
+            below = self.tree.open_below(path + b"/" + old if path else old)
         if below is None:
             raise ImageInvalid(
                 f"the hard link {entry.name!r} leads to {entry.link!r}, which is not there"
             )
         try:
-            folder = self.tree.folder(head)
+            if stat.S_ISDIR(os.fstat(below).st_mode):
+                raise ImageInvalid(f"the hard link {entry.name!r} leads to a folder")
             self._size += copy_node(below, folder, old)
             self._inodes += 1
         finally:
             os.close(below)
-        return folder
 
     def _set_folder_times(self) -> None:
         """Set the times of folders, now that nothing more is put into them."""
@@ -366,6 +382,8 @@ def _clean(name: bytes) -> bytes:
         raise ImageInvalid(f"the archive's entry {name!r} leads out of its root")
     if b"\0" in name:
         raise ImageInvalid(f"the archive's entry {name!r} has a NUL in its name")
+    if len(name) > _MAX_PATH:
+        raise ImageInvalid(f"the archive's entry {name[:200]!r}... has a name that no path can be")
     if b"" in parts or b"." in parts:
         parts = [part for part in parts if part not in (b"", b".")]
         return b"/".join(parts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from errno import ELOOP, ENOENT, ENOTDIR
 from typing import TYPE_CHECKING, Final, Literal
 
 from pannier.errors import ImageInvalid
@@ -108,18 +109,6 @@ class Tree:
         # While applying, each folder on the way must be noted as this layer's.
         return self.remember(path, self._walk(path))
 
-    def existing_folder(self, path: bytes) -> int | None:
-        """Return a descriptor of the folder *path*, as :meth:`folder`, or None if it is missing."""
-        descriptor = self._folders.get(path)
-        if descriptor is not None:
-            return descriptor
-        try:
-            descriptor = self._open(path) if path else os.dup(self.root)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        self._stale.append(descriptor)
-        return descriptor
-
     def _open(self, path: bytes) -> int:
         flags = os.O_PATH | os.O_DIRECTORY
         return openat2(self.root, path, flags, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -214,7 +203,11 @@ class Tree:
             os.close(descriptor)
 
     def open_below(self, path: bytes) -> int | None:
-        """Return a descriptor of what the layers below show at *path*, not followed."""
+        """Return a descriptor of what the layers below show at *path*, not followed.
+
+        :param path: without links in its folders; a link of the layers below that is in a folder's
+            place is one that this layer has replaced.
+        """
         if self._open_lower is not None:
             self._lower = self._open_lower()
             self._open_lower = None
@@ -222,8 +215,20 @@ class Tree:
             return None
         try:
             return openat2(self._lower, path, PATH, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR, ELOOP):
+                return None
+            raise
+
+    def hides_below(self, folder: bytes) -> bool:
+        """Whether the folder, a path without links, shows nothing of the layers below."""
+        end = 0
+        while self._overlay and end != len(folder):
+            end = folder.find(b"/", end + 1)
+            end = len(folder) if end < 0 else end
+            if get_xattr(proc_path(self.root, folder[:end]), OPAQUE) == b"y":
+                return True
+        return False
 
     # What was there before.
 

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 _NAMES = ("a", "b", "c")
+_KINDS = ("file", "file", "folder", "link", "hard", "whiteout", "opaque", "fifo")
 _PATHS = st.lists(st.sampled_from(_NAMES), min_size=1, max_size=3).map("/".join)
 
 
 @st.composite
 def _members(draw: st.DrawFn) -> Member:
     path = draw(_PATHS)
-    kind = draw(st.sampled_from(["file", "file", "folder", "link", "whiteout", "opaque", "fifo"]))
+    kind = draw(st.sampled_from(_KINDS))
     owner = draw(st.integers(0, 3))
     if kind == "folder":
         return entry(path + "/", uid=owner, mode=draw(st.sampled_from([0o755, 0o700])))
     if kind == "link":
         target = draw(st.sampled_from(["a", "b", "/c", "../a", "nowhere", "a/b"]))
         return entry(path, type=tarfile.SYMTYPE, linkname=target, uid=owner)
+    if kind == "hard":
+        return entry(path, type=tarfile.LNKTYPE, linkname=draw(_PATHS))
     if kind == "fifo":
         return entry(path, type=tarfile.FIFOTYPE)
     head, _, name = path.rpartition("/")
