@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from pannier.drivers.runtime import Connection
+from pannier.engine.attach import detach_sequence
 from pannier.errors import Conflict
 from pannier.server.body import read_fields
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW, hijack
 from pannier.server.interactive import terminal_size
-from pannier.server.parse.detachkeys import parse_detach_keys
 from pannier.server.parse.execs import parse_exec, parse_exec_start
 from pannier.server.respond import created, json_response
 
@@ -59,7 +59,7 @@ async def _start_attached(call: Call, session: ExecSession, how: ExecStart) -> w
             stdout=config.attach_stdout,
             stderr=config.attach_stderr,
             pending=pending,
-            detach_keys=parse_detach_keys(config.detach_keys or "") if tty else b"",
+            detach_keys=detach_sequence(config.detach_keys) if tty else b"",
         )
         await call.engine.execs.start(
             session.id, connection=connection, tty=tty, console_size=how.console_size

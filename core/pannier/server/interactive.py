@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from pannier.engine.attach import detach_sequence
 from pannier.engine.model import AttachOptions, Status
 from pannier.errors import Conflict, InvalidRequest
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW, hijack
-from pannier.server.parse.detachkeys import parse_detach_keys
 from pannier.server.websocket import attach_websocket
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MAX_SIZE: Final = (1 << 16) - 1
 def _options(call: Call, *, always_stream: bool = False) -> AttachOptions:
     query = call.query
     keys = query.text("detachKeys")
-    parse_detach_keys(keys)
+    detach_sequence(keys or None)
     return AttachOptions(
         logs=query.boolean("logs"),
         stream=query.boolean("stream") or always_stream,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pannier.engine.attach import detach_sequence
 from pannier.engine.model import ExecConfig
 from pannier.errors import InvalidRequest
-from pannier.server.parse.detachkeys import parse_detach_keys
 
 if TYPE_CHECKING:
     from pannier.server.parse.fields import Fields
@@ -35,7 +35,7 @@ def parse_exec(fields: Fields) -> ExecConfig:
             raise InvalidRequest(f"invalid environment variable: {value}")
     working_dir = fields.text("WorkingDir")
     detach_keys = fields.text("DetachKeys")
-    parse_detach_keys(detach_keys)
+    detach_sequence(detach_keys or None)
     return ExecConfig(
         args=args,
         env=env,
