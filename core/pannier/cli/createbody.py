@@ -56,8 +56,7 @@ def create_body(values: Values, *, detach: bool = False) -> dict[str, Any]:
         body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
     if mode != "default":
         host["NetworkMode"] = mode
-    body["HostConfig"] = _drop_empty(host)
-    return _drop_empty(body)
+    return {**_drop_empty(body), "Image": image, "HostConfig": _drop_empty(host)}
 
 
 def _drop_empty(table: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _SECURITY_KEYS = (
     "systempaths",
     "writable-cgroups",
 )
+#: sysctl(5): network settings belong to a network namespace, the others to an IPC namespace.
+_SYSCTL_PREFIXES = ("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")
 
 
 def host_config(values: Values) -> dict[str, Any]:
@@ -265,7 +267,7 @@ def _policies(values: Values, host: dict[str, Any]) -> None:
     host["Isolation"] = values.text("isolation")
     host["ContainerIDFile"] = values.text("cidfile")
     host["Annotations"] = key_values(values.many("annotation"), what="annotation")
-    host["Sysctls"] = key_values(values.many("sysctl"), what="sysctl")
+    host["Sysctls"] = _sysctls(values.many("sysctl"))
     storage = values.many("storage-opt")
     if any("=" not in one for one in storage):
         raise UsageError("invalid storage option", hint="write --storage-opt key=value")
@@ -275,6 +277,15 @@ def _policies(values: Values, host: dict[str, Any]) -> None:
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     host["RestartPolicy"] = policy
     host["LogConfig"] = _log_config(values)
+
+
+def _sysctls(pairs: list[str]) -> dict[str, str]:
+    """Return ``Sysctls``: only those that the kernel keeps for each namespace are taken."""
+    for pair in pairs:
+        name, equals, _ = pair.partition("=")
+        if not equals or not name.startswith(_SYSCTL_PREFIXES):
+            raise wrong("sysctl", pair, f"sysctl '{pair}' is not allowed")
+    return key_values(pairs, what="sysctl")
 
 
 def restart_policy(text: str) -> dict[str, Any]:

@@ -103,11 +103,12 @@ class Connection:
                 hint="check the address given by --host or PANNIER_HOST",
             )
         headers: dict[str, str] = {}
-        size = len(first)
+        size, count = len(first), 0
         while line := self.line():
             size += len(line)
+            count += 1
             name, colon, value = line.partition(b":")
-            if size > _HEAD_LIMIT or len(headers) >= _HEADERS_LIMIT or not colon:
+            if size > _HEAD_LIMIT or count > _HEADERS_LIMIT or not colon:
                 raise ProtocolError("the daemon's answer has malformed headers")
             headers[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
         return int(parts[1]), headers
@@ -147,6 +148,13 @@ class Response:
         """
         if self._done:
             return
+        try:
+            yield from self._pieces()
+        finally:
+            # Left early, by an error or by its reader, the connection holds half an answer.
+            self.close()
+
+    def _pieces(self) -> Iterator[bytes]:
         until_close = False
         if self._bodyless:
             pass

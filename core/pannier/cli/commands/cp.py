@@ -61,7 +61,8 @@ def _cp(ctx: Context, values: Values) -> int:
         _out(ctx, values, (from_container, from_path), to_path, count)
     else:
         _into(ctx, values, from_path, (to_container, to_path), count)
-    if "-" not in (from_path, to_path) and not values.on("quiet"):
+    silent = values.on("quiet") or "-" in (from_path, to_path)
+    if not silent and os.isatty(2):
         ctx.err(f"Successfully copied {human_size(count.bytes, 3)} to {_shown(target)}")
     return 0
 
