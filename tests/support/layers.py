@@ -47,6 +47,11 @@ class Layers:
         self.driver.close()
         self.driver = self._open()
 
+    def settle(self) -> None:
+        """Wait until what was removed is gone from the disk."""
+        store = getattr(self.driver, "_store")  # noqa: B009 - not every driver has one
+        store.settle()
+
     def layer(self, name: str, parent: str | None, *entries: Member) -> str:
         """Create the layer sha256:*name* of entries."""
         chain = f"sha256:{name}"

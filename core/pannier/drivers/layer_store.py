@@ -8,7 +8,8 @@ A help for drivers, not a part of the contract. Below the driver's root::
     trash/                    what is being removed; renamed there first
 
 So a folder in its place is whole, whenever a process was killed; what it leaves in the other two
-is removed by the next one that opens the store.
+is removed once the next one opens the store. The removing itself, which takes a while for a large
+tree, is left to a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import contextlib
 import fcntl
 import itertools
 import json
+import logging
 import os
+import queue
 import re
 import threading
 from dataclasses import dataclass
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore"]
+__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore", "Reaper"]
+
+_log = logging.getLogger("pannier.storage")
 
 _CHAIN: Final = re.compile(r"[a-z0-9]+:[A-Za-z0-9]+", re.ASCII)
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", re.ASCII)
@@ -77,18 +82,24 @@ class LayerStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._base = str(root)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         for name in ("layers", "containers", "staging", "trash"):
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self._staging = os.open(root / "staging", DIRECTORY)
         self._trash = os.open(root / "trash", DIRECTORY)
+        self._reaper = Reaper(self._trash)
         self._clean_up()
         self._layers = dict(self._load_layers())
         self._containers = dict(self._load_containers())
 
     def close(self) -> None:
-        """Close the descriptors held; a second call does nothing."""
+        """Close the descriptors held; a second call does nothing.
+
+        What is still to be removed stays in the trash for the next one that opens the store.
+        """
+        self._reaper.close()
         for name in ("_staging", "_trash"):
             descriptor = getattr(self, name)
             if descriptor >= 0:
@@ -100,9 +111,15 @@ class LayerStore:
             fcntl.flock(self._staging, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # somebody else has the store open: these are no leftovers
-        for folder in (self._staging, self._trash):
-            for name in list_names(folder):
-                remove_tree(name, folder)
+        for name in list_names(self._staging):
+            unique = self._unique()
+            os.rename(name, unique, src_dir_fd=self._staging, dst_dir_fd=self._trash)
+        for name in list_names(self._trash):
+            self._reaper.remove(name)
+
+    def settle(self) -> None:
+        """Wait until everything that was removed so far is gone from the disk."""
+        self._reaper.settle()
 
     def _load_layers(self) -> Iterator[tuple[str, LayerRecord]]:
         for folder in (self.root / "layers").iterdir():
@@ -151,6 +168,10 @@ class LayerStore:
             chain_id = None if record.opaque else record.parent
         return chain
 
+    def layer_path(self, chain_id: str, inner: str) -> str:
+        """Return the path of the folder *inner* of a layer that is here."""
+        return f"{self._base}/layers/{chain_id.replace(':', '-')}/{inner}"
+
     def layer_folder(self, chain_id: str) -> Path:
         """Return where a layer's folder is, or would be.
 
@@ -194,9 +215,8 @@ class LayerStore:
                         f"the layer {chain_id} is used by the container {key}",
                         hint="remove the container first",
                     )
-            doomed = self._discard(self.layer_folder(chain_id))
+            self._discard(self.layer_folder(chain_id))
             del self._layers[chain_id]
-        self._delete(doomed)
 
     # Containers.
 
@@ -256,9 +276,8 @@ class LayerStore:
         with self._lock:
             if key not in self._containers:
                 return
-            doomed = self._discard(self.container_folder(key))
+            self._discard(self.container_folder(key))
             del self._containers[key]
-        self._delete(doomed)
 
     # Making and removing.
 
@@ -270,20 +289,66 @@ class LayerStore:
         try:
             yield staged
         finally:
-            if staged.exists():
-                remove_tree(os.fsencode(staged.name), self._staging)
+            self._discard(staged)
 
-    def _discard(self, folder: Path) -> str:
+    def _discard(self, folder: Path) -> None:
+        """Move a folder to the trash, if it is there, and have it removed."""
         name = self._unique()
-        with contextlib.suppress(FileNotFoundError):
+        try:
             folder.rename(self.root / "trash" / name)
-        return name
-
-    def _delete(self, name: str) -> None:
-        remove_tree(os.fsencode(name), self._trash)
+        except FileNotFoundError:
+            return
+        self._reaper.remove(os.fsencode(name))
 
     def _unique(self) -> str:
         return f"{os.getpid()}-{next(self._numbers)}-{os.urandom(4).hex()}"
+
+
+class Reaper:
+    """Removes trees from a trash folder, one after another, in a thread that starts when needed.
+
+    :param trash: a descriptor of the folder.
+    """
+
+    def __init__(self, trash: int) -> None:
+        self._trash = trash
+        self._names: queue.Queue[bytes] = queue.Queue()
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def remove(self, name: bytes) -> None:
+        """Have the tree *name* removed soon."""
+        self._names.put(name)
+        with self._lock:
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._run, name="trash", daemon=True)
+                self._thread.start()
+
+    def settle(self) -> None:
+        """Wait until nothing is left to remove."""
+        self._names.join()
+
+    def close(self) -> None:
+        """Stop after the tree that is being removed just now."""
+        with self._lock:
+            self._closed.set()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._names.put(b"")
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            name = self._names.get()
+            try:
+                if name:
+                    remove_tree(name, self._trash)
+            except OSError as error:
+                # Stays in the trash, and is tried again when the store is opened next.
+                _log.warning("cannot remove %r from the trash: %s", name, error.strerror)
+            finally:
+                self._names.task_done()
 
 
 def _container_content(record: ContainerRecord) -> dict[str, Any]:

@@ -265,7 +265,8 @@ class _Unpacker:
     def _real_path(self, folder: int, path: bytes) -> bytes:
         """Return a folder's path without links, which may be ones of the layers below."""
         try:
-            full, root = (os.readlink(proc_path(fd)) for fd in (folder, self._root))
+            full = os.readlink(proc_path(folder))  # noqa: PTH115 - names are bytes
+            root = os.readlink(proc_path(self._root))  # noqa: PTH115 - as above
         except OSError:  # longer than a page
             return path
         return full[len(root) :].lstrip(b"/")

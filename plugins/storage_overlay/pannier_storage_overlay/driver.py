@@ -137,7 +137,7 @@ class OverlayStorage(StorageDriver):
         lineage = self._store.lineage(chain_id)
         if not lineage:
             return (str(self._store.root / _EMPTY),)
-        return tuple(str(self._store.layer_folder(name) / "diff") for name in lineage)
+        return tuple(self._store.layer_path(name, "diff") for name in lineage)
 
     def _mount_lowers(self, lowers: tuple[str, ...]) -> int:
         return mount_union(Union(lowers, str(self._store.root / _SCRATCH)))

@@ -11,12 +11,12 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from support.layers import archive, entry, snapshot
 
 from pannier.errors import ImageInvalid
 from pannier.images.pack import pack_tree
 from pannier.images.unpack import UnpackLimits, unpack_layer
 from pannier.linux.trees import DIRECTORY
+from support.layers import archive, entry, snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.layers import Member, archive, entry, snapshot
 
 from pannier.errors import ImageInvalid
 from pannier.images.unpack import UnpackLimits, unpack_layer
 from pannier.linux.trees import DIRECTORY
+from support.layers import Member, archive, entry, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

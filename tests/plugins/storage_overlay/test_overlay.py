@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pannier_storage_overlay import union
-from pannier_storage_overlay.driver import OverlayConfig, OverlayStorage
-from support.layers import Layers, archive, entry, names, read, snapshot, write
 
 from pannier.drivers.base import DriverContext, IdMap, IdMapping
 from pannier.drivers.operations import Transaction
@@ -27,9 +24,12 @@ from pannier.errors import (
     NotFound,
     UnsupportedOperation,
 )
+from pannier_storage_overlay import union
+from pannier_storage_overlay.driver import OverlayConfig, OverlayStorage
+from support.layers import Layers, archive, entry, names, read, snapshot, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.root
 
@@ -234,6 +234,7 @@ def test_what_a_killed_process_left_is_removed(image: Layers, tmp_path: Path) ->
         (store / name / "123-0-abcd" / "diff" / "folder").mkdir(parents=True)
         (store / name / "123-0-abcd" / "diff" / "folder" / "file").touch()
     image.reopen()
+    image.settle()
     assert not list((store / "staging").iterdir())
     assert not list((store / "trash").iterdir())
     assert image.driver.has_layer("sha256:top")
@@ -278,12 +279,11 @@ def test_removing(image: Layers) -> None:
 def test_what_is_not_there_is_not_found(overlay: Layers) -> None:
     """Every question about an unknown layer or container raises NotFound."""
     driver = overlay.driver
-    for ask in (driver.layer_usage, driver.open_layer):
+    questions: list[Callable[[str], object]] = [driver.layer_usage, driver.open_layer]
+    questions += [driver.changes, driver.usage, driver.plan_open_root]
+    for ask in questions:
         with pytest.raises(NotFound):
             ask("sha256:none")
-    for ask in (driver.changes, driver.usage, driver.plan_open_root):
-        with pytest.raises(NotFound):
-            ask("none")
     with pytest.raises(NotFound):
         driver.create_layer("sha256:a", "sha256:none", archive())
     with pytest.raises(NotFound):
@@ -333,7 +333,7 @@ def _refuse_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_layers_than_the_kernel_takes_are_a_clear_error(overlay: Layers) -> None:
     """The bound is named, with what to do."""
     folders = ("/",) * 501
-    with pytest.raises(UnsupportedOperation, match="501 layers.*500") as caught:
+    with pytest.raises(UnsupportedOperation, match=r"501 layers.*500") as caught:
         union.mount_union(union.Union(folders, "/"))
     assert caught.value.hint is not None
     assert "vfs" in caught.value.hint

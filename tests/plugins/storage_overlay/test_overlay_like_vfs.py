@@ -12,43 +12,39 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from pannier.drivers.base import NoConfig
+from pannier.errors import ImageInvalid
 from pannier_storage_overlay.driver import OverlayConfig, OverlayStorage
 from pannier_storage_vfs.driver import VfsStorage
 from support.layers import Layers, Member, entry, names, open_layers, snapshot, write
 
-from pannier.drivers.base import NoConfig
-from pannier.errors import ImageInvalid
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.root
 
 _NAMES = ("a", "b", "c")
-_KINDS = ("file", "file", "folder", "link", "hard", "whiteout", "opaque", "fifo")
 _PATHS = st.lists(st.sampled_from(_NAMES), min_size=1, max_size=3).map("/".join)
 
 
 @st.composite
 def _members(draw: st.DrawFn) -> Member:
     path = draw(_PATHS)
-    kind = draw(st.sampled_from(_KINDS))
-    owner = draw(st.integers(0, 3))
-    if kind == "folder":
-        return entry(path + "/", uid=owner, mode=draw(st.sampled_from([0o755, 0o700])))
-    if kind == "link":
-        target = draw(st.sampled_from(["a", "b", "/c", "../a", "nowhere", "a/b"]))
-        return entry(path, type=tarfile.SYMTYPE, linkname=target, uid=owner)
-    if kind == "hard":
-        return entry(path, type=tarfile.LNKTYPE, linkname=draw(_PATHS))
-    if kind == "fifo":
-        return entry(path, type=tarfile.FIFOTYPE)
     head, _, name = path.rpartition("/")
-    if kind == "whiteout":
-        return entry(f"{head}/.wh.{name}".lstrip("/"))
-    if kind == "opaque":
-        return entry(f"{path}/.wh..wh..opq")
-    return entry(path, draw(st.binary(max_size=4)), uid=owner)
+    targets = st.sampled_from(["a", "b", "/c", "../a", "nowhere", "a/b"])
+    make: dict[str, Callable[[], Member]] = {
+        "file": lambda: entry(path, draw(st.binary(max_size=4))),
+        "folder": lambda: entry(path + "/", mode=draw(st.sampled_from([0o755, 0o700]))),
+        "link": lambda: entry(path, type=tarfile.SYMTYPE, linkname=draw(targets)),
+        "hard": lambda: entry(path, type=tarfile.LNKTYPE, linkname=draw(_PATHS)),
+        "fifo": lambda: entry(path, type=tarfile.FIFOTYPE),
+        "whiteout": lambda: entry(f"{head}/.wh.{name}".lstrip("/")),
+        "opaque": lambda: entry(f"{path}/.wh..wh..opq"),
+    }
+    member = make[draw(st.sampled_from(sorted(make)))]()
+    member.uid = draw(st.integers(0, 3))
+    return member
 
 
 _LAYERS = st.lists(st.lists(_members(), max_size=6), min_size=1, max_size=5)
@@ -60,12 +56,12 @@ _LAYERS = st.lists(st.lists(_members(), max_size=6), min_size=1, max_size=5)
 @given(layers=_LAYERS)
 def test_random_layers_give_one_tree(layers: Sequence[Sequence[Member]]) -> None:
     """Whatever a layer holds, in whatever order, both drivers make the same of it."""
-    with tempfile.TemporaryDirectory(prefix="pannier-test-") as base:
-        with (
-            open_layers(OverlayStorage, OverlayConfig(), Path(base, "overlay")) as overlay,
-            open_layers(VfsStorage, NoConfig(), Path(base, "vfs")) as vfs,
-        ):
-            assert _trees(overlay, layers) == _trees(vfs, layers)
+    with (
+        tempfile.TemporaryDirectory(prefix="pannier-test-") as base,
+        open_layers(OverlayStorage, OverlayConfig(), Path(base, "overlay")) as overlay,
+        open_layers(VfsStorage, NoConfig(), Path(base, "vfs")) as vfs,
+    ):
+        assert _trees(overlay, layers) == _trees(vfs, layers)
 
 
 def _trees(driver: Layers, layers: Sequence[Sequence[Member]]) -> list[object]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from pannier_storage_vfs.driver import VfsStorage
-from support.layers import Layers, open_layers
 
 from pannier.drivers.base import NoConfig
+from pannier_storage_vfs.driver import VfsStorage
+from support.layers import Layers, open_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

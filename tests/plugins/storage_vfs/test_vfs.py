@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pannier_storage_vfs.driver import VfsStorage
-from support.layers import Layers, entry, names, read, write
 
 from pannier.drivers.base import DriverContext, IdMap, IdMapping, NoConfig
 from pannier.drivers.operations import Transaction
 from pannier.drivers.storage import ContainerLayer
 from pannier.errors import Conflict, ImageInvalid, NotFound, UnsupportedOperation
+from pannier_storage_vfs.driver import VfsStorage
+from support.layers import Layers, entry, names, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
