@@ -1,9 +1,9 @@
 """nf_tables over netlink: tables, chains, rules, sets and maps (linux/netfilter/nf_tables.h).
 
-Builders of messages, and readers of what is there; a rule's expressions are built in
-:mod:`pannier.linux.nftexpr`. A change is a transaction: :func:`commit` applies all of its messages
-or none. Whatever is added here is left as it is where it exists already and is the same, so that a
-set-up can be repeated.
+Builders of messages; a rule's expressions are built in :mod:`pannier.linux.nftexpr`, and what is
+there is read by :mod:`pannier.linux.nftlist`. A change is a transaction: :func:`commit` applies all
+of its messages or none. Whatever is added here is left as it is where it exists already and is the
+same, so that a set-up can be repeated.
 """
 
 from __future__ import annotations
@@ -16,15 +16,10 @@ from typing import TYPE_CHECKING, Final
 from pannier.linux.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
-    NLM_F_DUMP,
     Message,
-    NetlinkError,
     attribute,
-    attributes,
     be32,
-    is_errno,
     nested,
-    parse,
     text,
 )
 
@@ -41,27 +36,20 @@ __all__ = [
     "BaseChain",
     "Chain",
     "Element",
-    "Rule",
     "Verdict",
     "add_chain",
     "add_elements",
     "add_map",
     "add_rule",
     "add_table",
-    "chains",
     "commit",
     "delete_chain",
     "delete_elements",
     "delete_rule",
     "delete_table",
-    "elements",
     "flush_chain",
     "flush_map",
-    "generation",
-    "has_table",
-    "plain_chains",
-    "rules",
-    "verdict_code",
+    "message",
 ]
 
 IPV4: Final = 2
@@ -84,16 +72,14 @@ _SUBSYSTEM: Final = 10
 _BATCH_BEGIN: Final = 0x10
 _BATCH_END: Final = 0x11
 
-_NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
-_NEWCHAIN, _GETCHAIN, _DELCHAIN = 3, 4, 5
-_NEWRULE, _GETRULE, _DELRULE = 6, 7, 8
-_NEWSET, _DELSET = 9, 11
-_NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
-_GETGEN = 16
+_NEWTABLE, _DELTABLE = 0, 2
+_NEWCHAIN, _DELCHAIN = 3, 5
+_NEWRULE, _DELRULE = 6, 8
+_NEWSET = 9
+_NEWSETELEM, _DELSETELEM = 12, 14
 
 _SET_INTERVAL: Final = 0x04
 _SET_MAP: Final = 0x08
-_SET_CONCAT: Final = 0x80
 _ELEMENT_INTERVAL_END: Final = 1
 _VERDICT_TYPE: Final = 0xFFFFFF00
 
@@ -144,29 +130,8 @@ class Element:
     end: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule that is there."""
-
-    chain: Chain
-    handle: int
-    comment: str
-    expressions: tuple[tuple[str, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundChain:
-    """A base chain that is there."""
-
-    family: int
-    table: str
-    name: Chain
-    hook: int
-    policy: int
-    kind: str
-
-
-def _message(kind: int, family: int, payload: bytes, flags: int = 0) -> Message:
+def message(kind: int, family: int, payload: bytes, flags: int = 0) -> Message:
+    """Return a message of nf_tables: its header and attributes."""
     return Message(_SUBSYSTEM << 8 | kind, struct.pack("=BBH", family, 0, 0) + payload, flags)
 
 
@@ -179,23 +144,17 @@ def commit(netlink: NetlinkSocket, messages: Iterable[Message]) -> None:
     netlink.batch([Message(_BATCH_BEGIN, frame), *messages, Message(_BATCH_END, frame)])
 
 
-def generation(netlink: NetlinkSocket) -> int:
-    """Return the ruleset's generation: every transaction of anyone's increments it."""
-    answers = netlink.query(_message(_GETGEN, 0, b""))
-    return int.from_bytes(parse(answers[0][4:])[1], "big")
-
-
 # Tables, chains and rules.
 
 
 def add_table(family: int, table: str) -> Message:
     """Add a table."""
-    return _message(_NEWTABLE, family, text(1, table), NLM_F_CREATE)
+    return message(_NEWTABLE, family, text(1, table), NLM_F_CREATE)
 
 
 def delete_table(family: int, table: str) -> Message:
     """Delete a table with all that is in it; ENOENT where there is none."""
-    return _message(_DELTABLE, family, text(1, table))
+    return message(_DELTABLE, family, text(1, table))
 
 
 def add_chain(family: int, table: str, chain: Chain, base: BaseChain | None = None) -> Message:
@@ -207,17 +166,17 @@ def add_chain(family: int, table: str, chain: Chain, base: BaseChain | None = No
             + be32(5, base.policy)
             + text(7, base.kind)
         )
-    return _message(_NEWCHAIN, family, payload, NLM_F_CREATE)
+    return message(_NEWCHAIN, family, payload, NLM_F_CREATE)
 
 
 def delete_chain(family: int, table: str, chain: Chain) -> Message:
     """Delete an empty chain that nothing refers to; ENOENT where there is none."""
-    return _message(_DELCHAIN, family, text(1, table) + text(3, chain))
+    return message(_DELCHAIN, family, text(1, table) + text(3, chain))
 
 
 def flush_chain(family: int, table: str, chain: Chain) -> Message:
     """Delete all rules of a chain."""
-    return _message(_DELRULE, family, text(1, table) + text(2, chain))
+    return message(_DELRULE, family, text(1, table) + text(2, chain))
 
 
 def add_rule(
@@ -234,13 +193,13 @@ def add_rule(
     if comment:
         said = comment.encode() + b"\0"
         payload += attribute(7, bytes((0, len(said))) + said)
-    return _message(_NEWRULE, family, payload, NLM_F_CREATE | (0 if first else NLM_F_APPEND))
+    return message(_NEWRULE, family, payload, NLM_F_CREATE | (0 if first else NLM_F_APPEND))
 
 
 def delete_rule(family: int, table: str, chain: Chain, handle: int) -> Message:
     """Delete the rule of that handle; ENOENT where there is none."""
     payload = text(1, table) + text(2, chain) + attribute(3, struct.pack(">Q", handle))
-    return _message(_DELRULE, family, payload)
+    return message(_DELRULE, family, payload)
 
 
 # Sets and maps.
@@ -286,7 +245,7 @@ def add_map(
     else:
         payload += be32(6, _concatenated(value))
         payload += be32(7, sum(_TYPE_LENGTH[kind] for kind in value))
-    return _message(_NEWSET, family, payload, NLM_F_CREATE)
+    return message(_NEWSET, family, payload, NLM_F_CREATE)
 
 
 def _concatenated(kinds: Sequence[int]) -> int:
@@ -316,7 +275,7 @@ def _elements(table: str, name: str, found: Sequence[Element], *, values: bool) 
 def add_elements(family: int, table: str, name: str, found: Sequence[Element]) -> list[Message]:
     """Add elements; EEXIST where a key is there with another value."""
     return [
-        _message(_NEWSETELEM, family, payload, NLM_F_CREATE)
+        message(_NEWSETELEM, family, payload, NLM_F_CREATE)
         for payload in _elements(table, name, found, values=True)
     ]
 
@@ -324,125 +283,11 @@ def add_elements(family: int, table: str, name: str, found: Sequence[Element]) -
 def delete_elements(family: int, table: str, name: str, found: Sequence[Element]) -> list[Message]:
     """Delete elements by their keys; ENOENT where one is not there."""
     return [
-        _message(_DELSETELEM, family, payload)
+        message(_DELSETELEM, family, payload)
         for payload in _elements(table, name, found, values=False)
     ]
 
 
 def flush_map(family: int, table: str, name: str) -> Message:
     """Delete all elements."""
-    return _message(_DELSETELEM, family, text(1, table) + text(2, name))
-
-
-# What is there.
-
-
-def elements(netlink: NetlinkSocket, family: int, table: str, name: str) -> list[Element]:
-    """Return the elements of a map that maps to data; none where there is no such map."""
-    payload = text(1, table) + text(2, name)
-    try:
-        answers = netlink.query(_message(_GETSETELEM, family, payload, NLM_F_DUMP))
-    except NetlinkError as error:
-        if is_errno(error, "ENOENT"):
-            return []
-        raise
-    found = []
-    for answer in answers:
-        for _, encoded in attributes(parse(answer[4:]).get(3, b"")):
-            element = parse(encoded)
-            key = parse(element.get(1, b"")).get(1, b"")
-            value = parse(element.get(2, b"")).get(1, b"")
-            found.append(Element(key, value))
-    return found
-
-
-def has_table(netlink: NetlinkSocket, family: int, table: str) -> bool:
-    """Whether the table is there."""
-    try:
-        netlink.query(_message(_GETTABLE, family, text(1, table)))
-    except NetlinkError as error:
-        if is_errno(error, "ENOENT"):
-            return False
-        raise
-    return True
-
-
-def chains(netlink: NetlinkSocket, family: int) -> list[FoundChain]:
-    """Return the base chains of a family."""
-    found = []
-    for answer in netlink.query(_message(_GETCHAIN, family, b"", NLM_F_DUMP)):
-        given = parse(answer[4:])
-        if 4 not in given or answer[0] != family:
-            continue
-        hook = parse(given[4])
-        found.append(
-            FoundChain(
-                family=family,
-                table=_name(given[1]),
-                name=_name(given[3]),
-                hook=int.from_bytes(hook[1], "big"),
-                policy=int.from_bytes(given.get(5, b"\1"), "big"),
-                kind=_name(given.get(7, b"")),
-            )
-        )
-    return found
-
-
-def plain_chains(netlink: NetlinkSocket, family: int, table: str) -> list[Chain]:
-    """Return the chains of a table that are not base chains."""
-    found = []
-    for answer in netlink.query(_message(_GETCHAIN, family, b"", NLM_F_DUMP)):
-        given = parse(answer[4:])
-        if answer[0] == family and _name(given[1]) == table and 4 not in given:
-            found.append(_name(given[3]))
-    return found
-
-
-def rules(netlink: NetlinkSocket, family: int, table: str, chain: Chain) -> list[Rule]:
-    """Return the rules of a chain, in order; none where there is no such chain."""
-    payload = text(1, table) + text(2, chain)
-    try:
-        answers = netlink.query(_message(_GETRULE, family, payload, NLM_F_DUMP))
-    except NetlinkError as error:
-        if is_errno(error, "ENOENT"):
-            return []
-        raise
-    found = []
-    for answer in answers:
-        given = parse(answer[4:])
-        if _name(given.get(2, b"")) != chain:
-            continue
-        expressions = []
-        for _, encoded in attributes(given.get(4, b"")):
-            expression = parse(encoded)
-            expressions.append((_name(expression[1]), expression.get(2, b"")))
-        found.append(
-            Rule(
-                chain,
-                int.from_bytes(given[3], "big"),
-                _comment(given.get(7, b"")),
-                tuple(expressions),
-            )
-        )
-    return found
-
-
-def verdict_code(immediate: bytes) -> int | None:
-    """Return the verdict of an ``immediate`` expression's data; None where it has none."""
-    code = parse(parse(parse(immediate).get(2, b"")).get(2, b"")).get(1)
-    return None if code is None else int.from_bytes(code, "big", signed=True)
-
-
-def _name(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="surrogateescape")
-
-
-def _comment(data: bytes) -> str:
-    """Return the comment of a rule's user data: (type 0, length, text) among others."""
-    offset = 0
-    while offset + 2 <= len(data):
-        kind, length = data[offset], data[offset + 1]
-        if kind == 0:
-            return _name(data[offset + 2 : offset + 2 + length])
-        offset += 2 + length
-    return ""
+    return message(_DELSETELEM, family, text(1, table) + text(2, name))

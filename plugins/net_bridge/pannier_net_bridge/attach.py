@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import Attachment, PortBinding
 from pannier.drivers.operations import Operation, Plan, Step, Timing
-from pannier.errors import Conflict, DriverError
+from pannier.errors import Conflict, DriverError, InvalidRequest
 from pannier.linux import rtnl
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
@@ -32,6 +33,10 @@ __all__ = ["AttachContext", "plan"]
 
 _LOOPBACK: Final = 1
 """The index of ``lo`` in every namespace."""
+
+# The lowest bit of the first byte would make it a group's.
+_MAC: Final = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
 
@@ -131,8 +136,15 @@ class _Attach:
         """Return a socket of the container's namespace."""
         if self.inside is None:
             assert self.netns is not None, "a plan without a namespace is for describing only"
-            with in_network_namespace(self.netns):
-                self.inside = NetlinkSocket(ROUTE)
+            try:
+                with in_network_namespace(self.netns):
+                    self.inside = NetlinkSocket(ROUTE)
+            except OSError as error:
+                raise DriverError(
+                    f"could not enter the network namespace of the container "
+                    f"{self.request.container[:12]}: {error.strerror}",
+                    hint="start the container again",
+                ) from error
         return self.inside
 
     def leave(self) -> None:
@@ -339,6 +351,7 @@ def plan(
     context: AttachContext, network: BridgeNetwork, request: EndpointRequest, netns: int | None
 ) -> Plan[Attachment]:
     """Return the plan of an attach; nothing is held before it is executed."""
+    _check(request)
     attach = _Attach(context, network, request, netns)
     operations: list[Operation] = [
         _Steps(attach.lease_steps, attach.take_address, attach.give_address_back)
@@ -365,3 +378,16 @@ def _range(ports: tuple[int, int]) -> str:
     if last == 0:
         return "(any free)"
     return str(first) if first == last else f"{first}-{last}"
+
+
+def _check(request: EndpointRequest) -> None:
+    if request.mac is not None and not _MAC.fullmatch(request.mac):
+        raise InvalidRequest(
+            f'invalid MAC address "{request.mac}"',
+            hint="give an address of one interface, such as 02:42:00:00:00:07",
+        )
+    if request.interface is not None and not _INTERFACE.fullmatch(request.interface):
+        raise InvalidRequest(
+            f'the interface name "{request.interface}" cannot be a link\'s name',
+            hint="use at most 15 letters, digits, dots, dashes and underscores",
+        )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.linux import nftables as nft
 from pannier.linux import nftexpr as expr
+from pannier.linux import nftlist
 from pannier.linux.netlink import NETFILTER, NetlinkError, NetlinkSocket
 from pannier_net_bridge.firewall import COMMENT
 
@@ -60,7 +61,7 @@ def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
     marks = {_mark(bridge) for bridge in bridges}
     with NetlinkSocket(NETFILTER) as netlink:
         for chain in _foreign_chains(netlink, table):
-            for rule in nft.rules(netlink, chain.family, chain.table, chain.name):
+            for rule in nftlist.rules(netlink, chain.family, chain.table, chain.name):
                 if rule.comment in marks:
                     delete = nft.delete_rule(chain.family, chain.table, chain.name, rule.handle)
                     with contextlib.suppress(NetlinkError):
@@ -72,7 +73,7 @@ def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
                 _legacy("-D", *words[1:])
 
 
-def closed_chains(netlink: NetlinkSocket, table: str) -> list[nft.FoundChain]:
+def closed_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain]:
     """Return the base chains of others that drop what no rule of theirs accepts."""
     return [
         chain
@@ -81,35 +82,35 @@ def closed_chains(netlink: NetlinkSocket, table: str) -> list[nft.FoundChain]:
     ]
 
 
-def _foreign_chains(netlink: NetlinkSocket, table: str) -> list[nft.FoundChain]:
+def _foreign_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain]:
     return [
         chain
         for family in (nft.IPV4, nft.INET)
-        for chain in nft.chains(netlink, family)
+        for chain in nftlist.chains(netlink, family)
         if chain.hook == nft.FORWARD
         and chain.kind == "filter"
         and (chain.family, chain.table) != (nft.IPV4, table)
     ]
 
 
-def _ends_closed(netlink: NetlinkSocket, chain: nft.FoundChain) -> bool:
+def _ends_closed(netlink: NetlinkSocket, chain: nftlist.FoundChain) -> bool:
     """Whether the chain's last rule drops or rejects whatever reaches it."""
-    rules = nft.rules(netlink, chain.family, chain.table, chain.name)
+    rules = nftlist.rules(netlink, chain.family, chain.table, chain.name)
     if not rules:
         return False
     names = [name for name, _ in rules[-1].expressions]
     if not names or not set(names) <= _UNCONDITIONAL:
         return False
     name, data = rules[-1].expressions[-1]
-    return name == "reject" or (name == "immediate" and nft.verdict_code(data) == nft.DROP)
+    return name == "reject" or (name == "immediate" and nftlist.verdict_code(data) == nft.DROP)
 
 
 def _mark(bridge: str) -> str:
     return f"{COMMENT}:{bridge}"
 
 
-def _accept(netlink: NetlinkSocket, chain: nft.FoundChain, bridges: Sequence[str]) -> None:
-    there = [rule.comment for rule in nft.rules(netlink, chain.family, chain.table, chain.name)]
+def _accept(netlink: NetlinkSocket, chain: nftlist.FoundChain, bridges: Sequence[str]) -> None:
+    there = [rule.comment for rule in nftlist.rules(netlink, chain.family, chain.table, chain.name)]
     missing = [bridge for bridge in bridges if there.count(_mark(bridge)) < 2]
     messages = [
         nft.add_rule(

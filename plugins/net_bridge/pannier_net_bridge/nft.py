@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 from pannier.errors import DriverError
 from pannier.linux import nftables as nft
 from pannier.linux import nftexpr as expr
+from pannier.linux import nftlist
 from pannier.linux.netlink import NETFILTER, NetlinkError, NetlinkSocket, is_errno
 from pannier_net_bridge.firewall import Firewall, Published
 from pannier_net_bridge.ports import EVERY_ADDRESS, PROTOCOLS
@@ -129,21 +130,21 @@ class NftFirewall(Firewall):
     def intact(self) -> bool:
         """Compare the ruleset's generation with that of our last change."""
         with self._open() as netlink:
-            return nft.generation(netlink) == self._generation
+            return nftlist.generation(netlink) == self._generation
 
     def note_generation(self) -> None:
         """Take the ruleset as it is now for intact."""
         with self._open() as netlink:
-            self._generation = nft.generation(netlink)
+            self._generation = nftlist.generation(netlink)
 
     def _commit(self, netlink: NetlinkSocket, messages: Sequence[Message], what: str) -> None:
-        before = nft.generation(netlink)
+        before = nftlist.generation(netlink)
         try:
             nft.commit(netlink, messages)
         except NetlinkError as error:
             raise self._failed(what, error) from error
         # Someone else's change in between, or before, is not to be taken for ours.
-        if before == self._generation and nft.generation(netlink) == before + 1:
+        if before == self._generation and nftlist.generation(netlink) == before + 1:
             self._generation = before + 1
 
     def _failed(self, what: str, error: OSError) -> DriverError:
@@ -170,7 +171,7 @@ class NftFirewall(Firewall):
         return {
             _port(name, element)
             for name in _PORT_MAPS
-            for element in nft.elements(netlink, nft.IPV4, self._table, name)
+            for element in nftlist.elements(netlink, nft.IPV4, self._table, name)
         }
 
     # Rules.
@@ -240,7 +241,7 @@ class NftFirewall(Firewall):
         wanted = {chain for network in networks for chain in _network_rules(network)}
         found = [
             chain
-            for chain in nft.plain_chains(netlink, nft.IPV4, self._table)
+            for chain in nftlist.plain_chains(netlink, nft.IPV4, self._table)
             if chain not in wanted
         ]
         return [

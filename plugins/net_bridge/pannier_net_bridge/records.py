@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
+
+from pannier.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,21 +48,39 @@ class Records:
         return list(self._records.values())
 
     def write(self, key: str, value: dict[str, Any]) -> None:
-        """Keep a record, in place of an earlier one."""
+        """Keep a record, in place of an earlier one.
+
+        :raises DriverError: it could not be written; the earlier one holds.
+        """
+        if not self._append(key, value):
+            raise DriverError(
+                f"could not write to {self._path}",
+                hint="free some space on its filesystem",
+            )
         self._records.pop(key, None)
         self._records[key] = value
-        self._append(key, value)
 
     def remove(self, key: str) -> None:
-        """Forget a record. Idempotent."""
+        """Forget a record. Idempotent.
+
+        On a full disk the line is made up for by the next change; and should there be none, the
+        next instance finds a record whose container has gone.
+        """
         if self._records.pop(key, None) is not None:
             self._append(key, None)
 
-    def _append(self, key: str, value: dict[str, Any] | None) -> None:
-        os.write(self._descriptor, _line(key, value))
-        self._lines += 1
-        if self._lines > len(self._records) + _SPARE_LINES:
-            self._rewrite()
+    def _append(self, key: str, value: dict[str, Any] | None) -> bool:
+        """Write a line; return whether it is whole."""
+        line = _line(key, value)
+        try:
+            if self._lines > len(self._records) + _SPARE_LINES:
+                self._rewrite()
+            whole = os.write(self._descriptor, line) == len(line)
+        except OSError:
+            whole = False
+        # Behind a broken line nothing would be read: then the journal is written anew first.
+        self._lines = self._lines + 1 if whole else sys.maxsize
+        return whole
 
     def _rewrite(self) -> None:
         """Write the journal anew, beside, and put it in place of the old one."""
