@@ -178,11 +178,11 @@ class NativeRuntime(RuntimeDriver):
 
     def kill(self, id: str, signal: int) -> None:
         """See :meth:`RuntimeDriver.kill`."""
-        self._do(id, {"do": "kill", "exec_id": None, "signal": signal}, f"cannot signal {id}")
+        self._do(id, {"do": "kill", "exec_id": None, "signal": int(signal)}, f"cannot signal {id}")
 
     def kill_exec(self, id: str, exec_id: str, signal: int) -> None:
         """See :meth:`RuntimeDriver.kill_exec`."""
-        self._ask(id, {"do": "kill", "exec_id": exec_id, "signal": signal})
+        self._ask(id, {"do": "kill", "exec_id": exec_id, "signal": int(signal)})
 
     def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> None:
         """See :meth:`RuntimeDriver.attach`."""

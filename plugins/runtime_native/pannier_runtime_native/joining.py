@@ -6,7 +6,7 @@ import os
 import signal
 
 from pannier.linux.namespaces import CLONE_NEWUSER, setns
-from pannier.linux.terminal import become_controlling, open_master, open_slave
+from pannier.linux.terminal import become_controlling, open_master, open_slave, set_size
 from pannier_runtime_native.channel import send
 from pannier_runtime_native.launch import (
     become,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import _socket
     from typing import NoReturn
 
-    from pannier_runtime_native.messages import ExecJob
+    from pannier_runtime_native.messages import ExecJob, StdioJob
 
 __all__ = ["run"]
 
@@ -55,7 +55,7 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
             os.setresuid(0, 0, 0)
         os.setsid()
         if job["stdio"]["terminal"]:
-            streams = [_terminal(process["uid"], parent)] * 3
+            streams = [_terminal(job["stdio"], process["uid"], parent)] * 3
         wanted_directory(process["cwd"])
         limit(process)
         # The parent's socket is closed by execve, which is how the parent learns of it.
@@ -76,11 +76,13 @@ def _write_score(score: int) -> None:
     os.close(descriptor)
 
 
-def _terminal(uid: int, parent: _socket.socket) -> int:
+def _terminal(stdio: StdioJob, uid: int, parent: _socket.socket) -> int:
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     master = open_master(root)
     slave = open_slave(master)
     become_controlling(slave)
     os.fchown(slave, uid, -1)
+    if stdio["rows"] or stdio["columns"]:
+        set_size(slave, stdio["rows"], stdio["columns"])
     send(parent, {}, [master])
     return slave

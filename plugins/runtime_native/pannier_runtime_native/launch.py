@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 
 from pannier.linux.capabilities import drop_bounding, raise_ambient, set_capabilities
@@ -52,7 +53,25 @@ def take_streams(descriptors: tuple[int, int, int]) -> None:
     """Make these the process's stdin, stdout and stderr; everything else ends with execve."""
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
+    _take_null()
     close_on_exec_from(3)
+
+
+def _take_null() -> None:
+    """Have the container's own null device for stdin, where stdin is that of ours."""
+    if not _is_null(0):
+        return
+    with contextlib.suppress(OSError):
+        own = os.open("/dev/null", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        if _is_null(own):
+            os.set_blocking(own, True)
+            os.dup2(own, 0)
+        os.close(own)
+
+
+def _is_null(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def limit(process: ProcessJob) -> None:

@@ -175,6 +175,6 @@ def connection_job(connection: Connection, index: int) -> ConnectionJob:
         "stdin": connection.stdin,
         "stdout": connection.stdout,
         "stderr": connection.stderr,
-        "pending": connection.pending,
-        "detach_keys": connection.detach_keys,
+        "pending": bytes(connection.pending),
+        "detach_keys": bytes(connection.detach_keys),
     }

@@ -42,12 +42,13 @@ _MOST_UNTOLD = 1000
 class Member:
     """A process of the container's that is a child of ours. *exec_id* is None for the first."""
 
-    __slots__ = ("exec_id", "finished", "pid", "status", "streams")
+    __slots__ = ("exec_id", "executing", "finished", "pid", "status", "streams")
 
     def __init__(self, exec_id: str | None, streams: Streams) -> None:
         self.exec_id = exec_id
         self.streams = streams
         self.pid = 0
+        self.executing = exec_id is None
         self.status: int | None = None
         self.finished = 0.0
 
@@ -106,6 +107,7 @@ class Shim:
             terminal=stdio["terminal"],
             close_stdin=added or stdio["stdin_once"],
             log=LogFile(stdio["log"], descriptors) if stdio["log"] else None,
+            held=added,
         )
 
     @staticmethod
@@ -180,6 +182,10 @@ class Shim:
                 for other in self._members.values():
                     if other.status is None:
                         os.kill(other.pid, signal.SIGKILL)
+        if member.executing:
+            self._finish(member)
+
+    def _finish(self, member: Member) -> None:
         alone = self._job["own_pids"] and member is self._first
         member.streams.finish(lambda: self._drained(member), alone=alone)
 
@@ -379,7 +385,13 @@ class Shim:
             if attached:
                 member.streams.attach(*attached)
             _answer(connection, {"pid": member.pid})
+            member.executing = True
+            member.streams.release()
+            if member.status is not None:  # it has ended already
+                self._finish(member)
             return
+        del self._members[member.exec_id]
+        member.streams.discard()
         if attached:
             os.close(attached[1])
         _answer(connection, answer[0])

@@ -102,6 +102,7 @@ class Streams:
     """The streams of one process, from its start until all of its output is delivered.
 
     :param terminal: the one source is a pseudo-terminal's master.
+    :param held: read nothing before :meth:`release`.
     :param close_stdin: the process's stdin closes with the input of the first client that has one.
     """
 
@@ -110,6 +111,7 @@ class Streams:
         "_clients",
         "_close_stdin",
         "_exited",
+        "_held",
         "_input",
         "_log",
         "_loop",
@@ -127,6 +129,7 @@ class Streams:
         terminal: bool,
         close_stdin: bool,
         log: LogFile | None,
+        held: bool = False,
     ) -> None:
         self._loop = loop
         self._terminal = terminal
@@ -139,6 +142,7 @@ class Streams:
         self._stdin_ending = False
         self._input: list[memoryview] = []
         self._exited = False
+        self._held = held
         self._on_drained: Callable[[], None] | None = None
 
     # ---- the process's side
@@ -177,7 +181,20 @@ class Streams:
         for descriptor in list(self._sources):
             self._end_source(descriptor)
 
+    def release(self) -> None:
+        """Begin to read."""
+        self._held = False
+        self._watch_sources()
+
+    def discard(self) -> None:
+        """Close everything; there was no process after all."""
+        self._exited = True
+        self._drop_stdin()
+        self._give_up()
+
     def _watch_sources(self) -> None:
+        if self._held:
+            return
         held = 0
         if not self._exited:
             # After its end there is no process to hold back, and a pipe holds little.

@@ -54,17 +54,21 @@ def _leave_host() -> None:
     mounts.fsconfig_create(context)
     root = mounts.fsmount(context, mounts.MOUNT_ATTR_NOSUID)
     os.close(context)
-    for name in ("/proc", PLACEHOLDER, DEVICES):
+    # In a user namespace the kernel lets procfs and sysfs be mounted only where others are seen.
+    visible = ("proc", "sysfs")
+    for name in ("/proc", "/sysfs", PLACEHOLDER, DEVICES):
         os.mkdir(name[1:], 0o755, dir_fd=root)
     os.mknod("null", _NULL_MODE, os.makedev(1, 3), dir_fd=root)
     os.chmod("null", 0o666, dir_fd=root)  # noqa: S103 - as every /dev/null
-    context = mounts.fsopen("proc")
-    mounts.fsconfig_create(context)
-    proc = mounts.fsmount(context)
-    os.close(context)
     mounts.move_mount(root, "/")
     os.fchdir(root)
-    mounts.move_mount(proc, "proc")
+    for kind in visible:
+        context = mounts.fsopen(kind)
+        mounts.fsconfig_create(context)
+        mounted = mounts.fsmount(context)
+        os.close(context)
+        mounts.move_mount(mounted, kind)
+        os.close(mounted)
     try:
         mounts.pivot_root(".", ".")
         mounts.umount(".", mounts.MNT_DETACH)
@@ -73,7 +77,6 @@ def _leave_host() -> None:
         os.chroot(".")
     os.chdir("/")
     os.close(root)
-    os.close(proc)
     null = os.open("/null", os.O_RDWR)
     for target in range(3):
         os.dup2(null, target)
