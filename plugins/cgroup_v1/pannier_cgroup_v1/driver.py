@@ -334,7 +334,7 @@ class CgroupV1(ResourceDriver):
             for path in reversed(group.paths()):
                 remove_group(path, 0.0)
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
                 raise DriverError(f"{error.filename}: {error.strerror}") from error
         else:
             return
