@@ -57,6 +57,8 @@ def run(words: Sequence[str]) -> int:
     except PannierError as error:
         context.report(error)
         return error.code if isinstance(error, UsageError) else 1
+    finally:
+        context.close()
 
 
 def _globals(context: Context, words: list[str]) -> list[str] | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from click.shell_completion import CompletionItem
 
 from pannier.cli.context import Context
-from pannier.errors import PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +41,14 @@ def completer(
         root = ctx.find_root().params
         context = Context(host=root.get("host"), config=root.get("config"))
         found: list[str] = []
-        with contextlib.suppress(PannierError, OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(Exception):
             client = context.client
             client.disable_start()
             client.timeout = _TIMEOUT
-            found = names(client, kind)
+            try:
+                found = names(client, kind)
+            finally:
+                client.close()
         return [CompletionItem(one) for one in sorted(set(found)) if one.startswith(incomplete)]
 
     return complete

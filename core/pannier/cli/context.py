@@ -43,6 +43,11 @@ class Context:
             self._client = Client(address, on_refused=start)
         return self._client
 
+    def close(self) -> None:
+        """Close the client's kept connection, if it has one."""
+        if self._client is not None:
+            self._client.close()
+
     def _start(self) -> bool:
         from pannier.client.launch import start_daemon
 
