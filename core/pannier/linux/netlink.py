@@ -180,6 +180,10 @@ class NetlinkSocket:
         """Close the socket. Idempotent."""
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
     def request(self, messages: Sequence[Message]) -> None:
         """Have the messages carried out, in order, with one system call.
 

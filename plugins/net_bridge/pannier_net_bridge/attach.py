@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -13,6 +14,7 @@ from pannier.drivers.network import Attachment, PortBinding
 from pannier.drivers.operations import Operation, Plan, Step, Timing
 from pannier.errors import Conflict, DriverError, InvalidRequest
 from pannier.linux import rtnl
+from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
 from pannier_net_bridge.bridges import isolates_ports
@@ -316,10 +318,20 @@ class _Attach:
             if self._routed:
                 messages.append(rtnl.add_route(link.index, self.network.gateway))
             netlink.request(messages)
+            self._settle(netlink)
         except NetlinkError as error:
             raise self._failed(error, self.lease) from error
         finally:
             self.leave()
+
+    def _settle(self, netlink: NetlinkSocket) -> None:
+        """Have packets pass from now on, inside out: the bridge's carrier is that of its ports."""
+        assert self.lease is not None
+        with contextlib.suppress(OSError):
+            settle_carrier(netlink, self.lease.interface)
+            with NetlinkSocket(ROUTE) as outside:
+                settle_carrier(outside, self.lease.link)
+                settle_carrier(outside, self.network.bridge)
 
     # Redirections.
 

@@ -157,6 +157,10 @@ class Forwarding:
         """Whether nothing but what is ours may be forwarded."""
         return self._wanted and (self._mark.exists() or read_sysctl(_FORWARD) == "0")
 
+    def is_on(self) -> bool:
+        """Whether the host forwards at all."""
+        return read_sysctl(_FORWARD) != "0"
+
     def turn_on(self) -> None:
         """Turn forwarding on; only after the rules for :meth:`closed` are in force.
 

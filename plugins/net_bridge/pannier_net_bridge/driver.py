@@ -30,6 +30,7 @@ from pannier_net_bridge.bridges import (
     taken_subnets,
 )
 from pannier_net_bridge.config import BridgeConfig
+from pannier_net_bridge.diagnosis import diagnose
 from pannier_net_bridge.firewall import open_firewall, published
 from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
@@ -112,6 +113,12 @@ class BridgeDriver(NetworkDriver):
                 hint="use --network bridge",
             )
         return Namespace("new")
+
+    def diagnose(self) -> list[tuple[str, str]]:
+        """Say what keeps these networks from working, each with what to do."""
+        with self._lock:
+            networks = list(self._networks.values())
+        return diagnose(self._config, self._forwarding, networks)
 
     # Networks.
 

@@ -24,7 +24,12 @@ from pannier_net_bridge.firewall import COMMENT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["accept_in_foreign_chains", "closed_chains", "forget_in_foreign_chains"]
+__all__ = [
+    "accept_in_foreign_chains",
+    "closed_chains",
+    "forget_in_foreign_chains",
+    "shut_chains",
+]
 
 _log = logging.getLogger("pannier.network.bridge")
 
@@ -32,6 +37,7 @@ _LEGACY_TABLES: Final = Path("/proc/thread-self/net/ip_tables_names")
 _LEGACY: Final = "iptables-legacy"
 _UNCONDITIONAL: Final = frozenset({"counter", "log", "limit", "reject", "immediate"})
 _TIMEOUT: Final = 10
+_DIRECTIONS: Final = 2
 
 
 def accept_in_foreign_chains(table: str, bridges: Sequence[str]) -> list[str]:
@@ -73,6 +79,14 @@ def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
                 _legacy("-D", *words[1:])
 
 
+def shut_chains(table: str, bridges: Sequence[str]) -> list[nftlist.FoundChain]:
+    """Return the closed chains that lack our accept for one of these bridges."""
+    with NetlinkSocket(NETFILTER) as netlink:
+        return [
+            chain for chain in closed_chains(netlink, table) if _missing(netlink, chain, bridges)
+        ]
+
+
 def closed_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain]:
     """Return the base chains of others that drop what no rule of theirs accepts."""
     return [
@@ -109,9 +123,16 @@ def _mark(bridge: str) -> str:
     return f"{COMMENT}:{bridge}"
 
 
+def _missing(
+    netlink: NetlinkSocket, chain: nftlist.FoundChain, bridges: Sequence[str]
+) -> list[str]:
+    """Return the bridges that the chain does not accept in both directions."""
+    rules = nftlist.rules(netlink, chain.family, chain.table, chain.name)
+    there = [rule.comment for rule in rules]
+    return [bridge for bridge in bridges if there.count(_mark(bridge)) < _DIRECTIONS]
+
+
 def _accept(netlink: NetlinkSocket, chain: nftlist.FoundChain, bridges: Sequence[str]) -> None:
-    there = [rule.comment for rule in nftlist.rules(netlink, chain.family, chain.table, chain.name)]
-    missing = [bridge for bridge in bridges if there.count(_mark(bridge)) < 2]
     messages = [
         nft.add_rule(
             chain.family,
@@ -121,7 +142,7 @@ def _accept(netlink: NetlinkSocket, chain: nftlist.FoundChain, bridges: Sequence
             comment=_mark(bridge),
             first=True,
         )
-        for bridge in missing
+        for bridge in _missing(netlink, chain, bridges)
         for key in (expr.META_IIFNAME, expr.META_OIFNAME)
     ]
     if messages:

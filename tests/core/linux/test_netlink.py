@@ -18,6 +18,7 @@ from pannier.linux import netlink as nl
 from pannier.linux import nftables as nft
 from pannier.linux import nftexpr as expr
 from pannier.linux import nftlist, rtnl
+from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import CLONE_NEWNET, in_network_namespace, setns, unshare
 from pannier.linux.netlink import NETFILTER, ROUTE, NetlinkError, NetlinkSocket
 from pannier.linux.sysctl import read_sysctl, write_sysctl
@@ -149,7 +150,13 @@ def test_a_peer_is_born_in_its_namespace(route: NetlinkSocket) -> None:
     assert inner is not None
     assert (outer.master, outer.group, outer.mtu, outer.up) == (bridge.index, 5, 1400, True)
     assert (inner.mac, inner.mtu, inner.up) == (MAC, 1400, False)
+    assert not settle_carrier(route, "v0")
+    inside.request([rtnl.set_up(inner.index)])
+    assert settle_carrier(route, "v0")
+    assert settle_carrier(inside, "eth0")
     route.request([rtnl.delete_group(5)])
+    with pytest.raises(OSError, match="No such device"):
+        settle_carrier(route, "v0")
     assert rtnl.find_link(inside, "eth0") is None
     inside.close()
     os.close(netns)

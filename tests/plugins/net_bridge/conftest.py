@@ -157,6 +157,23 @@ class Host:
                 assert client.recv(100) == b"answer"
         return str(peer[0])
 
+    def ping(self, netns: int | None, address: str) -> bool:
+        """Whether an ICMP echo comes back."""
+        with (
+            _somewhere(netns),
+            socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw,
+        ):
+            raw.settimeout(IMPATIENCE)
+            echo = bytes((8, 0, 0, 0, 0x12, 0x34, 0, 1))
+            checksum = 0xFFFF - (0x0800 + 0x1234 + 0x0001)
+            raw.connect((address, 0))
+            raw.send(echo[:2] + checksum.to_bytes(2, "big") + echo[4:])
+            try:
+                # Of one's own address the request itself is seen first.
+                return any(raw.recv(100)[20] == 0 for _ in range(2))
+            except OSError:
+                return False
+
     def datagram(self, netns: int | None, port: int = 0) -> socket.socket:
         """Open a UDP socket."""
         with _somewhere(netns):

@@ -10,7 +10,7 @@ import pytest
 
 from pannier.drivers.network import EndpointRequest, NetworkSpec, PortRequest, Subnet
 from pannier.drivers.operations import Action, Step, Transaction
-from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
+from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, UnsupportedOperation
 from pannier.linux.namespaces import in_network_namespace
 
 if TYPE_CHECKING:
@@ -251,6 +251,83 @@ def test_a_network_without_free_addresses(host: Any, driver: BridgeDriver) -> No
 
     driver.detach(first.request, first.netns)
     assert host.attach(driver, spec).address == "10.9.0.2"
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"mac": "nonsense"},
+        {"mac": "01:00:5e:00:00:01"},
+        {"interface": "a/b"},
+        {"interface": "x" * 16},
+    ],
+)
+def test_malformed_wishes(driver: BridgeDriver, network: NetworkSpec, wishes: Any) -> None:
+    """A MAC address of a group and names that no link can have are refused before anything."""
+    with pytest.raises(InvalidRequest, match=next(iter(wishes.values()))):
+        driver.plan_attach(EndpointRequest("c", network, **wishes), None)
+
+
+def test_an_interface_name_that_is_taken(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """The wished name is given; when the container has it already, nothing is left behind."""
+    container = host.attach(driver, network, interface="wan0")
+    assert container.attachment.endpoint.interface == "wan0"
+    other = driver.create_network(NetworkSpec("f" * 64, "other"))
+    links = host.links()
+    request = EndpointRequest(container.request.container, other, interface="wan0")
+
+    with pytest.raises(Conflict, match="wan0"):
+        Transaction().run(driver.plan_attach(request, container.netns))
+
+    assert host.links() == links
+
+
+def test_a_descriptor_that_is_no_namespace(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """It is named, and nothing is left."""
+    with (host.folder / "file").open("w") as file, pytest.raises(DriverError, match="namespace"):
+        Transaction().run(driver.plan_attach(EndpointRequest("c", network), file.fileno()))
+    assert host.links() == {"lo", "wan0", "pannier0"}
+    assert host.leases() == {}
+
+
+def test_the_first_packet_arrives(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
+    """From the moment an attach returns nothing is lost, also while links come and go."""
+    for _ in range(30):
+        container = host.attach(driver, network)
+        assert host.ping(container.netns, "172.17.0.1")
+        assert host.ping(container.netns, "198.51.100.2")
+        driver.detach(container.request, container.netns)
+        container.close()
+
+
+def test_ping(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
+    """ICMP echoes come back from a neighbour, the gateway, the outside and oneself."""
+    one, other = host.attach(driver, network), host.attach(driver, network)
+
+    for address in (other.address, "172.17.0.1", "198.51.100.2", one.address, "127.0.0.1"):
+        assert host.ping(one.netns, address)
+    host.run_in(host.outside, "ip", "route", "add", "172.17.0.0/16", "via", "198.51.100.1")
+    assert not host.ping(host.outside, one.address)
+
+
+def test_strict_reverse_path_filtering(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """The rp_filter=1 of many distributions is in nobody's way."""
+    host.set_sysctl("net/ipv4/conf/all/rp_filter", "1")
+    container = host.attach(driver, network, ports=(PortRequest(80, host_ports=(8080, 8080)),))
+    server = host.listen(container.netns, 80)
+
+    for netns, address in (
+        (host.outside, "198.51.100.1"),
+        (None, "127.0.0.1"),
+        (container.netns, "198.51.100.1"),
+    ):
+        assert host.talk(server, netns, address, 8080)
 
 
 def test_what_is_not_offered_is_refused(driver: BridgeDriver, network: NetworkSpec) -> None:

@@ -193,3 +193,21 @@ def test_nothing_but_netlink_is_needed(host: Any, monkeypatch: pytest.MonkeyPatc
         spec = driver.create_network(PREDEFINED)
         container = host.attach(driver, spec, ports=(PortRequest(80, host_ports=(8080, 8080)),))
     assert host.talk(host.listen(container.netns, 80), host.outside, "198.51.100.1", 8080)
+
+
+def test_the_diagnosis_names_what_is_in_the_way(host: Any, driver: BridgeDriver) -> None:
+    """Nothing where all is well; else the chain, the link or the setting, with what to do."""
+    host.run("sysctl", "-q", "net.ipv4.ip_forward=1")
+    spec = driver.create_network(PREDEFINED)
+    assert driver.diagnose() == []
+
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    ((message, hint),) = driver.diagnose()
+    assert "the chain forward of the table strict" in message
+    assert hint
+    host.run("ip", "link", "set", "pannier0", "down")
+    host.run("sysctl", "-q", "net.ipv4.ip_forward=0")
+    assert len(driver.diagnose()) == 3
+    driver.create_network(spec)
+    ((message, _),) = driver.diagnose()
+    assert "containers only" in message
