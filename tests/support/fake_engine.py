@@ -140,7 +140,7 @@ class FakeContainers:
         self._engine = engine
         self.known: dict[str, Container] = {}
         self.shims: dict[str, FakeShim] = {}
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
         self.lines: list[LogLine] = [
             LogLine(_NOW, 1, b"hello\n"),
             LogLine(_NOW + 1, 2, b"oops\n"),
@@ -237,6 +237,9 @@ class FakeContainers:
         if container.state.running:
             raise NotModified(f"Container {container.id} is already running")
         if self.start_error is not None:
+            if container.host.auto_remove:
+                self.finish(ref, 127)
+                del self.known[container.id]
             raise self.start_error
         ports = tuple(
             PortBinding(port.container_port, port.protocol, port.host_ip, port.host_ports[0] or 999)
@@ -434,22 +437,21 @@ class FakeContainers:
         self.calls.append(("attach", options))
         self.shims[container.id].add(socket_fd, pending)
 
-    async def _lines(self, options: LogOptions) -> AsyncIterator[LogLine]:
+    async def _lines(self, id: str, options: LogOptions) -> AsyncIterator[LogLine]:
         try:
             for line in self.lines:
                 yield line
-            if options.follow:
+            if options.follow and self.get(id).state.running:
                 await asyncio.Event().wait()
         finally:
             self.closed_streams += 1
 
     def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogLine]:
-        self.get(ref)
         self.calls.append(("logs", options))
-        return self._lines(options)
+        return self._lines(self.get(ref).id, options)
 
     async def _framed(self, container: Container, options: LogOptions) -> AsyncIterator[bytes]:
-        async for line in self._lines(options):
+        async for line in self._lines(container.id, options):
             head = bytes((line.stream, 0, 0, 0)) + len(line.data).to_bytes(4, "big")
             yield line.data if container.config.tty else head + line.data
 
@@ -485,7 +487,7 @@ class FakeExecs:
         self._engine = engine
         self.known: dict[str, ExecSession] = {}
         self.shim = FakeShim()
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
         self._ids = itertools.count(1)
 
     async def create(self, ref: str, config: ExecConfig) -> str:
@@ -541,7 +543,7 @@ class FakeImages:
 
     def __init__(self) -> None:
         self.image = busybox()
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
         self.uploads: list[bytes] = []
 
     async def get(self, name: str) -> Image:
@@ -616,7 +618,7 @@ class FakeNetworks:
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
         self.known = {
             "bridge": Network(
                 _hex("bridge"), "bridge", "bridge", _NOW, subnets=(Subnet("172.20.0.0/16"),)
@@ -680,7 +682,7 @@ class FakeVolumes:
 
     def __init__(self) -> None:
         self.known: dict[str, Volume] = {}
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
 
     def list(self, filters: Mapping[str, tuple[str, ...]]) -> Sequence[Volume]:
         self.calls.append(("list", filters))

@@ -150,8 +150,8 @@ class TestRefusals:
                     ]
                 },
                 (
-                    'invalid mount config for type "volume": subpath must be a relative path within '
-                    "the volume: ../x"
+                    'invalid mount config for type "volume": subpath must be a relative path '
+                    "within the volume: ../x"
                 ),
             ),
             ({"Tmpfs": {"x": ""}}, "invalid mount path: 'x' mount path must be absolute"),
