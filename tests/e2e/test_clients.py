@@ -37,21 +37,21 @@ def test_the_docker_command_runs_containers(daemon: Daemon, tmp_path: Path) -> N
     assert run("run", "--rm", "-i", "busybox", "cat", input="x" * 100000).stdout == "x" * 100000
     assert run("run", "--rm", "busybox", "sh", "-c", "exit 5", check=False).returncode == 5
     assert run("run", "--rm", "busybox", "nothing", check=False).returncode == 127
-    run("run", "-d", "--name", "d", "-p", "8090:80", "-v", "dv:/data", "busybox", "sleep", "1000")
+    run("run", "-d", "--name", "dd", "-p", "8090:80", "-v", "dv:/data", "busybox", "sleep", "1000")
     assert "8090->80/tcp" in run("ps").stdout
-    assert run("exec", "d", "echo", "in").stdout == "in\n"
-    assert run("exec", "d", "nothing", check=False).returncode in {126, 127}
-    assert run("inspect", "-f", "{{.State.Status}}", "d").stdout == "running\n"
-    assert "sleep 1000" in run("top", "d").stdout
-    assert "CPU %" in run("stats", "--no-stream", "d").stdout
-    assert run("port", "d").stdout.startswith("80/tcp -> 0.0.0.0:8090")
+    assert run("exec", "dd", "echo", "in").stdout == "in\n"
+    assert run("exec", "dd", "nothing", check=False).returncode in {126, 127}
+    assert run("inspect", "-f", "{{.State.Status}}", "dd").stdout == "running\n"
+    assert "sleep 1000" in run("top", "dd").stdout
+    assert "CPU %" in run("stats", "--no-stream", "dd").stdout
+    assert run("port", "dd").stdout.startswith("80/tcp -> 0.0.0.0:8090")
     (tmp_path / "f").write_text("copied")
-    run("cp", str(tmp_path / "f"), "d:/tmp/f")
-    assert run("exec", "d", "cat", "/tmp/f").stdout == "copied"
-    assert "A /tmp/f" in run("diff", "d").stdout
-    run("pause", "d")
-    run("unpause", "d")
-    run("rename", "d", "d2")
+    run("cp", str(tmp_path / "f"), "dd:/tmp/f")
+    assert run("exec", "dd", "cat", "/tmp/f").stdout == "copied"
+    assert "A /tmp/f" in run("diff", "dd").stdout
+    run("pause", "dd")
+    run("unpause", "dd")
+    run("rename", "dd", "d2")
     run("update", "-m", "100m", "--memory-swap", "200m", "d2")
     run("commit", "d2", "committed:1")
     assert "committed" in run("images").stdout

@@ -23,15 +23,15 @@ def test_containers_outlive_a_killed_daemon(own_daemon: Daemon) -> None:
     """The next one finds them running, their logs whole, and learns their exit status."""
     cli = own_daemon.cli
     script = "for i in $(seq 1 40); do echo $i; sleep 0.1; done; exit 3"
-    cli("run", "-d", "--name", "c", "busybox", "sh", "-c", script)
-    pid = own_daemon.inspect("c")["State"]["Pid"]
+    cli("run", "-d", "--name", "cc", "busybox", "sh", "-c", script)
+    pid = own_daemon.inspect("cc")["State"]["Pid"]
     own_daemon.kill()
     assert Path(f"/proc/{pid}").exists()
     own_daemon.start()
-    assert own_daemon.inspect("c")["State"]["Pid"] == pid
-    assert cli("exec", "c", "echo", "still").stdout == "still\n"
-    assert cli("wait", "c").stdout == "3\n"
-    assert cli("logs", "c").stdout.split() == [str(number) for number in range(1, 41)]
+    assert own_daemon.inspect("cc")["State"]["Pid"] == pid
+    assert cli("exec", "cc", "echo", "still").stdout == "still\n"
+    assert cli("wait", "cc").stdout == "3\n"
+    assert cli("logs", "cc").stdout.split() == [str(number) for number in range(1, 41)]
 
 
 def test_an_exit_while_the_daemon_was_away_is_known(own_daemon: Daemon) -> None:
@@ -41,11 +41,9 @@ def test_an_exit_while_the_daemon_was_away_is_known(own_daemon: Daemon) -> None:
     cli("run", "-d", "--name", "removed", "--rm", "busybox", "sleep", "0.5")
     pids = [own_daemon.inspect(name)["State"]["Pid"] for name in ("gone", "removed")]
     own_daemon.kill()
-    for pid in pids:
+    for pid in filter(None, pids):  # 0 where it has ended already
         with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(pid)
-            _until_gone(descriptor)
-            os.close(descriptor)
+            _until_gone(os.pidfd_open(pid))
     own_daemon.start()
     state = own_daemon.inspect("gone")["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 9)
@@ -56,6 +54,7 @@ def test_an_exit_while_the_daemon_was_away_is_known(own_daemon: Daemon) -> None:
 def _until_gone(descriptor: int) -> None:
     """Wait until a process that is not our child has ended: its pidfd polls readable then."""
     select.select([descriptor], [], [], 30)
+    os.close(descriptor)
 
 
 def test_a_killed_monitor_ends_its_container_alone(own_daemon: Daemon) -> None:

@@ -76,8 +76,9 @@ def test_no_host_mount_shows(daemon: Daemon) -> None:
 
 def test_the_root_cannot_be_left(daemon: Daemon) -> None:
     """After pivot_root there is no old root to climb to."""
-    assert "bin" in inside(daemon, "cd /; cd ../../../..; ls").split()
-    assert "var" not in inside(daemon, "cd /; cd ../../../..; ls").split()
+    seen = inside(daemon, "cd /; cd ../../../..; ls").split()
+    assert "bin" in seen
+    assert {path.name for path in Path("/").iterdir()} - set(seen)
 
 
 def test_ipc_objects_of_the_host_are_not_seen(daemon: Daemon) -> None:
@@ -178,7 +179,7 @@ def test_a_working_directory_outside_the_root_is_refused(daemon: Daemon) -> None
             "../../../../",
             check=False,
         )
-        assert done.returncode != 0 or "var" not in done.stdout.split()
+        assert done.returncode != 0 or "boot" not in done.stdout.split()
 
 
 def test_the_interpreter_cannot_be_overwritten(daemon: Daemon) -> None:

@@ -21,20 +21,20 @@ def test_a_whole_life_on_each_storage_and_network(storage_daemon: Daemon) -> Non
     cli("run", "-d", "--name", "other", "busybox", "sleep", "1000")
     for mode in MODES:
         script = "cat /kept 2>/dev/null; echo written >> /kept; rm -f /etc/group; exec sleep 1000"
-        cli("run", "-d", "--name", "c", "--network", mode, "busybox", "sh", "-c", script)
-        cli("exec", "c", "touch", "/more")
-        cli("stop", "-t", "0", "c")
-        assert storage_daemon.inspect("c")["State"]["Status"] == "exited"
-        cli("start", "c")
-        cli("exec", "c", "sh", "-c", "until [ $(wc -l < /kept) = 2 ]; do sleep 0.05; done")
-        assert cli("logs", "c").stdout == "written\n"
-        changes = set(cli("diff", "c").stdout.splitlines())
+        cli("run", "-d", "--name", "cc", "--network", mode, "busybox", "sh", "-c", script)
+        cli("exec", "cc", "touch", "/more")
+        cli("stop", "-t", "0", "cc")
+        assert storage_daemon.inspect("cc")["State"]["Status"] == "exited"
+        cli("start", "cc")
+        cli("exec", "cc", "sh", "-c", "until [ $(wc -l < /kept) = 2 ]; do sleep 0.05; done")
+        assert cli("logs", "cc").stdout == "written\n"
+        changes = set(cli("diff", "cc").stdout.splitlines())
         assert {"A /kept", "A /more", "D /etc/group", "C /etc"} <= changes
-        cli("commit", "c", "made:1")
+        cli("commit", "cc", "made:1")
         seen = cli("run", "--rm", "made:1", "sh", "-c", "cat /kept; ls /more /etc").stdout.split()
         assert seen[:3] == ["written", "written", "/more"]
         assert "group" not in seen
-        cli("rm", "-f", "c")
+        cli("rm", "-f", "cc")
         cli("rmi", "made:1")
     cli("rm", "-f", "other")
 
@@ -45,7 +45,7 @@ def test_a_whole_life_on_each_storage_and_network(storage_daemon: Daemon) -> Non
         (["true"], 0),
         (["false"], 1),
         (["sh", "-c", "exit 42"], 42),
-        (["sh", "-c", "kill -9 $$"], 137),
+        (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
         (["no-such-command"], 127),
         (["/etc/passwd"], 126),
     ],
@@ -65,9 +65,9 @@ def test_a_daemon_error_has_status_125(daemon: Daemon) -> None:
 def test_streams_are_kept_apart(daemon: Daemon) -> None:
     """Stdout and stderr arrive where they belong, and so they are logged."""
     script = "echo out; echo err >&2"
-    done = daemon.cli("run", "--name", "s", "busybox", "sh", "-c", script)
+    done = daemon.cli("run", "--name", "streams", "busybox", "sh", "-c", script)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
-    logged = daemon.cli("logs", "s")
+    logged = daemon.cli("logs", "streams")
     assert (logged.stdout, logged.stderr) == ("out\n", "err\n")
 
 
@@ -88,16 +88,18 @@ def test_large_output_arrives_whole(daemon: Daemon) -> None:
 
 def test_exec_runs_in_the_container(daemon: Daemon) -> None:
     """It sees the container's processes and files, and its own status comes back."""
-    daemon.cli("run", "-d", "--name", "e", "-e", "A=b", "busybox", "sleep", "1000")
-    assert daemon.cli("exec", "e", "cat", "/proc/1/cmdline").stdout.startswith("sleep")
-    assert daemon.cli("exec", "-e", "C=d", "e", "sh", "-c", "echo $A $C").stdout == "b d\n"
-    assert daemon.cli("exec", "e", "sh", "-c", "exit 7", check=False).returncode == 7
-    assert daemon.cli("exec", "e", "nothing", check=False).returncode == 127
+    daemon.cli("run", "-d", "--name", "execs", "-e", "A=b", "busybox", "sleep", "1000")
+    assert daemon.cli("exec", "execs", "cat", "/proc/1/cmdline").stdout.startswith("sleep")
+    assert daemon.cli("exec", "-e", "C=d", "execs", "sh", "-c", "echo $A $C").stdout == "b d\n"
+    assert daemon.cli("exec", "execs", "sh", "-c", "exit 7", check=False).returncode == 7
+    assert daemon.cli("exec", "execs", "nothing", check=False).returncode == 127
     assert (
-        daemon.cli("exec", "-w", "/tmp", "-u", "5:6", "e", "sh", "-c", "pwd; id -u; id -g").stdout
+        daemon.cli(
+            "exec", "-w", "/tmp", "-u", "5:6", "execs", "sh", "-c", "pwd; id -u; id -g"
+        ).stdout
         == "/tmp\n5\n6\n"
     )
-    assert daemon.cli("exec", "-i", "e", "cat", input="through").stdout == "through"
+    assert daemon.cli("exec", "-i", "execs", "cat", input="through").stdout == "through"
 
 
 def test_files_are_copied_in_and_out(daemon: Daemon, tmp_path: Path) -> None:
@@ -105,12 +107,12 @@ def test_files_are_copied_in_and_out(daemon: Daemon, tmp_path: Path) -> None:
     source = tmp_path / "file"
     source.write_text("content")
     source.chmod(0o640)
-    daemon.cli("create", "--name", "k", "busybox", "sleep", "1000")
-    daemon.cli("cp", str(source), "k:/root/")
-    daemon.cli("start", "k")
-    assert daemon.cli("exec", "k", "cat", "/root/file").stdout == "content"
-    assert daemon.cli("exec", "k", "stat", "-c", "%a", "/root/file").stdout == "640\n"
-    daemon.cli("cp", "k:/root/file", str(tmp_path / "back"))
+    daemon.cli("create", "--name", "copies", "busybox", "sleep", "1000")
+    daemon.cli("cp", str(source), "copies:/root/")
+    daemon.cli("start", "copies")
+    assert daemon.cli("exec", "copies", "cat", "/root/file").stdout == "content"
+    assert daemon.cli("exec", "copies", "stat", "-c", "%a", "/root/file").stdout == "640\n"
+    daemon.cli("cp", "copies:/root/file", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "content"
 
 
@@ -118,29 +120,29 @@ def test_a_links_target_stays_inside_when_copying(daemon: Daemon, tmp_path: Path
     """A link in the container that names a host path leads nowhere on the host (CVE-2018-15664)."""
     secret = tmp_path / "secret"
     secret.write_text("host")
-    daemon.cli("run", "--name", "l", "busybox", "ln", "-s", str(tmp_path), "/out")
-    done = daemon.cli("cp", "-L", "l:/out/secret", str(tmp_path / "stolen"), check=False)
+    daemon.cli("run", "--name", "links", "busybox", "ln", "-s", str(tmp_path), "/out")
+    done = daemon.cli("cp", "-L", "links:/out/secret", str(tmp_path / "stolen"), check=False)
     assert done.returncode != 0
-    daemon.cli("cp", str(secret), "l:/out/written", check=False)
+    daemon.cli("cp", str(secret), "links:/out/written", check=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
 
 
 def test_volumes_keep_their_content(daemon: Daemon, tmp_path: Path) -> None:
     """Named volumes outlive containers; binds show the host's folder; read-only ones refuse."""
-    daemon.cli("volume", "create", "v")
-    daemon.cli("run", "--rm", "-v", "v:/data", "busybox", "sh", "-c", "echo kept > /data/x")
+    daemon.cli("volume", "create", "vol")
+    daemon.cli("run", "--rm", "-v", "vol:/data", "busybox", "sh", "-c", "echo kept > /data/x")
     assert (
-        daemon.cli("run", "--rm", "-v", "v:/data:ro", "busybox", "cat", "/data/x").stdout
+        daemon.cli("run", "--rm", "-v", "vol:/data:ro", "busybox", "cat", "/data/x").stdout
         == "kept\n"
     )
     refused = daemon.cli(
-        "run", "--rm", "-v", "v:/data:ro", "busybox", "touch", "/data/y", check=False
+        "run", "--rm", "-v", "vol:/data:ro", "busybox", "touch", "/data/y", check=False
     )
     assert refused.returncode != 0
     daemon.cli("run", "--rm", "-v", f"{tmp_path}:/host", "busybox", "sh", "-c", "echo 1 > /host/f")
     assert (tmp_path / "f").read_text() == "1\n"
-    assert "v" in daemon.cli("volume", "ls", "-q").stdout.split()
-    daemon.cli("volume", "rm", "v")
+    assert "vol" in daemon.cli("volume", "ls", "-q").stdout.split()
+    daemon.cli("volume", "rm", "vol")
 
 
 def test_an_images_folder_is_copied_into_a_new_volume(daemon: Daemon) -> None:
@@ -155,7 +157,7 @@ def test_an_images_folder_is_copied_into_a_new_volume(daemon: Daemon) -> None:
 def test_explain_does_nothing(daemon: Daemon) -> None:
     """Layers, mounts, namespaces, limits, links and capabilities are named; nothing is made."""
     text = daemon.cli("run", "--explain", "-m", "64m", "-p", "8099:80", "busybox", "true").stdout
-    for word in ("overlay", "pivot_root", "pid", "memory", "veth", "8099", "seccomp", "CAP_CHOWN"):
+    for word in ("overlay", "pivot root", "pid", "memory", "veth", "8099", "seccomp", "CAP_CHOWN"):
         assert word.lower() in text.lower(), word
     assert daemon.cli("ps", "-aq").stdout == ""
 
@@ -173,13 +175,13 @@ def test_trace_gives_times_for_perfetto(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_a_restart_policy_starts_it_again(daemon: Daemon) -> None:
     """on-failure:2 tries twice more, then gives up."""
-    daemon.cli("run", "-d", "--name", "r", "--restart", "on-failure:2", "busybox", "false")
-    daemon.cli("wait", "r")
+    daemon.cli("run", "-d", "--name", "restarts", "--restart", "on-failure:2", "busybox", "false")
+    daemon.cli("wait", "restarts")
     for _ in range(100):
-        state = daemon.inspect("r")
+        state = daemon.inspect("restarts")
         if state["RestartCount"] == 2 and state["State"]["Status"] == "exited":
             break
-        daemon.cli("exec", "r", "true", check=False)
+        daemon.cli("exec", "restarts", "true", check=False)
     assert (state["RestartCount"], state["State"]["Status"]) == (2, "exited")
 
 

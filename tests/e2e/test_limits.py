@@ -83,11 +83,13 @@ def test_a_cpuset_is_held(daemon: Daemon) -> None:
 
 def test_limits_change_while_it_runs(daemon: Daemon) -> None:
     """``update`` takes effect at once, and inspect shows it."""
-    daemon.cli("run", "-d", "--name", "u", "-m", "100m", "busybox", "sleep", "100")
-    daemon.cli("update", "-m", "50m", "--memory-swap", "50m", "--pids-limit", "7", "u")
-    host = daemon.inspect("u")["HostConfig"]
+    daemon.cli("run", "-d", "--name", "limited", "-m", "100m", "busybox", "sleep", "100")
+    daemon.cli("update", "-m", "50m", "--memory-swap", "50m", "--pids-limit", "7", "limited")
+    host = daemon.inspect("limited")["HostConfig"]
     assert (host["Memory"], host["PidsLimit"]) == (50 << 20, 7)
-    stats = json.loads(daemon.cli("stats", "--no-stream", "--format", "{{json .}}", "u").stdout)
+    stats = json.loads(
+        daemon.cli("stats", "--no-stream", "--format", "{{json .}}", "limited").stdout
+    )
     assert "50MiB" in stats["MemUsage"]
 
 

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from support.daemon import Daemon
 
 SERVE = "while :; do echo served | nc -l -p 80; done"
-SERVE_UDP = "nc -u -l -p 53 -e cat"
+SERVE_UDP = """
+import socket
+with socket.socket(type=socket.SOCK_DGRAM) as server:
+    server.bind(("", 53))
+    while True:
+        server.sendto(*server.recvfrom(100))
+"""
 
 
 def fetch(daemon: Daemon, host: str, port: int, tries: int = 50) -> str:
@@ -29,19 +35,19 @@ def fetch(daemon: Daemon, host: str, port: int, tries: int = 50) -> str:
 
 def test_a_published_port_answers_on_loopback_and_address(daemon: Daemon) -> None:
     """From the host, on 127.0.0.1 and on the bridge's address."""
-    daemon.cli("run", "-d", "--name", "w", "-p", "8080:80", "busybox", "sh", "-c", SERVE)
+    daemon.cli("run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE)
     assert fetch(daemon, "127.0.0.1", 8080) == "served\n"
-    gateway = daemon.inspect("w")["NetworkSettings"]["Gateway"]
+    gateway = daemon.inspect("web")["NetworkSettings"]["Gateway"]
     assert fetch(daemon, gateway, 8080) == "served\n"
-    assert daemon.cli("port", "w").stdout.startswith("80/tcp -> 0.0.0.0:8080")
+    assert daemon.cli("port", "web").stdout.startswith("80/tcp -> 0.0.0.0:8080")
 
 
 def test_a_published_port_answers_by_hairpin(daemon: Daemon) -> None:
     """From the container itself and from another one, by the host's address."""
-    daemon.cli("run", "-d", "--name", "h", "-p", "8081:80", "busybox", "sh", "-c", SERVE)
-    gateway = daemon.inspect("h")["NetworkSettings"]["Gateway"]
+    daemon.cli("run", "-d", "--name", "hairpin", "-p", "8081:80", "busybox", "sh", "-c", SERVE)
+    gateway = daemon.inspect("hairpin")["NetworkSettings"]["Gateway"]
     assert fetch(daemon, "127.0.0.1", 8081) == "served\n"
-    for target in (["exec", "h"], ["run", "--rm", "busybox"]):
+    for target in (["exec", "hairpin"], ["run", "--rm", "busybox"]):
         script = f"nc -w 2 {gateway} 8081 </dev/null"
         assert daemon.cli(*target, "sh", "-c", script).stdout == "served\n"
 
@@ -67,8 +73,8 @@ def test_a_port_taken_on_the_host_is_a_clear_error(daemon: Daemon) -> None:
 
 def test_containers_reach_one_another(daemon: Daemon) -> None:
     """By address, over the bridge."""
-    daemon.cli("run", "-d", "--name", "a", "busybox", "sh", "-c", SERVE)
-    address = daemon.inspect("a")["NetworkSettings"]["IPAddress"]
+    daemon.cli("run", "-d", "--name", "first", "busybox", "sh", "-c", SERVE)
+    address = daemon.inspect("first")["NetworkSettings"]["IPAddress"]
     script = (
         f"for i in 1 2 3 4 5 6 7 8 9; do nc -w 1 {address} 80 </dev/null && break; sleep 0.1; done"
     )
@@ -77,14 +83,17 @@ def test_containers_reach_one_another(daemon: Daemon) -> None:
 
 def test_a_random_port_is_published(daemon: Daemon) -> None:
     """``-P`` publishes what the image or ``--expose`` names."""
-    daemon.cli("run", "-d", "--name", "x", "-P", "--expose", "80", "busybox", "sh", "-c", SERVE)
-    port = int(daemon.cli("port", "x", "80/tcp").stdout.split()[0].rpartition(":")[2])
+    daemon.cli(
+        "run", "-d", "--name", "random", "-P", "--expose", "80", "busybox", "sh", "-c", SERVE
+    )
+    port = int(daemon.cli("port", "random", "80/tcp").stdout.split()[0].rpartition(":")[2])
     assert fetch(daemon, "127.0.0.1", port) == "served\n"
 
 
 def test_udp_is_published(daemon: Daemon) -> None:
     """A datagram comes back."""
-    daemon.cli("run", "-d", "-p", "8053:53/udp", "busybox", "sh", "-c", SERVE_UDP)
+    command = ["/usr/bin/python3", "-c", SERVE_UDP]
+    daemon.cli("run", "-d", "-p", "8053:53/udp", "--rootfs", "/", *command)
     answer = b""
     for _ in range(30):
         with daemon.inside(), socket.socket(type=socket.SOCK_DGRAM) as client:
