@@ -156,10 +156,9 @@ class _Editor:
         path = self._one("WORKDIR", rest)
         if not path:
             raise _bad("WORKDIR requires exactly one argument")
-        joined = posixpath.join("/", self.config.working_dir, path)
-        # POSIX keeps two leading slashes apart; a container does not.
-        normal = "/" + posixpath.normpath(joined).lstrip("/")
-        self.config = replace(self.config, working_dir=normal)
+        if not path.startswith("/"):
+            path = posixpath.normpath(posixpath.join("/", self.config.working_dir, path))
+        self.config = replace(self.config, working_dir=path)
 
     def _stopsignal(self, rest: str) -> None:
         signal = self._one("STOPSIGNAL", rest)
@@ -229,11 +228,14 @@ def _timed(test: tuple[str, ...], flags: dict[str, str]) -> Healthcheck:
 
 
 def _json_list(text: str) -> tuple[str, ...] | None:
-    """Return a list of strings in JSON, or None for anything else (then it is a shell's line)."""
+    """Return a list of strings in JSON, or None for anything else (then it is a shell's line).
+
+    What follows the list is ignored, as Docker does.
+    """
     if not text.startswith("["):
         return None
     try:
-        value = json.loads(text)
+        value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -268,7 +270,7 @@ def _ports(word: str) -> list[str]:
     """Return the ports of ``80``, ``80/udp`` or ``8000-8010/tcp``."""
     match = _PORT.fullmatch(word)
     first, last, protocol = match.groups() if match else (None, None, None)
-    if first is None or not 0 < int(first) <= int(last or first) <= 65535:
+    if first is None or not 0 <= int(first) <= int(last or first) <= 65535:
         raise _bad(f"Invalid containerPort: {word[:50]}", "a port is 80, 80/udp or 8000-8010/tcp")
     kind = (protocol or "tcp").lower()
     if kind not in _PROTOCOLS:

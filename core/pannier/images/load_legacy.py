@@ -58,8 +58,10 @@ def _image(archive: Archive, top: str) -> tuple[ImageConfig, tuple[Blob, ...]]:
     }
     document["rootfs"] = {"type": "layers", "diff_ids": [blob.digest for _, blob in chain]}
     document["history"] = [_history(node) for node, _ in chain]
-    # Go writes maps sorted and escapes what could end a script element.
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    # Docker sorts the outermost object only, and escapes what could end a script element: the same
+    # bytes give the same id.
+    ordered = dict(sorted(document.items()))
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     raw = text.encode("utf-8", "surrogatepass")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,8 @@ class _Expander:
 
     def _unclosed(self, what: str) -> InvalidRequest:
         return InvalidRequest(
-            f"failed to process {self._text[:200]!r}: unexpected end of statement while looking "
-            f"for matching {what}",
+            f"failed to process {json.dumps(self._text[:200])}: unexpected end of statement while "
+            f"looking for matching {what}",
             hint="close what was opened, or escape it with a backslash",
         )
 
@@ -139,7 +140,7 @@ class _Expander:
         match = _NAME.match(inner)
         if match is None:
             raise InvalidRequest(
-                f"failed to process {self._text[:200]!r}: bad substitution",
+                f"failed to process {json.dumps(self._text[:200])}: bad substitution",
                 hint="write ${NAME} or ${NAME:-default}",
             )
         name, rest = match[0], inner[match.end() :]
