@@ -6,42 +6,49 @@ A help for drivers, not a part of the contract. Below the driver's root::
     containers/<key>/         one container layer, likewise (container.json)
     staging/                  what is being made; renamed into its place when it is whole
     trash/                    what is being removed; renamed there first
+    damaged/                  containers whose record a crash of the host destroyed
 
-So a folder in its place is whole, whenever a process was killed; what it leaves in the other two
-is removed once the next one opens the store. The removing itself, which takes a while for a large
-tree, is left to a thread.
+So a folder in its place is whole, whenever a process was killed; what it leaves in staging and
+trash is removed once the next one opens the store. The removing itself, which takes a while for a
+large tree, is left to a thread.
+
+If the host itself crashes, renames may have reached the disk before what they put in place. Nobody
+waits for the disk: a layer is marked as being on it (``synced``) some time after it was created,
+and one without the mark that was created under an earlier boot of the host is not believed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import logging
 import os
-import queue
 import re
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.base import IdMap, IdMapping
+from pannier.drivers.layer_housekeeping import Housekeeper
 from pannier.drivers.storage import Usage
-from pannier.errors import Conflict, ContractViolation, InvalidRequest, NotFound
-from pannier.linux.trees import DIRECTORY, list_names, remove_tree
+from pannier.errors import Conflict, InvalidRequest, NotFound
+from pannier.linux.trees import DIRECTORY, list_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore", "Reaper"]
+__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore"]
 
 _log = logging.getLogger("pannier.storage")
 
 _CHAIN: Final = re.compile(r"[a-z0-9]+:[A-Za-z0-9]+", re.ASCII)
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", re.ASCII)
 _LAYER_FILE: Final = "layer.json"
+_SYNCED: Final = "synced"
 CONTAINER_FILE: Final = "container.json"
 """The name of a container's record in its folder."""
 
@@ -85,11 +92,11 @@ class LayerStore:
         self._base = str(root)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
-        for name in ("layers", "containers", "staging", "trash"):
+        for name in ("layers", "containers", "staging", "trash", "damaged"):
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self._staging = os.open(root / "staging", DIRECTORY)
         self._trash = os.open(root / "trash", DIRECTORY)
-        self._reaper = Reaper(self._trash)
+        self._keeper = Housekeeper(self._trash)
         self._clean_up()
         self._layers = dict(self._load_layers())
         self._containers = dict(self._load_containers())
@@ -99,7 +106,7 @@ class LayerStore:
 
         What is still to be removed stays in the trash for the next one that opens the store.
         """
-        self._reaper.close()
+        self._keeper.close()
         for name in ("_staging", "_trash"):
             descriptor = getattr(self, name)
             if descriptor >= 0:
@@ -115,25 +122,35 @@ class LayerStore:
             unique = self._unique()
             os.rename(name, unique, src_dir_fd=self._staging, dst_dir_fd=self._trash)
         for name in list_names(self._trash):
-            self._reaper.remove(name)
+            self._keeper.remove(name)
 
     def settle(self) -> None:
         """Wait until everything that was removed so far is gone from the disk."""
-        self._reaper.settle()
+        self._keeper.settle()
 
     def _load_layers(self) -> Iterator[tuple[str, LayerRecord]]:
         for folder in (self.root / "layers").iterdir():
             record = _read(folder / _LAYER_FILE)
-            if record is not None:
-                usage = Usage(record["size"], record["inodes"])
-                yield record["chain"], LayerRecord(record["parent"], usage, record["opaque"])
+            synced = (folder / _SYNCED).exists()
+            if record is None or not (synced or record["boot"] == _boot()):
+                _log.warning("the host crashed before the layer in %s was on its disk", folder)
+                self._discard(folder)
+                continue
+            usage = Usage(record["size"], record["inodes"])
+            yield record["chain"], LayerRecord(record["parent"], usage, record["opaque"])
+            if not synced:
+                self._keeper.sync(functools.partial(_mark_synced, folder))
 
     def _load_containers(self) -> Iterator[tuple[str, ContainerRecord]]:
         for folder in (self.root / "containers").iterdir():
             record = _read(folder / CONTAINER_FILE)
-            if record is not None:
-                idmap = _load_idmap(record["idmap"])
-                yield folder.name, ContainerRecord(record["parent"], record["rootfs"], idmap)
+            if record is None:
+                aside = self.root / "damaged" / f"{folder.name}-{self._unique()}"
+                folder.rename(aside)
+                _log.warning("the record of a container is damaged; its files are in %s", aside)
+                continue
+            idmap = _load_idmap(record["idmap"])
+            yield folder.name, ContainerRecord(record["parent"], record["rootfs"], idmap)
 
     # Layers.
 
@@ -189,14 +206,17 @@ class LayerStore:
             "size": record.usage.size,
             "inodes": record.usage.inodes,
             "opaque": record.opaque,
+            "boot": _boot(),
         }
         _write(staged / _LAYER_FILE, content)
         with self._lock:
             if record.parent is not None:
                 self.layer(record.parent)  # may have been removed meanwhile
             if chain_id not in self._layers:
-                staged.rename(self.layer_folder(chain_id))
+                folder = self.layer_folder(chain_id)
+                staged.rename(folder)
                 self._layers[chain_id] = record
+                self._keeper.sync(lambda: _mark_synced(folder))
 
     def remove_layer(self, chain_id: str) -> None:
         """Remove a layer. Idempotent.
@@ -298,57 +318,10 @@ class LayerStore:
             folder.rename(self.root / "trash" / name)
         except FileNotFoundError:
             return
-        self._reaper.remove(os.fsencode(name))
+        self._keeper.remove(os.fsencode(name))
 
     def _unique(self) -> str:
         return f"{os.getpid()}-{next(self._numbers)}-{os.urandom(4).hex()}"
-
-
-class Reaper:
-    """Removes trees from a trash folder, one after another, in a thread that starts when needed.
-
-    :param trash: a descriptor of the folder.
-    """
-
-    def __init__(self, trash: int) -> None:
-        self._trash = trash
-        self._names: queue.Queue[bytes] = queue.Queue()
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def remove(self, name: bytes) -> None:
-        """Have the tree *name* removed soon."""
-        self._names.put(name)
-        with self._lock:
-            if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="trash", daemon=True)
-                self._thread.start()
-
-    def settle(self) -> None:
-        """Wait until nothing is left to remove."""
-        self._names.join()
-
-    def close(self) -> None:
-        """Stop after the tree that is being removed just now."""
-        with self._lock:
-            self._closed.set()
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._names.put(b"")
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            name = self._names.get()
-            try:
-                if name:
-                    remove_tree(name, self._trash)
-            except OSError as error:
-                # Stays in the trash, and is tried again when the store is opened next.
-                _log.warning("cannot remove %r from the trash: %s", name, error.strerror)
-            finally:
-                self._names.task_done()
 
 
 def _container_content(record: ContainerRecord) -> dict[str, Any]:
@@ -377,15 +350,20 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """Return a record; None where there is none, or not a whole one."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ContractViolation(
-            f"{path} is damaged: {error}",
-            hint="remove the folder that it is in; a layer is fetched again with its image",
-        ) from error
     return content if isinstance(content, dict) else None
+
+
+def _mark_synced(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # was removed meanwhile
+        (folder / _SYNCED).touch()
+
+
+@functools.cache
+def _boot() -> str:
+    """Return what tells this boot of the host from others."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -68,6 +68,9 @@ class TarWriter:
             self._content(source, 0, size)
             self._pad(size)
             return
+        if not pieces or sum(pieces[-1]) < size:
+            # GNU tar takes the file's end from the map alone.
+            pieces.append((size, 0))
         numbers = [len(pieces), *(number for piece in pieces for number in piece)]
         table = b"".join(b"%d\n" % number for number in numbers)
         table += bytes(-len(table) % BLOCK)

@@ -9,22 +9,22 @@ breaks the rules is refused with :class:`~pannier.errors.ImageInvalid`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from pannier.errors import DriverError, ImageInvalid, PannierError, UnsupportedOperation
+from pannier.errors import ImageInvalid
 from pannier.images.tar_reader import TarEntry, TarReader
+from pannier.images.unpack_rules import clean_name, explain, set_layer_xattrs
 from pannier.images.unpack_tree import Tree, Whiteouts
 from pannier.linux.copying import copy_node
 from pannier.linux.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from pannier.linux.trees import DIRECTORY, measure_tree
-from pannier.linux.xattrs import proc_path, set_xattr
+from pannier.linux.xattrs import proc_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["UnpackLimits", "UnpackedUsage", "Whiteouts", "unpack_layer"]
@@ -33,28 +33,9 @@ _PREFIX: Final = b".wh."
 _META_PREFIX: Final = b".wh..wh."
 _OPAQUE_MARKER: Final = b".wh..wh..opq"
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAX_PATH: Final = 4095
 _MAX_ID: Final = 0xFFFFFFFE
 _MAX_MAJOR: Final = 0xFFF
 _MAX_MINOR: Final = 0xFFFFF
-_ARCHIVES_FAULT: Final = frozenset(
-    {
-        errno.E2BIG,
-        errno.EEXIST,
-        errno.EFBIG,
-        errno.EINVAL,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.EMLINK,
-        errno.ENAMETOOLONG,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EOVERFLOW,
-        errno.ERANGE,
-    }
-)
-_ATTRIBUTES: Final = (b"user.", b"security.", b"trusted.", b"system.posix_acl_")
-_OVERLAY_ATTRIBUTES: Final = (b"trusted.overlay.", b"user.overlay.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +143,7 @@ class _Unpacker:
             try:
                 self._place(entry)
             except OSError as error:
-                raise _explain(error, entry) from error
+                raise explain(error, entry) from error
             tree.begin_entry()
         self._set_folder_times()
         reader.drain()
@@ -174,7 +155,7 @@ class _Unpacker:
         return UnpackedUsage(self._size, self._inodes, self._opaque)
 
     def _place(self, entry: TarEntry) -> None:
-        path = _clean(entry.name)
+        path = clean_name(entry.name)
         kind = entry.type
         if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
             raise ImageInvalid(f"the owner {entry.uid}:{entry.gid} of {entry.name!r} is no id")
@@ -236,7 +217,7 @@ class _Unpacker:
             os.fchown(descriptor, entry.uid, entry.gid)
             os.fchmod(descriptor, entry.mode)
             if entry.xattrs:
-                _set_xattrs(descriptor, entry.xattrs, user=True)
+                set_layer_xattrs(descriptor, entry.xattrs, user=True)
             os.utime(descriptor, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(descriptor)
@@ -258,7 +239,7 @@ class _Unpacker:
         os.fchown(descriptor, entry.uid, entry.gid)
         os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
-            _set_xattrs(descriptor, entry.xattrs, user=True)
+            set_layer_xattrs(descriptor, entry.xattrs, user=True)
         deep = b"/" in path
         self._times[self._real_path(descriptor, path) if deep else path] = entry.mtime
 
@@ -307,12 +288,12 @@ class _Unpacker:
         if entry.type != b"2":
             os.chmod(name, entry.mode, dir_fd=parent)  # was just made, and is no link
         if entry.xattrs:
-            _set_xattrs(proc_path(parent, name), entry.xattrs, user=False)
+            set_layer_xattrs(proc_path(parent, name), entry.xattrs, user=False)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
     def _hard_link(self, parent: int, name: bytes, _path: bytes, entry: TarEntry) -> None:
         # Some builders write the target with a leading slash; it means the root's.
-        target = _clean(entry.link.lstrip(b"/"))
+        target = clean_name(entry.link.lstrip(b"/"))
         head, _, old = target.rpartition(b"/")
         if not old:
             raise ImageInvalid(f"the hard link {entry.name!r} leads to a folder")
@@ -372,52 +353,3 @@ class _Unpacker:
                 os.utime(descriptor, ns=(mtime, mtime))
             finally:
                 os.close(descriptor)
-
-
-def _clean(name: bytes) -> bytes:
-    """Return a member's name without ``.`` and double slashes; "" for the root itself."""
-    if name.startswith(b"/") and name.strip(b"/."):
-        raise ImageInvalid(f"the archive's entry {name!r} has an absolute name")
-    parts = name.split(b"/")
-    if b".." in parts:
-        raise ImageInvalid(f"the archive's entry {name!r} leads out of its root")
-    if b"\0" in name:
-        raise ImageInvalid(f"the archive's entry {name!r} has a NUL in its name")
-    if len(name) > _MAX_PATH:
-        raise ImageInvalid(f"the archive's entry {name[:200]!r}... has a name that no path can be")
-    if b"" in parts or b"." in parts:
-        parts = [part for part in parts if part not in (b"", b".")]
-        return b"/".join(parts)
-    return name
-
-
-def _set_xattrs(target: int | bytes, xattrs: Mapping[bytes, bytes], *, user: bool) -> None:
-    """Set the attributes that a layer may have.
-
-    :param user: whether the file is of a kind that the kernel lets have ``user.`` ones.
-    """
-    for key, value in xattrs.items():
-        # Overlayfs would take its own attributes for its own: redirects to elsewhere, deletions.
-        if not key.startswith(_ATTRIBUTES) or key.startswith(_OVERLAY_ATTRIBUTES) or b"\0" in key:
-            continue
-        if key.startswith(b"user.") and not user:
-            continue
-        try:
-            set_xattr(target, key, value)
-        except OSError as error:
-            if error.errno != errno.ENOTSUP:
-                raise
-            if key == b"security.capability":
-                raise UnsupportedOperation(
-                    "the layer has file capabilities, which this filesystem cannot keep",
-                    hint="put [engine] root on ext4, xfs or btrfs",
-                ) from error
-
-
-def _explain(error: OSError, entry: TarEntry) -> PannierError:
-    what = f"cannot unpack {entry.name[:200]!r}: {error.strerror}"
-    if error.errno in _ARCHIVES_FAULT:
-        return ImageInvalid(what)
-    if error.errno == errno.EPERM and entry.type in b"34":
-        return UnsupportedOperation(what, hint="making devices needs the capability CAP_MKNOD")
-    return DriverError(what, hint="see whether the disk is full or failing")

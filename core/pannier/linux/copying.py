@@ -96,7 +96,11 @@ def copy_metadata(
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(target, stat.S_IMODE(status.st_mode))  # noqa: PTH101 - may be a descriptor
     for key, value in attributes.items():
-        set_xattr(target, key, value)
+        try:
+            set_xattr(target, key, value)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:  # another kind of filesystem
+                raise
     times = (status.st_atime_ns, status.st_mtime_ns)
     os.utime(target, ns=times, follow_symlinks=follow)
 
@@ -138,7 +142,7 @@ def copy_tree(source: int, target: int) -> None:
     links; sockets are left out, as they mean nothing without the process behind them. The source
     must not change meanwhile.
 
-    :param source: a descriptor of a folder that can be read; stays open, as *target* does.
+    :param source: a descriptor of a folder; stays open, as *target* does.
     """
     linked: dict[tuple[int, int], bytes] = {}
     folders: list[tuple[bytes, os.stat_result]] = []
@@ -165,7 +169,9 @@ def copy_tree(source: int, target: int) -> None:
         for path, status in folders:
             # Only now: each file put into a folder changed its time.
             os.utime(proc_path(into.open(path)), ns=(status.st_atime_ns, status.st_mtime_ns))
-    copy_metadata(read_xattrs(source), target, os.fstat(source))
+    # By paths: the descriptors may be ones that only name the folders (O_PATH).
+    attributes = read_xattrs(proc_path(source, b"."))
+    copy_metadata(attributes, proc_path(target, b"."), os.fstat(source))
 
 
 def _copy_found(found: Found, parent: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 __all__ = [
     "DIRECTORY",
@@ -71,7 +71,7 @@ class _Level:
     names: list[bytes]
 
 
-def walk_tree(directory: int) -> Iterator[Found]:
+def walk_tree(directory: int) -> Generator[Found, None, None]:
     """Yield every file below, in the order of names, a folder before what is in it.
 
     Links are not followed, files that vanish meanwhile are left out, and no more than a bounded

@@ -217,6 +217,11 @@ class OverlayStorage(StorageDriver):
         """Mount a container's root now; the caller closes the descriptor."""
         record = self._store.container(key)
         folder = self._store.container_folder(key)
+        if record.rootfs is not None and not Path(record.rootfs).is_dir():
+            raise NotFound(
+                f"the root filesystem {record.rootfs} of the container {key} has gone",
+                hint="put the folder back, or remove the container",
+            )
         _forgive(folder / "work")
         userns = None
         try:
