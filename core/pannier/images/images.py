@@ -231,7 +231,7 @@ class ImageStore:
             remover = Remover(self._catalog, users())
             done = remover.remove(self._resolve(text), text, force=force, prune=prune)
         self._collect(remover.gone)
-        return tuple(done)
+        return self._really_gone(done)
 
     def prune(
         self, filters: ImageFilters, *, users: Callable[[], Sequence[ImageUser]]
@@ -264,8 +264,21 @@ class ImageStore:
         self._layers.collect()
         self.content.collect(self.content.digests(), self._catalog.references_blob)
         sizes = {layer.chain_id: layer.size for image in gone for layer in image.layers}
-        layers = {item.id for item in done if isinstance(item, DeletedImage) and not item.is_image}
-        return PruneReport(tuple(done), sum(sizes[chain_id] for chain_id in layers))
+        removals = self._really_gone(done)
+        layers = {
+            item.id for item in removals if isinstance(item, DeletedImage) and not item.is_image
+        }
+        return PruneReport(removals, sum(sizes[chain_id] for chain_id in layers))
+
+    def _really_gone(self, removals: Iterable[Removal]) -> tuple[Removal, ...]:
+        """Leave out layers that stay for now, because a container stands on them."""
+        return tuple(
+            item
+            for item in removals
+            if not isinstance(item, DeletedImage)
+            or item.is_image
+            or not self.storage.has_layer(item.id)
+        )
 
     def _collect(self, gone: Iterable[Image]) -> None:
         for image in gone:

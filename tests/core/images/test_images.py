@@ -369,7 +369,9 @@ def test_a_layer_stays_while_a_container_stands_on_it(
     built = small("x:1")
     load(store, built)
     storage.change("key", store.get("x:1").top_layer, {})
-    store.remove(built.id, users=users, force=True)
+    removals = store.remove(built.id, users=users, force=True)
+    assert lines(removals) == ["Untagged: x:1", f"Deleted: {built.id}"]
+    assert len(removals) == 2, "no layer is reported as deleted"
     assert len(storage.streams) == 2
     storage.remove_container("key")
     store.prune(ImageFilters(), users=users)
