@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -294,6 +295,34 @@ def test_a_parent_of_the_users_choice(driver: CgroupV1) -> None:
     with pytest.raises(NotFound):
         driver.usage("box", parent)
     driver.delete("deep")
+
+
+def test_a_parent_that_was_removed_is_made_again(driver: CgroupV1) -> None:
+    """Someone else may tidy up an empty parent; the next container makes it anew."""
+    create(driver)
+    driver.delete("box")
+    for mount in driver.mount_points().values():
+        remove_group(mount / driver._config.parent, 5.0)
+    create(driver, Limits(pids=4))
+    assert driver.usage("box").pids_limit == 4
+    assert run(driver, "print(1)") == (0, "1\n")
+
+
+def test_containers_are_made_at_once(driver: CgroupV1) -> None:
+    """Threads that create and delete different containers do not disturb one another."""
+    for mount in driver.mount_points().values():
+        remove_group(mount / driver._config.parent, 5.0)
+
+    def live(number: int) -> int:
+        request = GroupRequest(f"c{number}", limits=Limits(pids=number + 1))
+        Transaction().run(driver.plan_create(request))
+        limit = driver.usage(f"c{number}").pids_limit
+        driver.delete(f"c{number}")
+        return limit
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(live, range(40))) == list(range(1, 41))
+    assert list(driver.groups()) == []
 
 
 def test_entering_costs_no_grace_period(driver: CgroupV1) -> None:

@@ -33,7 +33,7 @@ def writes(limits: Limits, group: Group) -> list[Write]:
     if limits.cpu_period is not None and limits.cpu_period < group.number("cpu", PERIOD):
         bandwidth.reverse()
     found = []
-    if limits.cpu_shares is not None:
+    if limits.cpu_shares:
         found.append(_write("cpu.shares", limits.cpu_shares, "shares"))
     found += bandwidth
     if limits.cpu_realtime_period is not None:
