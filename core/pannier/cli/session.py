@@ -134,6 +134,10 @@ class Session:
         self._feed = _to_stdout if raw else Demultiplexer(_to_stream).feed
         self._buffer = bytearray(_PIECE)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+
     @property
     def detached(self) -> bool:
         """The user asked to leave the container running."""
@@ -244,11 +248,14 @@ def run_session(
     :param begin: called once signals are watched: what starts the process.
     """
     resize = Resizer(client, path) if tty and size() is not None else None
-    with Signals(None if tty else kill, resize) as signals, RawTerminal(wanted=tty and stdin):
-        if begin is not None:
-            begin()
-        if resize is not None:
-            # A process that has ended already has no terminal to size.
-            with contextlib.suppress(PannierError):
-                resize()
-        session.copy(signals)
+    try:
+        with Signals(None if tty else kill, resize) as signals, RawTerminal(wanted=tty and stdin):
+            if begin is not None:
+                begin()
+            if resize is not None:
+                # A process that has ended already has no terminal to size.
+                with contextlib.suppress(PannierError):
+                    resize()
+            session.copy(signals)
+    finally:
+        session.close()

@@ -292,6 +292,11 @@ class Deferred:
         if select.select([self._connection.sock], [], [], seconds)[0]:
             self._head()
 
+    def settled(self, seconds: float) -> None:
+        """Wait, for at most ``seconds``, until there is something of the answer to read."""
+        if not self._connection.buffer:
+            select.select([self._connection.sock], [], [], seconds)
+
     def _head(self) -> Response:
         if self._response is None:
             self._response = self._receive()

@@ -27,7 +27,7 @@ __all__ = ["RUN", "Foreground"]
 #: Seconds in which the daemon should confirm that it watches for the exit. One that confirms late
 #: still answers; it might only miss a process that ends within these moments.
 _CONFIRM = 1.0
-_REMOVAL = 10.0
+_REMOVAL = 2.0
 
 
 def _run(ctx: Context, values: Values) -> int:
@@ -126,14 +126,16 @@ class Foreground:
         waiter = self._client.defer("POST", f"{self._path}/wait", query={"condition": condition})
         try:
             session = self._attach()
-            waiter.accepted(_CONFIRM)
             try:
+                waiter.accepted(_CONFIRM)
                 self._stream(session)
             except _StartRefused as refused:
                 ctx.report(refused.error)
                 if self._removed:
-                    waiter.accepted(_REMOVAL)
+                    waiter.settled(_REMOVAL)
                 return start_status(refused.error)
+            finally:
+                session.close()
             if session.detached:
                 ctx.err("read escape sequence")
                 return 0
