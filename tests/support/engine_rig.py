@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pannier.database import Database
@@ -17,15 +18,14 @@ from support.fakes import FakeNetwork, FakeResources, FakeRuntime, FakeStorage, 
 from support.images import Entry, docker_archive, image, tar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from pannier.drivers.base import IdMap
     from pannier.engine.model import Container
     from pannier.engine.registry import Live
     from pannier.plugins import DriverSet
 
-__all__ = ["Rig", "chunks", "engine_test", "eventually"]
+__all__ = ["Rig", "chunks", "descriptors_open", "engine_test", "eventually"]
 
 
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:
@@ -37,8 +37,13 @@ async def chunks(*data: bytes) -> AsyncIterator[bytes]:
 async def eventually(condition: Callable[[], object]) -> None:
     """Return once a condition holds; the event loop goes on meanwhile."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition, which sets no event
             await asyncio.sleep(0.001)
+
+
+def descriptors_open() -> int:
+    """Return how many descriptors this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 class Rig:
@@ -155,5 +160,5 @@ def engine_test(test: Callable[[Rig], Awaitable[None]]) -> Callable[[Path], None
 
         asyncio.run(main())
 
-    del wrapper.__wrapped__  # type: ignore[attr-defined]  # pytest would look at its parameters
+    del wrapper.__wrapped__  # pytest would look at its parameters
     return wrapper

@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002, D102, D401 - the methods have the contracts' signatures and docstrings
+# ruff: noqa: ARG002, D401 - the methods have the contracts' signatures and docstrings
 """Drivers that keep everything in memory, for tests of the engine without root.
 
 Each records what it holds in one shared :class:`World`, so that a test can ask what is left, and
@@ -12,7 +12,6 @@ import select
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pannier.drivers.base import DriverContext
 from pannier.drivers.network import (
     Attachment,
     Endpoint,
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from pannier.drivers.base import IdMap
+    from pannier.drivers.base import DriverContext, IdMap
 
 __all__ = ["FakeNetwork", "FakeResources", "FakeRuntime", "FakeStorage", "World", "fake_drivers"]
 

@@ -11,6 +11,7 @@ import os
 import posixpath
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.engine import users
@@ -209,8 +210,8 @@ def _inside(root: int, descriptor: int) -> str:
     The kernel tells a descriptor's path from the root of its mount namespace, or for a detached
     mount from the mount's own root.
     """
-    base = os.readlink(f"/proc/self/fd/{root}")
-    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    base = str(Path(f"/proc/self/fd/{root}").readlink())
+    path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if base != "/" and (path == base or path.startswith(f"{base}/")):
         path = path[len(base) :] or "/"
     return path

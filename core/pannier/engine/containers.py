@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from pannier.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
+    import builtins
     from collections.abc import AsyncIterator, Mapping
 
     from pannier.drivers.operations import Timing
@@ -125,12 +125,20 @@ class Containers:
         """Return the steps of the last start with ``trace``, each with its driver."""
         return self.registry.find(ref).trace
 
-    async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+    async def stop(
+        self,
+        ref: str,
+        timeout: int | None = None,  # noqa: ASYNC109 - the API's word, and seconds until SIGKILL
+        signal: str | None = None,
+    ) -> None:
         """Stop a container; see :meth:`Lifecycle.stop`."""
         await self.lifecycle.stop(self.registry.find(ref), timeout, signal)
 
     async def restart(
-        self, ref: str, timeout: int | None = None, signal: str | None = None
+        self,
+        ref: str,
+        timeout: int | None = None,  # noqa: ASYNC109 - as above
+        signal: str | None = None,
     ) -> None:
         """Stop a container, if it runs, and start it."""
         await self.lifecycle.restart(self.registry.find(ref), timeout, signal)

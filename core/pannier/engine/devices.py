@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.drivers.resources import DeviceRule
@@ -94,7 +95,7 @@ def _mapped(mapping: DeviceMapping) -> Iterator[oci.Device]:
     if node is not None:
         yield node
         return
-    within = list(_host_devices(path)) if os.path.isdir(path) else []
+    within = list(_host_devices(path)) if Path(path).is_dir() else []
     if not within:
         raise InvalidRequest(
             f'error gathering device information while adding custom device "{mapping.host}": '

@@ -72,7 +72,7 @@ class Endpoints:
         driver = self._drivers.networks.get(network.driver)
         if driver is None:
             raise NotFound(
-                f"the network {network.name} needs the driver {network.driver!r}, which is not here",
+                f"the network {network.name} needs the driver {network.driver!r}, which is missing",
                 hint="`pannier drivers` lists the drivers and why one cannot be used",
             )
         return driver

@@ -1,5 +1,6 @@
-"""Reaching into a container's filesystem: a running one's as its processes see it, any other's
-with its volumes in their places.
+"""Reaching into a container's filesystem.
+
+A running one's is seen as its processes see it, any other's with its volumes in their places.
 
 Nothing inside is executed, and every path is then resolved below the descriptor given here.
 """

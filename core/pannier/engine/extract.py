@@ -162,7 +162,7 @@ class Extraction:
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             path = proc_path(descriptor)
-            os.chmod(path, entry.mode)
+            os.chmod(path, entry.mode)  # noqa: PTH101 - the path is bytes
             for key, value in entry.xattrs.items():
                 if key.startswith(_ATTRIBUTES):
                     with contextlib.suppress(OSError):  # not every filesystem has them

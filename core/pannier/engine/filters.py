@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 __all__ = ["label_matches", "moment", "refuse_unknown", "truth"]
 
@@ -19,7 +20,7 @@ _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
 
 
-def refuse_unknown(filters: Mapping[str, tuple[str, ...]], known: Set[str]) -> None:
+def refuse_unknown(filters: Mapping[str, tuple[str, ...]], known: AbstractSet[str]) -> None:
     """Refuse a filter that is not among *known*.
 
     :raises InvalidRequest: with the filter's name.

@@ -121,39 +121,31 @@ def log_path(folder: Path, id: str) -> Path:
     return folder / id / "log" / "output"
 
 
+@dataclass(slots=True)
 class Launcher:
     """Starts containers; blocking, called on worker threads under the container's lock.
 
     :param folder: where each container has a folder of its own.
     """
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        folder: Path,
-        drivers: DriverSet,
-        store: Store,
-        files: HostFiles,
-        memory: SharedMemory,
-    ) -> None:
-        self._settings = settings
-        self._folder = folder
-        self._drivers = drivers
-        self._store = store
-        self._files = files
-        self._memory = memory
+    settings: EngineSettings
+    folder: Path
+    drivers: DriverSet
+    store: Store
+    files: HostFiles
+    memory: SharedMemory
 
     def runtime(self, container: Container) -> RuntimeDriver:
         """Return the runtime driver of a container.
 
         :raises InvalidRequest: there is none of the name it was created with.
         """
-        name = container.host.runtime or self._drivers.default_runtime
-        runtime = self._drivers.runtimes.get(name)
+        name = container.host.runtime or self.drivers.default_runtime
+        runtime = self.drivers.runtimes.get(name)
         if runtime is None:
             raise InvalidRequest(
                 f"unknown or invalid runtime name: {name}",
-                hint=f"runtimes: {', '.join(self._drivers.runtimes)}",
+                hint=f"runtimes: {', '.join(self.drivers.runtimes)}",
             )
         return runtime
 
@@ -183,7 +175,7 @@ class Launcher:
         runtime = self.runtime(container)
         conductor.run(_ENGINE, self._files_plan(launch), None)
         if container.host.ipc_mode == "shareable":
-            conductor.run(_ENGINE, self._memory.plan(container), None)
+            conductor.run(_ENGINE, self.memory.plan(container), None)
         state = self._create(launch, conductor, runtime)
         watch = self._watch(container, conductor, runtime)
         endpoints, keep = self._attach(launch, conductor, state.pid, held)
@@ -204,14 +196,14 @@ class Launcher:
             ),
         )
         if conductor.executes:
-            self._store.save_state(container)
+            self.store.save_state(container)
         for descriptor in kept:
             held.remove(descriptor)
         return Started(container, watch, kept)
 
     def _create(self, launch: Launch, conductor: Conductor, runtime: RuntimeDriver) -> RuntimeState:
         container = launch.container
-        storage, resources = self._drivers.storage, self._drivers.resources
+        storage, resources = self.drivers.storage, self.drivers.resources
         root = conductor.run(
             "storage", storage.plan_open_root(container.id, idmap=container.idmap), -1
         )
@@ -239,16 +231,16 @@ class Launcher:
     def _request(
         self, launch: Launch, points: tuple[MountPoint, ...], user: UserIds, root: int
     ) -> CreateRequest:
-        container, resources = launch.container, self._drivers.resources
+        container, resources = launch.container, self.drivers.resources
         parent = container.host.cgroup_parent
         around = spec.Surroundings(
             user=user,
             joins=launch.joins,
-            hostname=self._files.hostname(container, launch.joins),
-            files=self._files.sources(container, launch.joins),
-            shared_memory=self._memory.path(container, launch.joins),
+            hostname=self.files.hostname(container, launch.joins),
+            files=self.files.sources(container, launch.joins),
+            shared_memory=self.memory.path(container, launch.joins),
             cgroup_path=resources.path(container.id, parent),
-            ulimits=self._settings.default_ulimits,
+            ulimits=self.settings.default_ulimits,
         )
         joins = launch.joins
         init = container.host.init
@@ -259,7 +251,7 @@ class Launcher:
             stdio=self._stdio(container),
             procs=resources.procs(container.id, parent),
             idmap=None if joins.network or joins.pid or joins.ipc else container.idmap,
-            init=self._settings.default_init if init is None else init,
+            init=self.settings.default_init if init is None else init,
             cgroup_mounts=dict(resources.mount_points()),
         )
 
@@ -268,7 +260,7 @@ class Launcher:
         where = None
         if log.driver != "none":
             where = LogSpec(
-                log_path(self._folder, container.id),
+                log_path(self.folder, container.id),
                 max_size=_log_size(log.options.get("max-size", "")),
                 max_files=int(log.options.get("max-file", "1")),
             )
@@ -315,13 +307,13 @@ class Launcher:
 
     def _files_plan(self, launch: Launch) -> Plan[None]:
         container = launch.container
-        folder = self._folder / container.id
-        log = log_path(self._folder, container.id).parent
+        folder = self.folder / container.id
+        log = log_path(self.folder, container.id).parent
         files = ("hostname", "hosts", "resolv.conf")
 
         def write() -> None:
             log.mkdir(mode=0o700, exist_ok=True)
-            self._files.write(container, launch.joins, launch.links)
+            self.files.write(container, launch.joins, launch.links)
 
         def remove() -> None:
             if container.state.started == 0:
@@ -333,8 +325,8 @@ class Launcher:
 
     def _hosts_plan(self, launch: Launch, endpoints: dict[str, Endpoint]) -> Plan[None]:
         action = Action(
-            Step("write", str(self._folder / launch.container.id / "hosts"), "addresses"),
-            lambda: self._files.attached(launch.container, launch.joins, endpoints, launch.links),
+            Step("write", str(self.folder / launch.container.id / "hosts"), "addresses"),
+            lambda: self.files.attached(launch.container, launch.joins, endpoints, launch.links),
         )
         wanted = bool(endpoints) or not launch.joinings
         return Plan(_ENGINE, [action] if wanted else [], lambda: None)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pannier.engine import joins, waiting
@@ -50,30 +50,19 @@ class _Trace:
         self.steps.append((driver, timing))
 
 
+@dataclass(slots=True)
 class Lifecycle:
     """Starts, stops, kills and pauses."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        registry: Registry,
-        store: Store,
-        drivers: DriverSet,
-        endpoints: Endpoints,
-        launcher: Launcher,
-        supervisor: Supervisor,
-        teller: Teller,
-        workers: Workers,
-    ) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._store = store
-        self._drivers = drivers
-        self._endpoints = endpoints
-        self._launcher = launcher
-        self._supervisor = supervisor
-        self._teller = teller
-        self._workers = workers
+    settings: EngineSettings
+    registry: Registry
+    store: Store
+    drivers: DriverSet
+    endpoints: Endpoints
+    launcher: Launcher
+    supervisor: Supervisor
+    teller: Teller
+    workers: Workers
 
     # Starting.
 
@@ -99,7 +88,7 @@ class Lifecycle:
                 await self.start_locked(live)
                 return
             # As after an exit: the policy has it tried again, or gives it up.
-            self._supervisor.failed_restart(live)
+            self.supervisor.failed_restart(live)
 
     def _check_startable(self, live: Live) -> None:
         container = live.container
@@ -120,7 +109,7 @@ class Lifecycle:
         pending, live.pending = live.pending, []
         try:
             launch = self.launch(live.container, pending)
-            started = await self._workers.run(self._launcher.start, launch, recorder)
+            started = await self.workers.run(self.launcher.start, launch, recorder)
         except PannierError as error:
             await self._note_failure(live, error)
             hang_up(pending)
@@ -136,10 +125,10 @@ class Lifecycle:
         live.begun = asyncio.get_running_loop().time()
         live.stopped.clear()
         for joining in launch.joinings:
-            self._teller.network(live.container, joining.network, "connect")
-        self._teller.container(live.container, "start")
+            self.teller.network(live.container, joining.network, "connect")
+        self.teller.container(live.container, "start")
         assert started.watch is not None
-        self._supervisor.watch(live, started.watch)
+        self.supervisor.watch(live, started.watch)
 
     def launch(self, container: Container, pending: Iterable[Connection] = ()) -> Launch:
         """Look up what a start needs to know of other containers and networks.
@@ -147,11 +136,11 @@ class Lifecycle:
         :raises NotFound: a network or container that it names is not there.
         :raises Conflict: a container that it joins does not run.
         """
-        namespace = self._endpoints.namespace(container.host.network_mode)
+        namespace = self.endpoints.namespace(container.host.network_mode)
         return Launch(
             container=container,
-            joins=joins.resolve(container, namespace, self._registry),
-            joinings=tuple(self._endpoints.joinings(container)),
+            joins=joins.resolve(container, namespace, self.registry),
+            joinings=tuple(self.endpoints.joinings(container)),
             links=tuple(self._links(container)),
             connections=tuple(pending),
         )
@@ -159,7 +148,7 @@ class Lifecycle:
     def _links(self, container: Container) -> Iterable[Link]:
         for entry in container.host.links:
             ref, _, alias = entry.partition(":")
-            other = self._registry.find(ref).container
+            other = self.registry.find(ref).container
             if not other.state.running:
                 raise Conflict(
                     f"Cannot link to a non running container: /{other.name} AS "
@@ -176,9 +165,9 @@ class Lifecycle:
             code = 127 if error.errno == 2 else 126
         state = replace(live.container.state, exit_code=code, error=str(error), pid=0)
         live.set_state(state)
-        await self._workers.run(self._store.save_state, live.container)
+        await self.workers.run(self.store.save_state, live.container)
         if live.container.host.auto_remove and state.status is not Status.RESTARTING:
-            self._supervisor.remove_later(live)
+            self.supervisor.remove_later(live)
 
     def cancel_restart(self, live: Live) -> None:
         """Forget a restart to come."""
@@ -197,7 +186,10 @@ class Lifecycle:
 
     @uninterrupted
     async def stop(
-        self, live: Live, timeout: int | None = None, signal_name: str | None = None
+        self,
+        live: Live,
+        timeout: int | None = None,  # noqa: ASYNC109 - the API's word, and seconds until SIGKILL
+        signal_name: str | None = None,
     ) -> None:
         """Stop a container: its stop signal, and after a while SIGKILL.
 
@@ -211,14 +203,14 @@ class Lifecycle:
         if timeout is None:
             timeout = config.stop_timeout
         if timeout is None:
-            timeout = self._settings.stop_timeout
+            timeout = self.settings.stop_timeout
         async with live.lock:
             if not await self._end_restarting(live) and live.container.state.running:
                 await self._send(live, number, stopping=True)
         if not await self._stopped_within(live, None if timeout < 0 else float(timeout)):
             await self.force_stop(live)
         if not live.removed:
-            self._teller.container(live.container, "stop")
+            self.teller.container(live.container, "stop")
 
     async def force_stop(self, live: Live) -> None:
         """Kill a container, and return once it has stopped."""
@@ -228,8 +220,8 @@ class Lifecycle:
         if await self._stopped_within(live, _KILL_PATIENCE):
             return
         container = live.container
-        await self._workers.run(
-            self._drivers.resources.kill, container.id, container.host.cgroup_parent
+        await self.workers.run(
+            self.drivers.resources.kill, container.id, container.host.cgroup_parent
         )
         if not await self._stopped_within(live, _KILL_PATIENCE):
             raise Conflict(
@@ -243,7 +235,7 @@ class Lifecycle:
             return False
         self.cancel_restart(live)
         live.set_state(replace(live.container.state, status=Status.EXITED, manually_stopped=True))
-        await self._workers.run(self._store.save_state, live.container)
+        await self.workers.run(self.store.save_state, live.container)
         waiting.resolve(live)
         return True
 
@@ -266,20 +258,20 @@ class Lifecycle:
         if paused:
             state = replace(state, status=Status.RUNNING)
         live.set_state(state)
-        self._teller.container(container, "kill", signal=str(number))
-        await self._workers.run(self._send_signal, live.container, number, thaw=paused)
+        self.teller.container(container, "kill", signal=str(number))
+        await self.workers.run(self._send_signal, live.container, number, thaw=paused)
         if paused:
-            self._teller.container(live.container, "unpause")
+            self.teller.container(live.container, "unpause")
 
     def _send_signal(self, container: Container, number: int, *, thaw: bool) -> None:
         if container.state.manually_stopped:
-            self._store.save_state(container)
+            self.store.save_state(container)
         try:
-            self._launcher.runtime(container).kill(container.id, number)
+            self.launcher.runtime(container).kill(container.id, number)
         except (Conflict, NotFound):
             return  # it has ended already; its exit is on the way
         if thaw:
-            self._drivers.resources.thaw(container.id, container.host.cgroup_parent)
+            self.drivers.resources.thaw(container.id, container.host.cgroup_parent)
 
     @uninterrupted
     async def kill(self, live: Live, signal_name: str = "SIGKILL") -> None:
@@ -303,7 +295,10 @@ class Lifecycle:
 
     @uninterrupted
     async def restart(
-        self, live: Live, timeout: int | None = None, signal_name: str | None = None
+        self,
+        live: Live,
+        timeout: int | None = None,  # noqa: ASYNC109 - the API's word, and seconds until SIGKILL
+        signal_name: str | None = None,
     ) -> None:
         """Stop a container, if it runs, and start it."""
         live.keep = True
@@ -316,7 +311,7 @@ class Lifecycle:
                 await self.start_locked(live)
         finally:
             live.keep = False
-        self._teller.container(live.container, "restart")
+        self.teller.container(live.container, "restart")
 
     # Pausing.
 
@@ -332,7 +327,7 @@ class Lifecycle:
             if container.state.status is Status.PAUSED:
                 raise Conflict(f"Container {container.id} is already paused")
             parent = container.host.cgroup_parent
-            await self._workers.run(self._drivers.resources.freeze, container.id, parent)
+            await self.workers.run(self.drivers.resources.freeze, container.id, parent)
             await self._change_status(live, Status.PAUSED, "pause")
 
     @uninterrupted
@@ -346,17 +341,17 @@ class Lifecycle:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"Container {container.id} is not paused")
             parent = container.host.cgroup_parent
-            await self._workers.run(self._drivers.resources.thaw, container.id, parent)
+            await self.workers.run(self.drivers.resources.thaw, container.id, parent)
             await self._change_status(live, Status.RUNNING, "unpause")
 
     async def _change_status(self, live: Live, status: Status, action: str) -> None:
         live.set_state(replace(live.container.state, status=status))
-        await self._workers.run(self._store.save_state, live.container)
-        self._teller.container(live.container, action)
+        await self.workers.run(self.store.save_state, live.container)
+        self.teller.container(live.container, action)
 
     def runtime(self, container: Container) -> RuntimeDriver:
         """Return the runtime driver of a container."""
-        return self._launcher.runtime(container)
+        return self.launcher.runtime(container)
 
     def check_running(self, container: Container, what: str = "") -> None:
         """Raise Conflict where a container does not run."""

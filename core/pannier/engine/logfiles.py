@@ -214,7 +214,7 @@ class Cursor:
             self._offset = 0
             return True
         try:
-            current = os.stat(self._path)
+            current = self._path.stat()
         except FileNotFoundError:
             return False
         here = os.fstat(self._files[self._index])
@@ -274,11 +274,10 @@ class Lines:
     def feed(self, records: Iterable[Record]) -> list[LogLine]:
         """Return the lines that are whole with these records."""
         found: list[LogLine] = []
-        for time, stream, data in records:
-            begun = self._partial.pop(stream, None)
-            if begun is not None:
-                time, data = begun[0], begun[1] + data
-            whole, newline, rest = data.rpartition(b"\n")
+        for written, stream, piece in records:
+            # A line has the time of its beginning.
+            time, before = self._partial.pop(stream, (written, b""))
+            whole, newline, rest = (before + piece if before else piece).rpartition(b"\n")
             if newline:
                 found += [LogLine(time, stream, line + b"\n") for line in whole.split(b"\n")]
             if len(rest) >= _LONGEST_LINE:

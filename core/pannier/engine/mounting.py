@@ -6,12 +6,14 @@ import contextlib
 import os
 import posixpath
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.engine.model import MountKind, MountPoint, MountSpec
 from pannier.errors import InvalidRequest, NotFound
 from pannier.linux.copying import copy_tree
 from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
+from pannier.linux.trees import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +176,7 @@ def copy_up(points: list[MountPoint], root: int) -> None:
         try:
             target = os.open(point.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                if not os.listdir(target):
+                if not list_names(target):
                     copy_tree(source, target)
             finally:
                 os.close(target)
@@ -225,7 +227,7 @@ def _make_source(point: MountPoint) -> None:
             f'invalid mount config for type "{point.spec.kind}": '
             f"bind source path does not exist: {point.source}"
         )
-    os.makedirs(point.source, mode=0o755, exist_ok=True)
+    Path(point.source).mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
 def _open_subpath(point: MountPoint) -> int:

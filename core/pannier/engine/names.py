@@ -10,9 +10,28 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_QUALITIES = ["able", "agile", "amber", "ample", "apt", "ardent", "blithe", "bold", "breezy", "brisk", "bright", "calm", "candid", "cheery", "civil", "clear", "clever", "cosy", "crisp", "curious", "dapper", "daring", "deft", "eager", "early", "earnest", "even", "fabled", "fair", "fleet", "fond", "frank", "free", "fresh", "gentle", "gifted", "glad", "golden", "graceful", "grand", "hale", "handy", "happy", "hardy", "hearty", "honest", "humble", "ideal", "jolly", "jovial", "keen", "kind", "limber", "lively", "loyal", "lucid", "lucky", "mellow", "merry", "mild", "mindful", "modest", "neat", "nimble", "noble", "patient", "placid", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "robust", "rosy", "sage", "serene", "sharp", "silver", "sincere", "sleek", "snug", "sober", "solid", "spry", "stable", "staunch", "steady", "sturdy", "sunny", "supple", "swift", "tender", "thrifty", "tidy", "tranquil", "trusty", "upbeat", "valiant", "vivid", "warm", "wise", "witty", "worthy", "zesty"]
+_QUALITIES = """
+    able agile amber ample apt ardent blithe bold breezy brisk bright calm candid cheery civil
+    clear clever cosy crisp curious dapper daring deft eager early earnest even fabled fair
+    fleet fond frank free fresh gentle gifted glad golden graceful grand hale handy happy hardy
+    hearty honest humble ideal jolly jovial keen kind limber lively loyal lucid lucky mellow
+    merry mild mindful modest neat nimble noble patient placid plucky polite proud quick quiet
+    rapid ready robust rosy sage serene sharp silver sincere sleek snug sober solid spry stable
+    staunch steady sturdy sunny supple swift tender thrifty tidy tranquil trusty upbeat valiant
+    vivid warm wise witty worthy zesty
+"""
 
-_PEOPLE = ["archer", "baker", "barker", "basketmaker", "binder", "bowyer", "brazier", "brewer", "carder", "carter", "carver", "chandler", "cartwright", "collier", "cooper", "cordwainer", "courier", "currier", "cutler", "dairyman", "draper", "drover", "dyer", "engraver", "farrier", "fiddler", "fletcher", "forester", "fuller", "gardener", "gilder", "glazier", "glover", "grocer", "haberdasher", "harper", "hatter", "hauler", "herder", "hosier", "joiner", "lacemaker", "lorimer", "lutenist", "mason", "mercer", "miller", "milliner", "miner", "minstrel", "mover", "muleteer", "nailer", "navigator", "netmaker", "ostler", "packer", "painter", "parker", "pedlar", "piper", "plumber", "porter", "potter", "printer", "quarrier", "reeve", "ropemaker", "rower", "saddler", "sailmaker", "sailor", "salter", "sawyer", "scribe", "shepherd", "shipwright", "skinner", "slater", "smith", "spinner", "stainer", "stationer", "tailor", "tanner", "teamster", "thatcher", "tinker", "turner", "vintner", "wagoner", "wainwright", "warden", "weaver", "wheelwright", "woodward"]
+_PEOPLE = """
+    archer baker barker basketmaker binder bowyer brazier brewer carder carter carver chandler
+    cartwright collier cooper cordwainer courier currier cutler dairyman draper drover dyer
+    engraver farrier fiddler fletcher forester fuller gardener gilder glazier glover grocer
+    haberdasher harper hatter hauler herder hosier joiner lacemaker lorimer lutenist mason
+    mercer miller milliner miner minstrel mover muleteer nailer navigator netmaker ostler packer
+    painter parker pedlar piper plumber porter potter printer quarrier reeve ropemaker rower
+    saddler sailmaker sailor salter sawyer scribe shepherd shipwright skinner slater smith
+    spinner stainer stationer tailor tanner teamster thatcher tinker turner vintner wagoner
+    wainwright warden weaver wheelwright woodward
+"""
 
 
 def generate(taken: Callable[[str], bool]) -> str:
@@ -28,4 +47,4 @@ def generate(taken: Callable[[str], bool]) -> str:
 
 
 def _draw() -> str:
-    return f"{random.choice(_QUALITIES)}_{random.choice(_PEOPLE)}"  # noqa: S311 - no secret
+    return f"{random.choice(_QUALITIES.split())}_{random.choice(_PEOPLE.split())}"  # noqa: S311 - no secret

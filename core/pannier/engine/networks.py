@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability, NetworkSpec
@@ -39,7 +39,7 @@ class NetworkStore:
     """The networks, in memory and in the database. Only the event loop's thread changes them."""
 
     def __init__(self, drivers: DriverSet, store: Store) -> None:
-        self._drivers = drivers
+        self.drivers = drivers
         self._store = store
         self._by_name = {network.name: network for network in store.networks()}
         self.failures: dict[str, str] = {}
@@ -68,7 +68,7 @@ class NetworkStore:
 
     def predefined(self, network: Network) -> bool:
         """Whether a network is one that every engine has."""
-        return network.name == network.driver and network.name in self._drivers.networks
+        return network.name == network.driver and network.name in self.drivers.networks
 
     def add(self, network: Network) -> None:
         """Keep a network, new or changed."""
@@ -85,11 +85,11 @@ class NetworkStore:
 
         One that fails is noted in :attr:`failures`; the others are there all the same.
         """
-        for id, driver in self._drivers.networks.items():
+        for id, driver in self.drivers.networks.items():
             if id not in self._by_name and _stands_alone(driver):
                 self.add(Network(secrets.token_hex(32), id, id, created=time.time_ns()))
         for network in self.all():
-            network_driver = self._drivers.networks.get(network.driver)
+            network_driver = self.drivers.networks.get(network.driver)
             if network_driver is None:
                 continue
             try:
@@ -127,24 +127,16 @@ def _stands_alone(driver: NetworkDriver) -> bool:
         return False
 
 
+@dataclass(slots=True)
 class Networks:
     """Creates, removes and knows networks; *ref* is a name, an id or a prefix of one."""
 
-    def __init__(
-        self,
-        drivers: DriverSet,
-        networks: NetworkStore,
-        connecting: Connecting,
-        registry: Registry,
-        events: Events,
-        workers: Workers,
-    ) -> None:
-        self._drivers = drivers
-        self._networks = networks
-        self._connecting = connecting
-        self._registry = registry
-        self._events = events
-        self._workers = workers
+    drivers: DriverSet
+    networks: NetworkStore
+    connecting: Connecting
+    registry: Registry
+    events: Events
+    workers: Workers
 
     def list(self, filters: Mapping[str, tuple[str, ...]]) -> builtins.list[Network]:
         """Return networks; filters are ``docker network ls``'s.
@@ -152,7 +144,7 @@ class Networks:
         :raises InvalidRequest: a filter is not known.
         """
         refuse_unknown(filters, {"dangling", "driver", "id", "label", "name", "scope", "type"})
-        return [network for network in self._networks.all() if self._passes(network, filters)]
+        return [network for network in self.networks.all() if self._passes(network, filters)]
 
     def _passes(self, network: Network, filters: Mapping[str, tuple[str, ...]]) -> bool:
         def one_of(name: str, test: str, *, prefix: bool = False) -> bool:
@@ -161,7 +153,7 @@ class Networks:
                 test.startswith(value) if prefix else value in test for value in values
             )
 
-        kind = "builtin" if self._networks.predefined(network) else "custom"
+        kind = "builtin" if self.networks.predefined(network) else "custom"
         unused = kind == "custom" and not self.containers_of(network)
         return (
             one_of("name", network.name)
@@ -178,12 +170,12 @@ class Networks:
 
         :raises NotFound: there is none.
         """
-        return self._networks.find(ref)
+        return self.networks.find(ref)
 
     def containers_of(self, network: Network) -> builtins.list[Container]:
         """Return the containers that have an endpoint in a network."""
         return [
-            live.container for live in self._registry if network.name in live.container.endpoints
+            live.container for live in self.registry if network.name in live.container.endpoints
         ]
 
     @uninterrupted
@@ -209,15 +201,15 @@ class Networks:
             raise InvalidRequest(
                 f"invalid network name: {name!r}", hint="letters, digits and _.- only"
             )
-        driver = driver or self._drivers.default_network
-        found = self._drivers.networks.get(driver)
+        driver = driver or self.drivers.default_network
+        found = self.drivers.networks.get(driver)
         if found is None:
             raise NotFound(
                 f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
                 f"found",
-                hint=f"network drivers: {', '.join(self._drivers.networks)}",
+                hint=f"network drivers: {', '.join(self.drivers.networks)}",
             )
-        if any(network.name == name for network in self._networks.all()):
+        if any(network.name == name for network in self.networks.all()):
             raise Conflict(f"network with name {name} already exists")
         if NetworkCapability.USER_DEFINED not in found.capabilities:
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
@@ -234,14 +226,14 @@ class Networks:
             labels=dict(labels or {}),
         )
         # Known first: a link without a row would outlive a kill at this point.
-        self._networks.add(network)
+        self.networks.add(network)
         try:
-            made = await self._workers.run(found.create_network, self._networks.spec(network))
+            made = await self.workers.run(found.create_network, self.networks.spec(network))
         except BaseException:
-            self._networks.remove(network)
+            self.networks.remove(network)
             raise
         network = replace(network, subnets=tuple(made.subnets))
-        self._networks.add(network)
+        self.networks.add(network)
         self._publish("create", network)
         return network
 
@@ -252,8 +244,8 @@ class Networks:
         :raises NotFound: there is none.
         :raises Forbidden: it is predefined, or containers are in it.
         """
-        network = self._networks.find(ref)
-        if self._networks.predefined(network):
+        network = self.networks.find(ref)
+        if self.networks.predefined(network):
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
         users = self.containers_of(network)
         if users:
@@ -262,10 +254,10 @@ class Networks:
                 f"endpoints",
                 hint=f"disconnect or stop: {', '.join(user.name for user in users)}",
             )
-        driver = self._drivers.networks.get(network.driver)
+        driver = self.drivers.networks.get(network.driver)
         if driver is not None:
-            await self._workers.run(driver.remove_network, self._networks.spec(network))
-        self._networks.remove(network)
+            await self.workers.run(driver.remove_network, self.networks.spec(network))
+        self.networks.remove(network)
         self._publish("destroy", network)
 
     async def connect(self, ref: str, container: str, options: EndpointOptions) -> None:
@@ -275,7 +267,7 @@ class Networks:
         :raises Forbidden: it is in the network already.
         :raises InvalidRequest: its networks cannot be combined.
         """
-        await self._connecting.connect(self._networks.find(ref), container, options)
+        await self.connecting.connect(self.networks.find(ref), container, options)
 
     async def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
         """Have a container leave a network, at once if it is running.
@@ -283,18 +275,18 @@ class Networks:
         :param force: no error where it is not in the network.
         :raises NotFound: there is no such network or container.
         """
-        await self._connecting.disconnect(self._networks.find(ref), container, force=force)
+        await self.connecting.disconnect(self.networks.find(ref), container, force=force)
 
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> NetworkPruneResult:
         """Remove the networks of users that no container, running or not, is in."""
         refuse_unknown(filters, {"label", "label!", "until"})
         now = time.time_ns()
         until = [moment(value, now) for value in filters.get("until", ())]
-        used = {name for live in self._registry for name in live.container.networks}
+        used = {name for live in self.registry for name in live.container.networks}
         deleted = []
-        for network in self._networks.all():
+        for network in self.networks.all():
             if (
-                self._networks.predefined(network)
+                self.networks.predefined(network)
                 or network.name in used
                 or not label_matches(network.labels, filters)
                 or any(network.created >= limit for limit in until)
@@ -310,4 +302,4 @@ class Networks:
 
     def _publish(self, action: str, network: Network) -> None:
         attributes = {"name": network.name, "type": network.driver}
-        self._events.publish(Event("network", action, network.id, attributes))
+        self.events.publish(Event("network", action, network.id, attributes))

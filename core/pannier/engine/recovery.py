@@ -136,7 +136,10 @@ class Recovery:
         self.folder.mkdir(mode=0o701, parents=True, exist_ok=True)
         folders = [path.name for path in self.folder.iterdir()]
         self._sweep(
-            "folder", folders, known, lambda id: shutil.rmtree(self.folder / id, ignore_errors=True)
+            "folder",
+            folders,
+            known,
+            lambda name: shutil.rmtree(self.folder / name, ignore_errors=True),
         )
         self.memory.tidy(running)
 

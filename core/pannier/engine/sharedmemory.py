@@ -1,4 +1,4 @@
-"""/dev/shm of containers whose IPC namespace others may join (``--ipc shareable``).
+"""The shared memory of containers whose IPC namespace others may join (``--ipc shareable``).
 
 A tmpfs can be bound into a second container only from a mount that the engine can reach, so it is
 mounted on the host, in the state folder, for as long as the container runs.
@@ -7,7 +7,6 @@ mounted on the host, in the state folder, for as long as the container runs.
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Action, Plan, Step
@@ -69,6 +68,6 @@ class SharedMemory:
     def tidy(self, running: set[str]) -> None:
         """Unmount what containers left that do not run."""
         if self._folder.is_dir():
-            for name in os.listdir(self._folder):
-                if name not in running:
-                    self.remove(name)
+            for path in self._folder.iterdir():
+                if path.name not in running:
+                    self.remove(path.name)

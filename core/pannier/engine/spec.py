@@ -63,8 +63,25 @@ def build(container: Container, around: Surroundings) -> oci.Spec:
     :raises InvalidRequest: what was asked contradicts itself or names what is not there.
     """
     host = container.host
-    safety = security.parse(host.security_options)
-    held = caps.choose(host.cap_add, host.cap_drop, privileged=host.privileged)
+    first = process(container, around.user, around.ulimits, environment(container, around))
+    spec: oci.Spec = {
+        "ociVersion": _OCI_VERSION,
+        "process": first,
+        "root": {"path": "rootfs", "readonly": host.read_only},
+        "linux": _linux(container, around),
+        "mounts": specmounts.mounts(container, around.files, around.shared_memory),
+    }
+    if host.uts_mode != "host":
+        spec["hostname"] = around.hostname
+        if container.config.domainname:
+            spec["domainname"] = container.config.domainname
+    if host.annotations:
+        spec["annotations"] = dict(host.annotations)
+    return spec
+
+
+def _linux(container: Container, around: Surroundings) -> oci.Linux:
+    host = container.host
     linux: oci.Linux = {
         "namespaces": joins.entries(container, around.joins),
         "rootfsPropagation": "rprivate",
@@ -78,31 +95,23 @@ def build(container: Container, around: Surroundings) -> oci.Spec:
     if container.idmap is not None and not _joins_any(around.joins):
         linux["uidMappings"] = _mappings(container.idmap.uids)
         linux["gidMappings"] = _mappings(container.idmap.gids)
-    if not host.privileged:
-        profile = security.seccomp(safety.seccomp, held)
-        if profile is not None:
-            linux["seccomp"] = profile
+    if (profile := _seccomp(container)) is not None:
+        linux["seccomp"] = profile
     masked = _paths(host.masked_paths, specmounts.MASKED, privileged=host.privileged)
     read_only = _paths(host.readonly_paths, specmounts.READ_ONLY, privileged=host.privileged)
     if masked:
         linux["maskedPaths"] = masked
     if read_only:
         linux["readonlyPaths"] = read_only
-    first = process(container, around.user, around.ulimits, environment(container, around))
-    spec: oci.Spec = {
-        "ociVersion": _OCI_VERSION,
-        "process": first,
-        "root": {"path": "rootfs", "readonly": host.read_only},
-        "linux": linux,
-        "mounts": specmounts.mounts(container, around.files, around.shared_memory),
-    }
-    if host.uts_mode != "host":
-        spec["hostname"] = around.hostname
-        if container.config.domainname:
-            spec["domainname"] = container.config.domainname
-    if host.annotations:
-        spec["annotations"] = dict(host.annotations)
-    return spec
+    return linux
+
+
+def _seccomp(container: Container) -> oci.Seccomp | None:
+    host = container.host
+    if host.privileged:
+        return None
+    held = caps.choose(host.cap_add, host.cap_drop, privileged=False)
+    return security.seccomp(security.parse(host.security_options).seccomp, held)
 
 
 def check(container: Container, ulimits: tuple[Ulimit, ...]) -> None:
@@ -111,8 +120,7 @@ def check(container: Container, ulimits: tuple[Ulimit, ...]) -> None:
     :raises InvalidRequest: as :func:`build`.
     """
     host = container.host
-    held = caps.choose(host.cap_add, host.cap_drop, privileged=host.privileged)
-    security.seccomp(security.parse(host.security_options).seccomp, held)
+    _seccomp(container)
     if host.devices:
         devices.rules(host)
     _rlimits(ulimits, host.ulimits)

@@ -32,6 +32,8 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+_SHM = "/dev/shm"  # noqa: S108 - a place in the container
+
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 
@@ -95,7 +97,7 @@ def _defaults(container: Container, shared_memory: str | None) -> list[oci.Mount
         },
     ]
     if host.ipc_mode == "host":
-        found += [_bind("/dev/mqueue", "/dev/mqueue"), _bind("/dev/shm", "/dev/shm")]
+        found += [_bind("/dev/mqueue", "/dev/mqueue"), _bind(_SHM, _SHM)]
         return found
     found.append(
         {
@@ -106,11 +108,11 @@ def _defaults(container: Container, shared_memory: str | None) -> list[oci.Mount
         }
     )
     if shared_memory is not None:
-        found.append(_bind("/dev/shm", shared_memory))
+        found.append(_bind(_SHM, shared_memory))
     elif host.ipc_mode != "none":
         found.append(
             {
-                "destination": "/dev/shm",
+                "destination": _SHM,
                 "type": "tmpfs",
                 "source": "shm",
                 "options": ["nosuid", "noexec", "nodev", "mode=1777", f"size={host.shm_size}"],

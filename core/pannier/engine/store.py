@@ -7,11 +7,11 @@ of state writes a short row.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - the codec reads the types below
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pannier.drivers.network import Endpoint
+from pannier.drivers.network import Endpoint  # noqa: TC001 - as above
 from pannier.engine import codec
 from pannier.engine.model import Container, ContainerState, Network, Volume
 from pannier.images.model import ImageUser
@@ -37,7 +37,7 @@ _MIGRATIONS = (
 class _Changing:
     """The part of a container that changes."""
 
-    state: ContainerState = ContainerState()
+    state: ContainerState = field(default_factory=ContainerState)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 

@@ -94,7 +94,7 @@ class System:
             security=tuple(security),
             ipv4_forwarding=forwarding,
             listeners=0,
-            open_files=len(os.listdir("/proc/self/fd")),
+            open_files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             threads=threading.active_count(),
             warnings=tuple(f"WARNING: {text}" for text in warnings),
         )

@@ -110,16 +110,9 @@ def check(config: ContainerConfig, host: HostOptions) -> None:
     _check_sysctls(host)
 
 
-_LOG_OPTIONS = {
-    "max-size",
-    "max-file",
-    "mode",
-    "max-buffer-size",
-    "compress",
-    "labels",
-    "env",
-    "tag",
-}
+_LOG_OPTIONS = frozenset(
+    ("max-size", "max-file", "mode", "max-buffer-size", "compress", "labels", "env", "tag")
+)
 
 
 def _check_log_options(log: LogConfig) -> None:
@@ -178,7 +171,16 @@ def _check_modes(host: HostOptions) -> None:
 # What belongs to a namespace; all else would change the host (ipc_namespaces(7)).
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
-    for name in ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"]
+    for name in [
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+    ]
 )
 _SYSCTL = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_/-]+)+")
 

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.engine.filters import label_matches, refuse_unknown, truth
@@ -22,7 +23,6 @@ from pannier.linux.trees import measure_tree
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from pannier.drivers.base import IdMap
     from pannier.engine.events import Events
@@ -63,19 +63,19 @@ class VolumeStore:
             if entry.name.startswith(_REMOVING):
                 name = entry.name.removeprefix(_REMOVING)
                 if name in self._volumes:
-                    os.rename(entry.path, self.folder / name)
+                    Path(entry.path).rename(self.folder / name)
                 else:
                     shutil.rmtree(entry.path, ignore_errors=True)
             elif entry.name not in self._volumes:
                 # Only if empty: a folder with data was not made by a create that was cut short.
                 with contextlib.suppress(OSError):
-                    os.rmdir(os.path.join(entry.path, _DATA))
+                    (Path(entry.path) / _DATA).rmdir()
                 with contextlib.suppress(OSError):
-                    os.rmdir(entry.path)
+                    Path(entry.path).rmdir()
 
     def all(self) -> builtins.list[Volume]:
         """Return every volume, by name."""
-        return sorted(list(self._volumes.values()), key=lambda volume: volume.name)
+        return sorted(self._volumes.copy().values(), key=lambda volume: volume.name)
 
     def get(self, name: str) -> Volume:
         """Return a volume.
@@ -205,7 +205,7 @@ def _bind_device(options: dict[str, str]) -> str:
             f"volumes of the type {options.get('type', '')!r} are not offered",
             hint="use o=bind with a device=PATH, or --tmpfs and --mount type=tmpfs for memory",
         )
-    if not os.path.isabs(device) or not os.path.isdir(device):
+    if not Path(device).is_absolute() or not Path(device).is_dir():
         raise InvalidRequest(f"the volume's device is no folder: {device!r}")
     return device
 

@@ -103,9 +103,7 @@ class Workers:
             async for item in items:
                 yield item
 
-    async def written(
-        self, produce: Callable[[BinaryIO], object]
-    ) -> AsyncGenerator[bytes, None]:
+    async def written(self, produce: Callable[[BinaryIO], object]) -> AsyncGenerator[bytes, None]:
         """Iterate over what *produce*, called on a thread, writes into the file it is given.
 
         Where the consumer ends early, its next write fails with BrokenPipeError.

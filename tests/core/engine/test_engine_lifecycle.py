@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +14,16 @@ from pannier.drivers.resources import Limits
 from pannier.engine.model import (
     AttachOptions,
     ContainerConfig,
+    CreateOptions,
     HostOptions,
+    MountKind,
+    MountSpec,
     RestartPolicy,
     Status,
 )
 from pannier.engine.results import ContainerQuery
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, NotModified, StartFailed
-from support.engine_rig import Rig, engine_test, eventually
+from support.engine_rig import Rig, descriptors_open, engine_test, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,7 +295,7 @@ def test_a_start_that_fails_anywhere_leaves_nothing(halfway: bool, tmp_path: Pat
         operations = rig.world.count
         assert operations == 5
         await rig.ended(container)
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = descriptors_open()
         rig.world.fail_halfway = halfway
         for number in range(operations):
             rig.world.count, rig.world.fail_at = 0, number
@@ -303,7 +304,7 @@ def test_a_start_that_fails_anywhere_leaves_nothing(halfway: bool, tmp_path: Pat
             assert rig.world.held == {f"layer:{container.id}"}
             assert rig.runtime.watches == []
             assert rig.engine.containers.get("web").endpoints == {}
-            assert len(os.listdir("/proc/self/fd")) == descriptors
+            assert descriptors_open() == descriptors
         rig.world.fail_at = None
         await rig.engine.containers.start("web")
         assert rig.status("web") is Status.RUNNING
@@ -314,13 +315,13 @@ def test_a_start_that_fails_anywhere_leaves_nothing(halfway: bool, tmp_path: Pat
 @engine_test
 async def test_reserving_sockets_are_handed_over_and_closed(rig: Rig) -> None:
     """Sockets of published ports go to the runtime, which keeps its own copies."""
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = descriptors_open()
     container = await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
     assert len(rig.runtime.kept[container.id]) == 1
     # One more: the watch.
-    assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+    assert descriptors_open() == descriptors + 1
     await rig.engine.containers.stop("web")
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert descriptors_open() == descriptors
 
 
 @engine_test
@@ -328,11 +329,11 @@ async def test_a_runtime_that_cannot_keep_descriptors(rig: Rig) -> None:
     """The engine then holds them itself until the container stops."""
     type(rig.runtime).capabilities = frozenset()
     try:
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = descriptors_open()
         await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
-        assert len(os.listdir("/proc/self/fd")) == descriptors + 2
+        assert descriptors_open() == descriptors + 2
         await rig.engine.containers.stop("web")
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert descriptors_open() == descriptors
     finally:
         del type(rig.runtime).capabilities
 
@@ -452,26 +453,21 @@ async def test_a_client_that_goes_away_does_not_break_a_start(rig: Rig) -> None:
 @engine_test
 async def test_explain_plans_everything_and_does_nothing(rig: Rig) -> None:
     """Every driver's steps are there, in order; nothing is made, not even a name."""
-    options = replace(
-        (await _options(rig)),
-        name="planned",
-    )
-    before = (set(rig.world.held), rig.world.count, len(os.listdir("/proc/self/fd")))
+    options = _options()
+    before = (set(rig.world.held), rig.world.count, descriptors_open())
     steps = await rig.engine.containers.explain(options)
     kinds = list(dict.fromkeys(step.kind for step in steps))
     assert kinds == ["storage", "engine", "resources", "runtime", "network"]
     assert steps[-1].step.action == "execute"
-    assert before == (set(rig.world.held), rig.world.count, len(os.listdir("/proc/self/fd")))
+    assert before == (set(rig.world.held), rig.world.count, descriptors_open())
     assert len(rig.engine._registry) == 0
     assert rig.engine.volumes.list({}) == []
 
 
-async def _options(rig: Rig):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a helper
-    from pannier.engine.model import CreateOptions, MountKind, MountSpec  # noqa: PLC0415
-
+def _options() -> CreateOptions:
     mounts = (MountSpec(MountKind.VOLUME, "/data", "box"), MountSpec(MountKind.VOLUME, "/anon"))
     host = HostOptions(mounts=mounts, ports=(PortRequest(80),))
-    return CreateOptions(ContainerConfig(image="small", working_dir="/srv"), host)
+    return CreateOptions(ContainerConfig(image="small", working_dir="/srv"), host, name="planned")
 
 
 @engine_test

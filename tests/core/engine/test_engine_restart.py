@@ -31,26 +31,23 @@ def test_the_pause_before_a_restart_doubles_and_is_reset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "code", "count", "stopped", "wanted"),
+    ("policy", "state", "wanted"),
     [
-        ("no", 1, 0, False, False),
-        ("always", 0, 0, False, True),
-        ("always", 0, 9, True, True),
-        ("unless-stopped", 0, 0, False, True),
-        ("unless-stopped", 1, 0, True, False),
-        ("on-failure", 0, 0, False, False),
-        ("on-failure", 1, 0, False, True),
-        ("on-failure", 1, 2, False, True),
-        ("on-failure:3", 1, 2, False, True),
-        ("on-failure:3", 1, 3, False, False),
+        ("no", ContainerState(exit_code=1), False),
+        ("always", ContainerState(exit_code=0), True),
+        ("always", ContainerState(exit_code=0, restart_count=9, manually_stopped=True), True),
+        ("unless-stopped", ContainerState(exit_code=0), True),
+        ("unless-stopped", ContainerState(exit_code=1, manually_stopped=True), False),
+        ("on-failure", ContainerState(exit_code=0), False),
+        ("on-failure", ContainerState(exit_code=1), True),
+        ("on-failure", ContainerState(exit_code=1, restart_count=2), True),
+        ("on-failure:3", ContainerState(exit_code=1, restart_count=2), True),
+        ("on-failure:3", ContainerState(exit_code=1, restart_count=3), False),
     ],
 )
-def test_policies(
-    policy: str, code: int, count: int, stopped: bool, wanted: bool, tmp_path: Path
-) -> None:
+def test_policies(policy: str, state: ContainerState, wanted: bool, tmp_path: Path) -> None:
     """Whether a policy has a container started again, by how it ended and how often."""
     name, _, maximum = policy.partition(":")
-    state = ContainerState(exit_code=code, restart_count=count, manually_stopped=stopped)
 
     @engine_test
     async def check(rig: Rig) -> None:
