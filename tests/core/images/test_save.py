@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tarfile
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from support.images import busybox_image, digest, docker_archive, image, layer, 
 from support.storage import MemoryStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.images import BuiltImage
@@ -49,9 +50,11 @@ def members(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def another(tmp_path: Path) -> ImageStore:
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ImageStore]:
     """Give a second, empty store."""
-    return ImageStore(tmp_path / "other", Database(":memory:"), MemoryStorage())
+    with closing(Database(":memory:")) as database:
+        yield ImageStore(tmp_path / "other", database, MemoryStorage())
 
 
 def small(*tags: str, text: str = "hello") -> BuiltImage:
@@ -63,13 +66,12 @@ def small(*tags: str, text: str = "hello") -> BuiltImage:
     "archive", [docker_archive, oci_archive], ids=["from docker", "from an OCI layout"]
 )
 def test_the_same_image_gives_the_same_bytes(
-    store: ImageStore, tmp_path: Path, archive: Callable[[list[BuiltImage]], bytes]
+    store: ImageStore, other: ImageStore, archive: Callable[[list[BuiltImage]], bytes]
 ) -> None:
     """Also after a round trip through another store: ids, manifests and blobs survive."""
     load(store, archive([small("x:1")]))
     first = saved(store, "x:1")
     assert saved(store, "x:1") == first
-    other = another(tmp_path)
     load(other, first)
     assert saved(other, "x:1") == first
     assert other.get("x:1").manifest == store.get("x:1").manifest
