@@ -92,6 +92,7 @@ class LayerStore:
         self._base = str(root)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
+        self._token = os.urandom(6).hex()
         for name in ("layers", "containers", "staging", "trash", "damaged"):
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self._staging = os.open(root / "staging", DIRECTORY)
@@ -321,7 +322,7 @@ class LayerStore:
         self._keeper.remove(os.fsencode(name))
 
     def _unique(self) -> str:
-        return f"{os.getpid()}-{next(self._numbers)}-{os.urandom(4).hex()}"
+        return f"{self._token}-{next(self._numbers)}"
 
 
 def _container_content(record: ContainerRecord) -> dict[str, Any]:

@@ -31,6 +31,7 @@ __all__ = ["TarEntry", "TarReader"]
 
 _CHUNK: Final = 1 << 18
 _METADATA_LIMIT: Final = 1 << 20
+_PADDING_LIMIT: Final = 16 << 20
 _SPARSE_LIMIT: Final = 1 << 20
 _XATTR: Final = b"SCHILY.xattr."
 _KNOWN: Final = b"0123456S"
@@ -142,10 +143,20 @@ class TarReader:
                 raise ImageInvalid(f"truncated archive: it ends inside {what}")
 
     def drain(self) -> None:
-        """Read what follows the archive's end, so that the stream's owner sees all of it."""
-        self._position = len(self._data)
-        while self._refill():
+        """Read what follows the archive's end, so that the stream's owner sees all of it.
+
+        :raises ImageInvalid: it is more than any padding: a bomb, perhaps.
+        """
+        rest = -self._position
+        while True:
+            rest += len(self._data)
+            if rest > _PADDING_LIMIT:
+                raise ImageInvalid(
+                    f"the archive goes on for over {_PADDING_LIMIT} bytes after its end marker"
+                )
             self._position = len(self._data)
+            if not self._refill():
+                return
 
     # The content of the present entry.
 

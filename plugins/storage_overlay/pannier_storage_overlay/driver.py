@@ -253,7 +253,11 @@ class OverlayStorage(StorageDriver):
                 hint="create a new container for the id map",
             )
         status = Path(top).stat()
-        os.chown(upper, idmap.host_uid(status.st_uid), idmap.host_gid(status.st_gid))
+        try:
+            owner = idmap.host_uid(status.st_uid), idmap.host_gid(status.st_gid)
+        except ValueError:  # an owner that the container's map has no id for
+            owner = idmap.host_uid(0), idmap.host_gid(0)
+        os.chown(upper, *owner)
 
     def changes(self, key: str) -> list[Change]:
         """List what the container's layer changes; see the contract."""

@@ -54,6 +54,8 @@ def _try(base: Path) -> None:
         scratch=str(base / "scratch"),
         upper=str(base / "upper"),
         work=str(base / "work"),
+        # Unmounting would otherwise wait for everything that anybody wrote to this filesystem.
+        volatile=True,
     )
     merged = mount_union(union)
     try:

@@ -274,6 +274,19 @@ def test_a_huge_extended_header_is_refused(arena: Arena) -> None:
         arena.unpack(archive(entry("x", xattrs={"comment": "c" * (2 << 20)})))
 
 
+def test_an_endless_stream_after_the_end_is_refused(arena: Arena) -> None:
+    """A few bytes of a compressed archive can become any number of zeroes."""
+
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(size) or bytes(1 << 18)
+
+    limits = UnpackLimits(total_bytes=1 << 40)
+    stream = Endless(archive(entry("a")).getvalue())
+    with pytest.raises(ImageInvalid, match="after its end marker"):
+        unpack_layer(stream, arena.root, whiteouts="apply", limits=limits)
+
+
 _NAMES = st.sampled_from(["a", "b", "link", "..", ".", "", ".wh.a", ".wh..wh..opq", "outside"])
 _PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
 
