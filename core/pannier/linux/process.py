@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import struct
 
 from pannier.linux.libc import SYSCALLS, check, libc, syscall
@@ -31,6 +30,8 @@ _PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_SIGKILL = 9
+_SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_DESCRIPTOR = 0x7FFFFFFF
 
@@ -54,7 +55,7 @@ def clone(flags: int) -> int:
     Unlike ``os.fork`` runs none of the interpreter's or the C library's fork handlers, so the
     calling process must have one thread only.
     """
-    arguments = _CLONE_ARGS.pack(flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    arguments = _CLONE_ARGS.pack(flags, 0, 0, 0, _SIGCHLD, 0, 0, 0)
     number, size = ctypes.c_long(SYSCALLS["clone3"]), ctypes.c_long(_CLONE_ARGS.size)
     return check(_locked.syscall(number, arguments, size))
 
@@ -74,7 +75,7 @@ def die_with_parent() -> None:
 
     The kernel forgets it at every change of ids or capabilities: call it after those.
     """
-    check(_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    check(_prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
 
 
 def keep_capabilities(keep: bool) -> None:  # noqa: FBT001 - the kernel's own argument

@@ -8,7 +8,6 @@ between.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 import stat
@@ -33,6 +32,7 @@ from pannier_runtime_native.rootpath import (
     make_parent,
     open_plain_directory,
 )
+from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Assembly:
     ) -> int:
         context = mounts.fsopen(kind)
         try:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 mounts.fsconfig_set(context, "source", source)
             for key, value in options:
                 if value is None:
@@ -155,7 +155,7 @@ class Assembly:
         parent, name = make_parent(self._root, path)
         try:
             # The umask must not take bits from what was asked for.
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=parent)
             os.mknod(name, kind | mode, device, dir_fd=parent)
             node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -191,7 +191,7 @@ class Assembly:
         """Make a symlink, unless something is there."""
         parent, name = make_parent(self._root, path)
         try:
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 os.symlink(target, name, dir_fd=parent)
         finally:
             os.close(parent)
@@ -252,7 +252,7 @@ class Assembly:
 
     def _null(self) -> int:
         # The container's own, where it really is one: a mask must not be a file of the image's.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             found = open_in_root(self._root, b"dev/null")
             try:
                 status = os.fstat(found)

@@ -10,7 +10,6 @@ in folders of mode 0700.
 from __future__ import annotations
 
 import _socket
-import array
 import marshal
 import os
 import struct
@@ -30,7 +29,9 @@ _FORMAT = 2
 def _rights(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
     if not descriptors:
         return []
-    return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
+    return [
+        (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
+    ]
 
 
 def send(connection: _socket.socket, value: Any, descriptors: Sequence[int] = ()) -> None:
@@ -54,11 +55,11 @@ def receive_descriptors(connection: _socket.socket, length: int) -> tuple[bytes,
     """Receive up to *length* bytes, and the descriptors that came with them."""
     room = _socket.CMSG_SPACE(_BATCH * 4)
     data, ancillary, _, _ = connection.recvmsg(length, room, _socket.MSG_CMSG_CLOEXEC)
-    descriptors = array.array("i")
+    descriptors: list[int] = []
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % 4])
-    return data, list(descriptors)
+            descriptors += struct.unpack_from(f"{len(payload) // 4}i", payload)
+    return data, descriptors
 
 
 def receive(connection: _socket.socket) -> tuple[Any, list[int]] | None:

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import _socket
-import contextlib
 import os
 import stat
 import time
 
 from pannier.linux import mounts
-from pannier.linux.namespaces import CLONE_NEWPID, setns
-from pannier.linux.process import clone
+from pannier.linux.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    setns,
+)
+from pannier.linux.process import clone, die_with_parent
 from pannier_runtime_native import init
-from pannier_runtime_native.channel import receive
+from pannier_runtime_native.channel import receive, send
+from pannier_runtime_native.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pannier_runtime_native.messages import Job, Reply, StdioJob
     from pannier_runtime_native.streams import Streams
 
-__all__ = ["CLONE", "GROUPS", "INSTRUCTIONS", "MAPS", "StepError", "create", "open_pipes"]
+__all__ = [
+    "CLONE",
+    "GROUPS",
+    "INSTRUCTIONS",
+    "MAPS",
+    "USUAL_NAMESPACES",
+    "Prepared",
+    "StepError",
+    "create",
+    "open_pipes",
+    "prepare",
+]
 
 CLONE, MAPS, GROUPS, INSTRUCTIONS = 0, 1, 2, 3
 """The number of each step that is taken here; those of the instructions follow."""
 
+USUAL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
+"""What nearly every container wants (its cgroup namespace is made later)."""
+
+_MOST_DESCRIPTORS = 1 << 20
 _NAMES = {0x40000000: "net", 0x04000000: "uts", 0x08000000: "ipc", 0x02000000: "cgroup"}
 
 
@@ -42,14 +62,23 @@ class StepError(Exception):
         self.text = text
 
 
-@contextlib.contextmanager
-def _step(step: int, times: list[int]) -> Iterator[None]:
-    begin = time.monotonic_ns()
-    try:
-        yield
-    except OSError as error:
-        raise StepError(step, error.errno or 0, str(error)) from error
-    times += (begin, time.monotonic_ns())
+class _Step:
+    """Takes a step's time; an OSError that ends it becomes a :class:`StepError`."""
+
+    __slots__ = ("_begin", "_step", "_times")
+
+    def __init__(self, step: int, times: list[int]) -> None:
+        self._step = step
+        self._times = times
+        self._begin = time.monotonic_ns()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise StepError(self._step, error.errno or 0, str(error)) from error
+        self._times += (self._begin, time.monotonic_ns())
 
 
 def open_pipes(stdio: StdioJob, streams: Streams) -> list[int]:
@@ -73,25 +102,27 @@ def open_pipes(stdio: StdioJob, streams: Streams) -> list[int]:
     return ends
 
 
-@contextlib.contextmanager
-def _joined(job: Job, descriptors: list[int]) -> Iterator[None]:
-    """Be in the namespaces to join for the moment of the clone, which hands them on.
+def _clone_joined(job: Job, descriptors: list[int]) -> int:
+    """Clone from within the namespaces to join, which are handed on by that.
 
     Before the clone, because a process in a new user namespace may not join what belongs to the
     old one. A pid namespace holds for children only, and may stay.
     """
     homes: list[int] = []
+    pid = -1
     try:
         for index, flag in job["joins"]:
             if flag != CLONE_NEWPID:
                 own = f"/proc/self/ns/{_NAMES[flag]}"
                 homes.append(os.open(own, os.O_RDONLY | os.O_CLOEXEC))
             setns(descriptors[index], flag)
-        yield
+        pid = clone(job["clone_flags"])
     finally:
-        for home in homes:
-            setns(home)
-            os.close(home)
+        if pid:
+            for home in homes:
+                setns(home)
+                os.close(home)
+    return pid
 
 
 def _device_nodes(job: Job, descriptors: list[int]) -> None:
@@ -111,33 +142,89 @@ def _device_nodes(job: Job, descriptors: list[int]) -> None:
     descriptors.append(folder)
 
 
+class Prepared:
+    """A first process in the usual namespaces, which waits to be told what to become."""
+
+    __slots__ = ("pid", "socket")
+
+    def __init__(self, pid: int, connection: _socket.socket) -> None:
+        self.pid = pid
+        self.socket = connection
+
+    def suits(self, job: Job) -> bool:
+        """Whether it can become this container's."""
+        return job["clone_flags"] == USUAL_NAMESPACES and not job["joins"]
+
+    def discard(self) -> None:
+        """Be rid of it."""
+        self.socket.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def prepare() -> Prepared | None:
+    """Make a first process ahead of time; None where the namespaces are refused."""
+    ours, theirs = _socket.socketpair()
+    try:
+        pid = clone(USUAL_NAMESPACES)
+    except OSError:
+        return None
+    if pid:
+        theirs.close()
+        return Prepared(pid, ours)
+    try:
+        ours.close()
+        own = theirs.fileno()
+        os.closerange(3, own)
+        os.closerange(own + 1, _MOST_DESCRIPTORS)
+        die_with_parent()
+        message = receive(theirs)
+        if message is not None:
+            (job, ends), descriptors = message
+            cut = len(descriptors) - ends
+            init.run(job, descriptors[:cut], theirs, descriptors[cut:])
+    finally:
+        os._exit(1)
+
+
+def _begin(
+    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None
+) -> tuple[int, _socket.socket]:
+    if prepared is not None and prepared.suits(job):
+        send(prepared.socket, (job, len(ends)), [*descriptors, *ends])
+        return prepared.pid, prepared.socket
+    if prepared is not None:
+        prepared.discard()
+    ours, theirs = _socket.socketpair()
+    if job["devices"]:
+        _device_nodes(job, descriptors)
+    pid = _clone_joined(job, descriptors)
+    if not pid:
+        ours.close()
+        init.run(job, descriptors, theirs, ends)
+    theirs.close()
+    return pid, ours
+
+
 def create(
-    job: Job, descriptors: list[int], ends: list[int]
+    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None = None
 ) -> tuple[int, _socket.socket, Reply, list[int]]:
     """Make the first process, up to where it waits for the start.
 
-    Return its pid, our end of its socket, its answer with the steps' times, and the descriptors
-    that came with it (the terminal's master).
+    *prepared* is taken for it where it suits. Return its pid, our end of its socket, its answer
+    with the steps' times, and the descriptors that came with it (the terminal's master).
 
     :raises StepError: nothing of it is left then.
     """
     times: list[int] = []
-    ours, theirs = _socket.socketpair()
-    with _step(CLONE, times):
-        if job["devices"]:
-            _device_nodes(job, descriptors)
-        with _joined(job, descriptors):
-            pid = clone(job["clone_flags"])
-            if not pid:
-                ours.close()
-                init.run(job, descriptors, theirs, ends)
-    theirs.close()
+    with _Step(CLONE, times):
+        pid, ours = _begin(job, descriptors, ends, prepared)
     try:
         _settle(job, descriptors, pid, ours, times)
         reply, received = _await_ready(ours)
     except BaseException:
         ours.close()
-        os.kill(pid, 9)
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
     return pid, ours, {"pid": pid, "times": times + reply["times"]}, received
@@ -158,7 +245,7 @@ def _await_ready(child: _socket.socket) -> tuple[Reply, list[int]]:
 def _settle(
     job: Job, descriptors: list[int], pid: int, child: _socket.socket, times: list[int]
 ) -> None:
-    with _step(MAPS, times):
+    with _Step(MAPS, times):
         if job["uid_map"]:
             _write(f"/proc/{pid}/uid_map", job["uid_map"])
             _write(f"/proc/{pid}/gid_map", job["gid_map"])
@@ -166,11 +253,11 @@ def _settle(
         score = job["process"]["oom_score_adj"]
         if score is not None:
             _write(f"/proc/{pid}/oom_score_adj", b"%d" % score)
-    with _step(GROUPS, times):
+    with _Step(GROUPS, times):
         # While the child is at its mounts: moving a process waits for other processors.
         for index in job["procs"]:
             os.write(descriptors[index], b"%d" % pid)
-        with contextlib.suppress(OSError):  # the child has failed, and tells why
+        with suppress(OSError):  # the child has failed, and tells why
             child.send(init.PLACED)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from pannier.linux.process import die_with_parent, set_name
@@ -18,6 +17,7 @@ from pannier_runtime_native.launch import (
     take_streams,
     wanted_directory,
 )
+from pannier_runtime_native.small import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

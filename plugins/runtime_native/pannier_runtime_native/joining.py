@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from pannier.linux.namespaces import CLONE_NEWUSER, setns
 from pannier.linux.terminal import become_controlling, open_master, open_slave, set_size
@@ -16,6 +15,7 @@ from pannier_runtime_native.launch import (
     take_streams,
     wanted_directory,
 )
+from pannier_runtime_native.small import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ Runs in the container's first process and in those that are added to it later.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
@@ -19,6 +18,7 @@ from pannier.linux.process import (
 )
 from pannier.linux.rlimits import set_rlimit
 from pannier.linux.seccomp_install import install
+from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _take_null() -> None:
     """Have the container's own null device for stdin, where stdin is that of ours."""
     if not _is_null(0):
         return
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         own = os.open("/dev/null", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         if _is_null(own):
             os.set_blocking(own, True)
@@ -148,7 +148,7 @@ def execute(process: ProcessJob) -> NoReturn:
 
 
 def _home(uid: int) -> bytes:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         descriptor = os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             text = os.read(descriptor, _MOST_PASSWD)

@@ -8,12 +8,9 @@ until the first process has ended and its output is delivered, whether or not a 
 from __future__ import annotations
 
 import _socket
-import contextlib
 import gc
 import os
-import signal
 import time
-import traceback
 
 from pannier.linux.namespaces import CLONE_NEWPID, setns
 from pannier.linux.process import set_child_subreaper, set_name
@@ -23,12 +20,14 @@ from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.creation import StepError, create, open_pipes
 from pannier_runtime_native.log import LogFile
 from pannier_runtime_native.loop import READ, Loop
+from pannier_runtime_native.small import failure_text, signal, suppress
 from pannier_runtime_native.streams import STDOUT, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from pannier_runtime_native.creation import Prepared
     from pannier_runtime_native.messages import ConnectionJob, ExecJob, Job, Reply, StdioJob
 
 __all__ = ["SOCKET", "main"]
@@ -73,13 +72,13 @@ class Shim:
 
     # ---- beginning
 
-    def create(self, descriptors: list[int]) -> Reply:
+    def create(self, descriptors: list[int], prepared: Prepared | None = None) -> Reply:
         """Make the container, up to where its first process waits."""
         self._listener.bind(f"/proc/self/fd/{self._folder}/{SOCKET}")
         self._listener.listen(_BACKLOG)
         stdio = self._job["stdio"]
         ends = [] if stdio["terminal"] else open_pipes(stdio, self._first.streams)
-        pid, self._init, reply, received = create(self._job, descriptors, ends)
+        pid, self._init, reply, received = create(self._job, descriptors, ends, prepared)
         for end in ends:
             os.close(end)
         self._first.pid = pid
@@ -144,18 +143,18 @@ class Shim:
                 self._loop.run_once()
             except Exception:  # noqa: BLE001 - the container must not suffer for it
                 self._complain()
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(SOCKET, dir_fd=self._folder)
 
     def _complain(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             descriptor = os.open("shim.log", flags, 0o600, dir_fd=self._folder)
-            os.write(descriptor, traceback.format_exc().encode())
+            os.write(descriptor, failure_text().encode())
             os.close(descriptor)
 
     def _on_child(self, waking: int) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             os.read(waking, 512)
         self._reap()
 
@@ -196,7 +195,7 @@ class Shim:
             "finished": member.finished,
         }
         if member is self._first:
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            with suppress(FileNotFoundError):  # deleted meanwhile
                 self._write("exit", f"{member.status} {member.finished!r}\n")
             for descriptor in self._kept:
                 os.close(descriptor)
@@ -266,7 +265,7 @@ class Shim:
             self._first.streams.attach(job, client)
         child, self._init = self._init, None
         self._status = "running"
-        with contextlib.suppress(OSError):  # it has been killed: the answer below says so
+        with suppress(OSError):  # it has been killed: the answer below says so
             child.send(init.GO)
         self._loop.watch(child.fileno(), READ, lambda _: self._on_started(child, connection))
         return None
@@ -308,7 +307,7 @@ class Shim:
         if member is None:
             return {"error": "missing", "text": "no such process"}
         if member.streams.master >= 0:
-            with contextlib.suppress(OSError):  # its last user has just closed it
+            with suppress(OSError):  # its last user has just closed it
                 set_size(member.streams.master, request["rows"], request["columns"])
         return {}
 
@@ -411,7 +410,7 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _answer(connection: _socket.socket, reply: Reply) -> None:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         send(connection, reply)
     connection.close()
 
@@ -425,28 +424,39 @@ def _start_time(pid: int) -> int:
         os.close(descriptor)
 
 
-def main(descriptor: int) -> NoReturn:
+def settle() -> None:
+    """Make this process a shim's: a session of its own, to which orphans come."""
+    os.setsid()
+    set_name("pannier-shim")
+    set_child_subreaper()
+    signal.signal(signal.SIGCHLD, _nothing)
+    gc.enable()
+
+
+def _nothing(*_: object) -> None:
+    """Handle a signal: that it came is all that counts."""
+
+
+def main(descriptor: int, prepared: Prepared | None) -> NoReturn:
     """Be a shim: take the job from the driver's end of this socket, and serve it."""
     status = 1
     try:
-        os.setsid()
-        set_name("pannier-shim")
-        set_child_subreaper()
-        gc.enable()
         driver = _socket.socket(fileno=descriptor)
         message = receive(driver)
         if message is not None:
-            status = _run(driver, *message)
+            status = _run(driver, *message, prepared)
     finally:
         os._exit(status)
 
 
-def _run(driver: _socket.socket, job: Job, descriptors: list[int]) -> int:
+def _run(
+    driver: _socket.socket, job: Job, descriptors: list[int], prepared: Prepared | None
+) -> int:
     reply: Reply
     shim = None
     try:
         shim = Shim(job, descriptors)
-        reply = shim.create(descriptors)
+        reply = shim.create(descriptors, prepared)
     except StepError as error:
         reply = {
             "error": "step",

@@ -8,13 +8,13 @@ dropped. What was read is never lost.
 from __future__ import annotations
 
 import _socket
-import contextlib
 import fcntl
 import os
 import struct
 from errno import EIO
 
 from pannier_runtime_native.loop import GONE, READ, WRITE
+from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Client:
         """
         sent = 0
         if not self.backlog:
-            with contextlib.suppress(BlockingIOError):
+            with suppress(BlockingIOError):
                 sent = self.socket.sendmsg((header, data), (), _FLAGS)
             if sent == len(header) + len(data):
                 return
@@ -89,11 +89,11 @@ class Client:
 
     def close(self) -> None:
         """End the connection so that nothing sent is lost."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             # Closed with input unread, the kernel would reset the connection.
             while self.socket.recv(_SMALL, _socket.MSG_DONTWAIT):
                 pass
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.socket.shutdown(_socket.SHUT_WR)
         self.socket.close()
 
@@ -246,7 +246,7 @@ class Streams:
                 self._buffer = bytearray()
         elif len(self._buffer) == _SMALL and not self._terminal:
             self._buffer = bytearray(_LARGE)
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _LARGE)
 
     def _publish(self, stream: int, data: memoryview) -> None:

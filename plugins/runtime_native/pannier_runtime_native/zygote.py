@@ -8,27 +8,27 @@ and no shim keeps a mount of the host's busy. It ends with the driver; shims do 
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import gc
 import os
-import signal
-import socket
+import select
 import stat
 
 from pannier.linux import mounts
-from pannier.linux.namespaces import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUTS,
-    unshare,
-)
+from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, unshare
 from pannier.linux.process import clone, set_dumpable, set_name
 from pannier_runtime_native import shim
 from pannier_runtime_native.assembly import DEVICES, PLACEHOLDER
 from pannier_runtime_native.channel import receive_descriptors
+from pannier_runtime_native.creation import USUAL_NAMESPACES, prepare
+from pannier_runtime_native.rehearsal import rehearse
+from pannier_runtime_native.small import signal, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pannier_runtime_native.creation import Prepared
 
 __all__ = ["FORK", "READY", "TRY", "main"]
 
@@ -40,8 +40,10 @@ TRY = b"t"
 
 READY = b"ready"
 
+_TAKEN = b"t"
+_END = b"e"
+_REHEARSALS = 10
 _MOST_DESCRIPTORS = 1 << 20
-_own_pid = os.getpid()
 _NULL_MODE = stat.S_IFCHR | 0o666
 
 
@@ -83,33 +85,24 @@ def _leave_host() -> None:
     os.close(null)
 
 
-def _on_child(*_: object) -> None:
-    # A shim awaits its own children; it knows them from its members.
-    if os.getpid() == _own_pid:
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-
 def _prepare() -> None:
     set_dumpable(False)
     set_name("pannier-zygote")
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with contextlib.suppress(OSError):  # two belong to the C library
+        with suppress(OSError):  # two belong to the C library
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Handlers and not SIG_IGN, because execve takes handlers back by itself: so no child of ours
     # has to, and a shim's SIGCHLD wakes its loop.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGCHLD, _on_child)
     os.umask(0o022)
 
 
-def _try_namespaces(driver: socket.socket) -> None:
+def _try_namespaces(driver: _socket.socket) -> None:
     """Tell whether a child of ours can be in namespaces of its own, and mount there."""
     try:
-        if clone(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET):
+        if clone(USUAL_NAMESPACES):
             return
     except OSError as error:
         driver.send(f"creating namespaces: {error.strerror}".encode())
@@ -127,37 +120,73 @@ def _try_namespaces(driver: socket.socket) -> None:
         os._exit(0)
 
 
+def _close_all_but(number: int) -> None:
+    os.closerange(3, number)
+    os.closerange(number + 1, _MOST_DESCRIPTORS)
+
+
+def _spare(driver: _socket.socket, zygote: int) -> NoReturn:
+    """Wait for a container to monitor, with a first process for it at hand.
+
+    :param zygote: the pipe on which the zygote is told how it went.
+    """
+    prepared: Prepared | None = None
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    try:
+        shim.settle()
+        # Where somebody waits already, there is no time to prepare.
+        if not poll.poll(0):
+            prepared = prepare()
+        while True:
+            word, descriptors = receive_descriptors(driver, 1)
+            if word == TRY:
+                _try_namespaces(driver)
+            elif descriptors:
+                os.write(zygote, _TAKEN)
+                os.close(zygote)
+                driver.close()
+                shim.main(descriptors[0], prepared)
+            else:
+                os.write(zygote, _END)
+                break
+    finally:
+        os._exit(0)  # and with us whatever we have prepared
+
+
 def main(number: int) -> None:
-    """Fork a shim for every descriptor that the driver sends; end with the driver.
+    """Have a spare shim wait for each container that the driver asks for; end with the driver.
+
+    The spare does the receiving, so that this process touches little of its memory between two
+    forks: each page that it writes to is one that the shim no longer shares.
 
     :param number: the descriptor of the driver's socket.
     """
-    os.closerange(3, number)
-    os.closerange(number + 1, _MOST_DESCRIPTORS)
-    driver = socket.socket(fileno=number)
+    _close_all_but(number)
+    driver = _socket.socket(fileno=number)
     os.set_inheritable(number, False)
     try:
         _prepare()
         _leave_host()
+        rehearse(_REHEARSALS)
     except OSError as error:
         driver.send(str(error).encode())
         return
+    gc.collect()
+    _close_all_but(number)
+    # The kernel reaps the shims; a shim has a handler of its own again.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     driver.send(READY)
     gc.collect()
     gc.disable()
     gc.freeze()
     while True:
-        word, descriptors = receive_descriptors(driver, 1)
-        if not word:
+        told, telling = os.pipe()
+        if not os.fork():
+            os.close(told)
+            _spare(driver, telling)
+        os.close(telling)
+        # Nothing at all: the spare was killed, and another takes its place.
+        if os.read(told, 1) == _END:
             return
-        if word == TRY:
-            _try_namespaces(driver)
-        for descriptor in descriptors:
-            try:
-                pid = os.fork()
-            except OSError:
-                pid = -1  # the driver sees the end of its socket, and why is in its own limits
-            if not pid:
-                driver.close()
-                shim.main(descriptor)
-            os.close(descriptor)
+        os.close(told)

@@ -44,7 +44,9 @@ def test_the_helper_is_replaced(box: Box) -> None:
     box.driver.start("a")
     helper = box.driver._zygotes.pid
     os.kill(helper, signal.SIGKILL)
-    assert box.sh("echo again").out == "again\n"
+    # The first is served by the spare that is left, the second by a new helper.
+    for _ in range(2):
+        assert box.sh("echo again").out == "again\n"
     assert box.driver._zygotes.pid not in (0, helper)
     assert box.driver.state("a").status == "running"
 
@@ -124,6 +126,8 @@ def test_no_process_is_left(box: Box) -> None:
     helper = box.driver._zygotes.pid
     children = Path(f"/proc/{helper}/task/{helper}/children")
     deadline = time.monotonic() + 10
-    while children.read_text() and time.monotonic() < deadline:
+    # One is left: the spare that waits for the next container.
+    while len(children.read_text().split()) != 1 and time.monotonic() < deadline:
         os.sched_yield()
-    assert children.read_text() == ""
+    (spare,) = children.read_text().split()
+    assert Path(f"/proc/{spare}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
