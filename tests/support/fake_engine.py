@@ -190,7 +190,10 @@ class FakeContainers:
             parent=None,
             args=(*(config.entrypoint or ()), *(config.cmd or ("sh",))),
             config=replace(
-                config, hostname=config.hostname or id[:12], env=(*config.env, "PATH=/bin")
+                config,
+                hostname=config.hostname or id[:12],
+                env=(*config.env, "PATH=/bin"),
+                cmd=("sh",) if config.cmd is None else config.cmd,
             ),
             host=options.host,
             networks=options.networks or {"bridge": EndpointOptions()},

@@ -61,6 +61,8 @@ def _manager_routes() -> list[Route]:
         Route("POST", "/swarm/leave", _not_in_swarm),
         Route("POST", "/swarm/init", _swarm_unsupported),
         Route("POST", "/swarm/join", _swarm_unsupported),
+        # Volumes of a cluster are the only ones that can be updated.
+        Route("PUT", "/volumes/{name}", _no_swarm),
         Route("GET", "/services/{name}/logs", _no_swarm),
         Route("GET", "/tasks/{name}/logs", _no_swarm),
     ]

@@ -104,9 +104,10 @@ class _Dispatcher:
             route, name = self._router.find(request.method, path)
             call = Call(request, self._services, name, version)
             response = await self._run(route, call)
-        except Exception as error:
-            if isinstance(error, ConnectionError):
-                raise
+        except ConnectionError:
+            # The client has gone; aiohttp would log this as a fault.
+            return Hijacked()
+        except Exception as error:  # noqa: BLE001 - the client is told of all of them
             response = error_response(error, f"{request.method} {request.path}")
         if isinstance(response, Hijacked):
             return response

@@ -11,7 +11,14 @@ from aiohttp import web
 from pannier.errors import InvalidRequest, NotFound, NotModified, PannierError, StartFailed
 from pannier.server.respond import encode
 
-__all__ = ["BodyTooLarge", "PageNotFound", "Unavailable", "error_response", "error_text"]
+__all__ = [
+    "BodyTooLarge",
+    "PageNotFound",
+    "Unavailable",
+    "error_response",
+    "error_text",
+    "exec_error_text",
+]
 
 _log = logging.getLogger("pannier.server")
 
@@ -42,6 +49,11 @@ _START_WORDS: Final = {
 }
 
 
+def exec_error_text(error: StartFailed) -> str:
+    """Return what the client of an exec is told in its stream."""
+    return f"OCI runtime exec failed: exec failed: {_process_text(error.message)}: unknown"
+
+
 def error_text(error: BaseException) -> str:
     """Return what a client is told; what was not foreseen stays in the daemon's log."""
     if isinstance(error, StartFailed):
@@ -49,10 +61,15 @@ def error_text(error: BaseException) -> str:
     return error.message if isinstance(error, PannierError) else "internal error; see the log"
 
 
+def _process_text(text: str) -> str:
+    words = "unable to start container process"
+    return text if words in text else f"{words}: {text}"
+
+
 def _start_text(error: StartFailed) -> str:
     text = error.message
     if "failed to create task" not in text:
-        text = f"failed to create task for container: {text}"
+        text = f"failed to create task for container: {_process_text(text)}"
     words = _START_WORDS.get(error.errno, ())
     if words and not any(word in text for word in words):
         text = f"{text}: {words[-1]}"

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from pannier.errors import PannierError, StartFailed
 from pannier.server.connection import ClientConnection
-from pannier.server.errors import error_text
+from pannier.server.errors import error_text, exec_error_text
 from pannier.server.relay import relay
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ async def _hand_over(
 
 def _stream_text(error: Exception) -> str:
     if isinstance(error, StartFailed):
-        return f"OCI runtime exec failed: exec failed: {error.message}: unknown"
+        return exec_error_text(error)
     return error_text(error)
 
 

@@ -38,6 +38,7 @@ __all__ = ["ROUTES"]
 
 _FILTERS: Final = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 _PRUNE_FILTERS: Final = frozenset({"dangling", "label", "label!", "until"})
+_SLIM_CONFIG_SINCE: Final = (1, 50)
 _TAR: Final = "application/x-tar"
 
 
@@ -90,7 +91,9 @@ def _dangling(filters: dict[str, tuple[str, ...]], *, default: bool | None) -> b
 async def _inspect(call: Call) -> web.StreamResponse:
     image = await call.engine.images.get(call.name)
     storage = call.engine.drivers.storage
-    return json_response(image_view(image, storage.id, {}))
+    return json_response(
+        image_view(image, storage.id, {}, whole_config=call.version < _SLIM_CONFIG_SINCE)
+    )
 
 
 async def _history(call: Call) -> web.StreamResponse:

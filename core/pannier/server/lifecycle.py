@@ -75,7 +75,9 @@ async def _wait(call: Call) -> web.StreamResponse:
         body = {"StatusCode": 125, "Error": {"Message": error_text(error)}}
     else:
         body = {"StatusCode": result.exit_code}
-        if result.error:
+        # Who waits for the removal is told of the start's failure by the start alone, as Docker
+        # does: clients would report it twice.
+        if result.error and condition != "removed":
             body["Error"] = {"Message": result.error}
     await response.write(encode(body))
     await response.write_eof()

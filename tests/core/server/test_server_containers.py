@@ -266,7 +266,9 @@ class TestLifecycle:
             engine.containers.start_error = StartFailed(message, errno=number)
             answer = server.post("/containers/web/start")
             assert answer.status == 400
-            assert answer.message.startswith("failed to create task for container: exec:")
+            assert answer.message.startswith(
+                "failed to create task for container: unable to start container process: exec:"
+            )
             assert words in answer.message
             assert answer.message.endswith(": unknown")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pannier.images.model import UntaggedImage
 from pannier.server.views.times import ZERO_TIME, rfc3339
@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from pannier.images.model import HistoryItem, Image, Removal
 
 __all__ = ["history_view", "image_summary", "image_view", "removals_view"]
+
+
+_CONTAINER_ONLY: Final = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
 
 
 def image_summary(image: Image, shared: int = -1, containers: int = -1) -> dict[str, Any]:
@@ -32,11 +45,15 @@ def image_summary(image: Image, shared: int = -1, containers: int = -1) -> dict[
     }
 
 
-def image_view(image: Image, storage: str, layer: Mapping[str, str]) -> dict[str, Any]:
+def image_view(
+    image: Image, storage: str, layer: Mapping[str, str], *, whole_config: bool = False
+) -> dict[str, Any]:
     """Return an ``ImageInspect``.
 
     :param storage: the storage driver's id.
     :param layer: what the storage driver says of the image's layer.
+    :param whole_config: with the fields of a container's configuration that no image has; they
+        were there until API 1.50.
     """
     config = image.config
     platform = config.platform
@@ -49,7 +66,7 @@ def image_view(image: Image, storage: str, layer: Mapping[str, str]) -> dict[str
         "Created": rfc3339(image.created_ns),
         "DockerVersion": "",
         "Author": config.author,
-        "Config": _run_config(config.config),
+        "Config": (_CONTAINER_ONLY if whole_config else {}) | _run_config(config.config),
         "Architecture": platform.architecture,
         "Os": platform.os,
         "Size": image.size,
@@ -70,18 +87,9 @@ def image_view(image: Image, storage: str, layer: Mapping[str, str]) -> dict[str
 
 def _run_config(config: RunConfig) -> dict[str, Any]:
     view: dict[str, Any] = {
-        "Hostname": "",
-        "Domainname": "",
         "User": config.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
         "Env": list(config.env),
         "Cmd": None if config.cmd is None else list(config.cmd),
-        "Image": "",
         "Volumes": {path: {} for path in config.volumes} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": None if config.entrypoint is None else list(config.entrypoint),

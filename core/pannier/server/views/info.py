@@ -95,8 +95,6 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
 
 def _registries() -> dict[str, Any]:
     return {
-        "AllowNondistributableArtifactsCIDRs": None,
-        "AllowNondistributableArtifactsHostnames": None,
         "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
         "IndexConfigs": {
             "docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
