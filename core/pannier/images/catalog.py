@@ -6,10 +6,12 @@ asked of the tables, not stored.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pannier.errors import NotFound
 from pannier.images.config import ImageConfig
 from pannier.images.digest import chain_ids
 from pannier.images.model import Image, Layer
@@ -18,6 +20,8 @@ from pannier.images.reference import Reference, parse_reference
 from pannier.images.timestamps import now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from pannier.database import Database
     from pannier.images.content import ContentStore
     from pannier.images.oci import Manifest
@@ -95,15 +99,32 @@ class Catalog:
     def image(self, image: str) -> Image | None:
         """Return an image by its full id; None if there is none."""
         row = self._database.row(
-            "SELECT manifest, manifest_type, manifest_size, parent, tagged FROM images"
+            "SELECT id, manifest, manifest_type, manifest_size, parent, tagged FROM images"
             " WHERE id = ?",
             image,
         )
-        if row is None:
-            return None
-        manifest, media_type, size, parent, tagged = row
+        return None if row is None else self._image(row, self.names(image))
+
+    def images(self) -> list[Image]:
+        """Return every image."""
+        with self._database.transaction():
+            rows = self._database.rows(
+                "SELECT id, manifest, manifest_type, manifest_size, parent, tagged FROM images"
+            )
+            named = self._database.rows("SELECT image, name FROM image_names")
+        names: dict[str, list[str]] = {}
+        for image, name in named:
+            names.setdefault(image, []).append(name)
+        found = []
+        for row in rows:
+            # One that was removed meanwhile, with its configuration, is left out.
+            with contextlib.suppress(NotFound):
+                found.append(self._image(row, _references(names.get(row[0], ()))))
+        return found
+
+    def _image(self, row: tuple[Any, ...], names: Sequence[Reference]) -> Image:
+        image, manifest, media_type, size, parent, tagged = row
         descriptor, config, layers = self._parts(image, Descriptor(media_type, manifest, size))
-        names = self.names(image)
         return Image(
             id=image,
             manifest=descriptor,
@@ -139,7 +160,7 @@ class Catalog:
     def names(self, image: str) -> list[Reference]:
         """Return every name of an image, sorted."""
         rows = self._database.rows("SELECT name FROM image_names WHERE image = ?", image)
-        return sorted((parse_reference(row[0]) for row in rows), key=str)
+        return _references(row[0] for row in rows)
 
     def names_of_repository(self, name: str) -> list[tuple[Reference, str]]:
         """Return every name in a repository (``docker.io/library/busybox``) with its image."""
@@ -251,6 +272,10 @@ class Catalog:
         )
         assert row is not None
         return int(row[0])
+
+
+def _references(names: Iterable[str]) -> list[Reference]:
+    return [parse_reference(name) for name in sorted(names)]
 
 
 def _key(reference: Reference) -> str:

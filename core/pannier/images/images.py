@@ -128,9 +128,10 @@ class ImageStore:
         :raises NotFound: as :meth:`get`.
         """
         with self.leases.lease() as lease:
-            image = self.held(text, lease)
+            image = self._held(self.get(text), lease, blobs=False)
             top = image.top_layer
             if top is not None and not self.storage.has_layer(top):
+                self._held(image, lease)
                 self.unpack(image.config, [layer.blob for layer in image.layers], lease)
             yield image
 
@@ -139,13 +140,17 @@ class ImageStore:
 
         :raises NotFound: as :meth:`get`.
         """
-        image = self.get(text)
+        return self._held(self.get(text), lease)
+
+    def _held(self, image: Image, lease: Lease, *, blobs: bool = True) -> Image:
         for layer in image.layers:
             self._layers.hold(layer.chain_id, lease)
-        for digest in blobs_of(image):
+        for digest in blobs_of(image) if blobs else ():
             lease.hold(digest)
-        # Again, since a removal may have come in between.
-        return self._image(image.id)
+        # Asked again, since a removal may have come in between.
+        if not self._catalog.exists(image.id):
+            raise _no_such(image.id)
+        return image
 
     def select(self, text: str) -> list[tuple[str, tuple[str, ...]]]:
         """Return the images that *text* means to ``save`` or ``push``, with the tags it means.

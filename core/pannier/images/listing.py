@@ -25,17 +25,15 @@ def list_images(
     """
     parents = catalog.parents()
     found = []
-    for identity in catalog.ids():
-        image = catalog.image(identity)
+    for image in catalog.images():
         if (
-            image is None
-            or (before is not None and image.created_ns >= before.created_ns)
+            (before is not None and image.created_ns >= before.created_ns)
             or (since is not None and image.created_ns <= since.created_ns)
             or (filters.until is not None and image.created_ns >= filters.until)
             or not labels_match(image.config.config.labels, filters.labels)
         ):
             continue
-        shown = _shown(image, filters, is_parent=identity in parents, all=all)
+        shown = _shown(image, filters, is_parent=image.id in parents, all=all)
         if shown is not None:
             found.append(shown)
     return tuple(sorted(found, key=lambda image: (-image.created_ns, image.id)))

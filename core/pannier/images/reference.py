@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from pannier.errors import InvalidRequest
 from pannier.images.digest import check_digest, is_digest
@@ -110,6 +111,7 @@ def _invalid(reason: str = "") -> InvalidRequest:
     return InvalidRequest(f"{message}: {reason}" if reason else message, hint=_HINT)
 
 
+@lru_cache(maxsize=4096)
 def parse_reference(text: str) -> Reference:
     """Parse and normalise a reference. An absent tag stays absent.
 
