@@ -64,6 +64,7 @@ _NLM_F_ACK_TLVS: Final = 0x200
 _NLMSGERR_ATTR_MSG: Final = 1
 
 _SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
 
@@ -183,6 +184,23 @@ class NetlinkSocket:
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         return self._socket.fileno()
+
+    def join(self, group: int) -> None:
+        """Have the kernel's announcements of a group queued on this socket, for :meth:`drain`."""
+        # Without an address of its own the kernel takes the socket for the announcement's sender.
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def drain(self) -> None:
+        """Throw away everything that is queued, also where too much was."""
+        while True:
+            try:
+                self._socket.recv(_RECEIVE_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     def request(self, messages: Sequence[Message]) -> None:
         """Have the messages carried out, in order, with one system call.

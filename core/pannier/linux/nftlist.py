@@ -12,16 +12,22 @@ if TYPE_CHECKING:
     from pannier.linux.netlink import NetlinkSocket
 
 __all__ = [
+    "CHANGES_GROUP",
     "FoundChain",
     "Rule",
     "chains",
     "elements",
     "generation",
+    "has_table",
     "plain_chains",
     "rules",
     "verdict_code",
 ]
 
+CHANGES_GROUP: Final = 7
+"""The netlink group in which every change of the rules is announced."""
+
+_GETTABLE: Final = 1
 _GETCHAIN: Final = 4
 _GETRULE: Final = 7
 _GETSETELEM: Final = 13
@@ -73,6 +79,17 @@ def elements(netlink: NetlinkSocket, family: int, table: str, name: str) -> list
             value = parse(element.get(2, b"")).get(1, b"")
             found.append(Element(key, value))
     return found
+
+
+def has_table(netlink: NetlinkSocket, family: int, table: str) -> bool:
+    """Whether the table is there."""
+    try:
+        netlink.query(message(_GETTABLE, family, text(1, table)))
+    except NetlinkError as error:
+        if is_errno(error, "ENOENT"):
+            return False
+        raise
+    return True
 
 
 def chains(netlink: NetlinkSocket, family: int) -> list[FoundChain]:

@@ -47,6 +47,7 @@ from pannier_net_bridge.networks import (
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper
 from pannier_net_bridge.records import Records
+from pannier_net_bridge.watch import RuleWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +90,7 @@ class BridgeDriver(NetworkDriver):
         self._records = Records(context.root / "networks.journal")
         self._leases = LeaseBook(context.root / "endpoints.journal")
         self._reaper = Reaper()
+        self._watch: RuleWatch | None = None
         # Guards the networks, and the rules together with the leases that they follow from.
         self._lock = threading.RLock()
         self._networks: dict[str, BridgeNetwork] = {}
@@ -100,6 +102,9 @@ class BridgeDriver(NetworkDriver):
 
     def close(self) -> None:
         """Delete the links that still wait for it, and close what is open."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self._reaper.close()
         self._firewall.close()
         self._leases.close()
@@ -209,6 +214,10 @@ class BridgeDriver(NetworkDriver):
             accept_in_foreign_chains(self._config.table, names(networks))
             self._forwarding.turn_on()
             self._firewall.note_generation()
+            if self._watch is None:
+                # Without it the next container, or the next start, mends what others break.
+                with contextlib.suppress(OSError):
+                    self._watch = RuleWatch(self._mend)
 
     # Endpoints.
 
@@ -241,9 +250,19 @@ class BridgeDriver(NetworkDriver):
         except (OSError, KeyError):
             mtu = self._mtus[network.spec.id] = ensure_bridge(network)
             index = socket.if_nametoindex(network.bridge)
-        if not self._firewall.intact():
-            self._repair()
+        self._mend()
         return index, mtu
+
+    def _mend(self) -> None:
+        """Put right what others have done to the rules; changes nothing where nothing is wrong."""
+        with self._lock:
+            if not self._networks or self._firewall.intact():
+                return
+            if self._firewall.present():
+                accept_in_foreign_chains(self._config.table, names(self._networks.values()))
+                self._firewall.note_generation()
+            else:
+                self._repair()
 
     def _publish(self, lease: Lease) -> None:
         with self._lock:

@@ -88,8 +88,12 @@ class Firewall(ABC):
         """Take the rules as they are now for what was set up."""
 
     @abstractmethod
+    def present(self) -> bool:
+        """Whether what was set up is there at all; a closer look than :meth:`intact`."""
+
+    @abstractmethod
     def intact(self) -> bool:
-        """Whether what was set up may be relied on; False after others changed the rules."""
+        """Whether nobody has changed any rules since :meth:`note_generation`, but ourselves."""
 
 
 def open_firewall(config: BridgeConfig) -> Firewall:

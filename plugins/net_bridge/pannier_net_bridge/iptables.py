@@ -101,9 +101,13 @@ class IptablesFirewall(Firewall):
     def note_generation(self) -> None:
         """There is none: iptables does not say when its rules were changed."""
 
-    def intact(self) -> bool:
-        """Look whether the jump to our chain is there: a reload of other rules takes it away."""
+    def present(self) -> bool:
+        """Whether the jump to our chain is there: a reload of other rules takes it away."""
         return self._try("-C", "FORWARD", "-j", _FORWARD)
+
+    def intact(self) -> bool:
+        """Look, which costs a program's run."""
+        return self.present()
 
     def _restore(self, text: str) -> None:
         self._call(["iptables-restore", "--wait", "--noflush"], text)

@@ -127,6 +127,11 @@ class NftFirewall(Firewall):
             messages = [*flush, *self._changes(ports, add=True)]
             self._commit(netlink, messages, "publish the running containers' ports")
 
+    def present(self) -> bool:
+        """Whether the table is there: a flush of all rules takes it away as a whole."""
+        with self._open() as netlink:
+            return nftlist.has_table(netlink, nft.IPV4, self._table)
+
     def intact(self) -> bool:
         """Compare the ruleset's generation with that of our last change."""
         with self._open() as netlink:

@@ -86,11 +86,21 @@ class Host:
     sockets: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     namespaces: list[int] = field(default_factory=list)
 
-    def open(self, **config: Any) -> BridgeDriver:
-        """Open the driver, as a daemon that starts does."""
+    def open(self, *, second: bool = False, **config: Any) -> BridgeDriver:
+        """Open the driver, as a daemon that starts does; the one before was killed.
+
+        :param second: another daemon, with folders of its own, beside the first.
+        """
         if config:
             self.config = BridgeConfig(**config)
-        context = DriverContext(self.folder / "root", self.folder / "state")
+        folder = self.folder / "second" if second else self.folder
+        for name in ("root", "state"):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for driver in self.opened if not second else ():
+            if driver._watch is not None:
+                driver._watch.close()
+                driver._watch = None
+        context = DriverContext(folder / "root", folder / "state")
         driver = BridgeDriver(context, self.config)
         self.opened.append(driver)
         return driver
@@ -244,8 +254,6 @@ def host(tmp_path: Path) -> Iterator[Host]:
     """Put the test's thread in a network namespace of its own, connected to an outside."""
     _need("ip", "nft")
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    for name in ("root", "state"):
-        (tmp_path / name).mkdir(mode=0o700)
     unshare(CLONE_NEWNET)
     made = Host(tmp_path, -1)
     try:

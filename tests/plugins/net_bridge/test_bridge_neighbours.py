@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from pannier.drivers.base import DriverContext
 from pannier.drivers.network import NetworkSpec, PortRequest
 from pannier.errors import ConfigError, DriverUnavailable
+from pannier.linux import nftlist
+from pannier.linux.netlink import NETFILTER, NetlinkSocket
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.driver import BridgeDriver
 
@@ -97,6 +100,61 @@ def test_a_firewall_that_comes_later(host: Any, driver: BridgeDriver, network: N
     host.run("nft", FOREIGN["a chain of policy drop"])
 
     works(host, driver, network)
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_flush_of_all_rules_is_mended(host: Any, firewall: str) -> None:
+    """Ports of running containers come back by themselves, and the way out too."""
+    if firewall == "iptables":
+        need("iptables")
+    driver = host.open(firewall=firewall)
+    spec = driver.create_network(PREDEFINED)
+    container = host.attach(driver, spec, ports=(PortRequest(80, host_ports=(8080, 8080)),))
+    server, outside = host.listen(container.netns, 80), host.listen(host.outside, 80)
+
+    for _ in range(2):
+        host.run("nft", "flush", "ruleset")
+        host.wait_until(lambda: "8080" in host.ruleset() and "PANNIER" in host.ruleset().upper())
+        host.wait_until(driver._firewall.present)
+        assert host.talk(server, host.outside, "198.51.100.1", 8080)
+        assert host.talk(outside, container.netns, "198.51.100.2", 80)
+
+
+def test_a_reload_of_a_foreign_firewall_is_mended(host: Any, driver: BridgeDriver) -> None:
+    """Our accept comes back into a chain that was emptied or made anew."""
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    driver.create_network(PREDEFINED)
+
+    host.run("nft", "flush", "chain", "inet", "strict", "forward")
+    host.wait_until(lambda: host.ruleset().count('comment "pannier:pannier0"') == 2)
+    host.run("nft", "delete", "table", "inet", "strict")
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    host.wait_until(lambda: host.ruleset().count('comment "pannier:pannier0"') == 2)
+
+
+def test_two_watchers_come_to_rest(host: Any) -> None:
+    """What one mends is no reason for the other to mend: the rules stay as they are then."""
+    drivers = [
+        host.open(bridge="box1", table="box1", subnet="10.1.0.0/24"),
+        host.open(bridge="box2", table="box2", subnet="10.2.0.0/24", second=True),
+    ]
+    for driver in drivers:
+        driver.create_network(PREDEFINED)
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    strict = ("nft", "list", "table", "inet", "strict")
+    host.wait_until(lambda: host.run(*strict).count('comment "pannier:box') == 4)
+    calls = []
+    for driver in drivers:
+        driver._firewall.set_up = lambda *_, **__: calls.append(1)
+
+    seen = set()
+    for _ in range(10):
+        with NetlinkSocket(NETFILTER) as netlink:
+            seen.add(nftlist.generation(netlink))
+        threading.Event().wait(0.1)
+
+    assert len(seen) <= 2
+    assert calls == []
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])

@@ -206,3 +206,32 @@ def test_thirty_containers_from_eight_threads(
         for attachment in attachments:
             for descriptor in attachment.descriptors:
                 os.close(descriptor)
+
+
+def test_a_daemon_killed_in_the_middle_of_an_attach_leaves_nothing(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Wherever it died, the next one finds link, lease and element, and removes them."""
+    request = EndpointRequest("c" * 64, network, ports=WEB)
+    count = len(driver.plan_attach(request, None).operations)
+    for done in range(1, count + 1):
+        netns = host.new_namespace()
+        host.namespaces.append(netns)
+        dying = host.open()
+        dying.create_network(network)
+        plan = dying.plan_attach(request, netns)
+        for operation in plan.operations[:done]:
+            operation.execute()
+        # What the kernel does for a process that dies: its sockets are closed.
+        attach = plan.operations[0].do.__self__
+        attach.release_ports()
+        attach.leave()
+
+        again = host.open()
+        again.create_network(network)
+        again.reconcile([])
+
+        host.wait_until(lambda: host.links() == {"lo", "wan0", "pannier0"})
+        assert host.leases() == {}
+        assert host.elements("ports_any") == []
+        host.listen(None, 8080).close()
