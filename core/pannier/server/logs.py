@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from typing import TYPE_CHECKING, Final
 
 from pannier.engine.model import LogOptions
 from pannier.errors import InvalidRequest
 from pannier.server.call import Route
-from pannier.server.hijack import MULTIPLEXED, RAW, frame
+from pannier.server.hijack import MULTIPLEXED, RAW
 from pannier.server.respond import open_stream, send_chunks
 from pannier.server.views.times import rfc3339
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES"]
 
 _MULTIPLEXED_SINCE: Final = (1, 42)
-_PIECE: Final = 64 << 10
+_PIECE: Final = 128 << 10
+_FRAME: Final = struct.Struct(">BxxxI")
 
 
 async def _logs(call: Call) -> web.StreamResponse:
@@ -61,20 +63,23 @@ async def _with_times(
     lines: AsyncIterator[LogLine], *, framed: bool, follow: bool
 ) -> AsyncIterator[bytes]:
     """Put a line's time before it; gather lines, except for somebody who follows them."""
-    buffer = bytearray()
+    pieces: list[bytes] = []
+    size = 0
+    last, prefix = -1, b""
     async for line in lines:
-        data = f"{_nine_digits(line.time_ns)} ".encode("ascii") + line.data
-        buffer += frame(line.stream, data) if framed else data
-        if follow or len(buffer) >= _PIECE:
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)
-
-
-def _nine_digits(nanoseconds: int) -> str:
-    """Return a time whose length is always the same: columns stay aligned, sorting works."""
-    return f"{rfc3339(nanoseconds // 10**9 * 10**9)[:-1]}.{nanoseconds % 10**9:09}Z"
+        second, rest = divmod(line.time_ns, 10**9)
+        if second != last:
+            last, prefix = second, rfc3339(second * 10**9)[:-1].encode("ascii")
+        # Always nine digits: columns stay aligned, and sorting works.
+        data = b"%b.%09dZ %b" % (prefix, rest, line.data)
+        pieces.append(_FRAME.pack(line.stream, len(data)) + data if framed else data)
+        size += len(data)
+        if follow or size >= _PIECE:
+            yield b"".join(pieces)
+            pieces.clear()
+            size = 0
+    if pieces:
+        yield b"".join(pieces)
 
 
 ROUTES: Final = (Route("GET", "/containers/{name}/logs", _logs, stream=True),)
