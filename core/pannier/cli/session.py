@@ -210,7 +210,7 @@ def _to_stdout(data: memoryview) -> None:
     write_all(1, data)
 
 
-def _to_stream(number: int, data: memoryview) -> None:
+def _to_stream(number: int, data: bytes | memoryview) -> None:
     write_all(2 if number == 2 else 1, data)
 
 

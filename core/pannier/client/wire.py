@@ -25,6 +25,8 @@ CHUNK = 512 * 1024
 _HEAD_LIMIT = 64 * 1024
 _HEADERS_LIMIT = 128
 _LINE_LIMIT = 8 * 1024
+_SIZE_DIGITS = 16
+_SIZE_LIMIT = _SIZE_DIGITS + 4
 _ERROR_BODY_LIMIT = 1024 * 1024
 
 
@@ -184,14 +186,8 @@ class Response:
 
     def _chunked(self) -> Iterator[bytes]:
         while True:
-            word = self._connection.line().partition(b";")[0].strip()
-            try:
-                # int() would also take a sign, an underscore or a prefix.
-                size = int(word, 16) if word.isalnum() and b"x" not in word.lower() else -1
-            except ValueError:
-                size = -1
-            if size < 0 or len(word) > 16:
-                raise ProtocolError(f"the daemon's answer has a bad chunk: {word[:20]!r}")
+            yield from self._whole_chunks()
+            size = _chunk_size(self._connection.line())
             if not size:
                 break
             yield from self._counted(size)
@@ -202,6 +198,26 @@ class Response:
             trailers += 1
             if trailers > _HEADERS_LIMIT:
                 raise ProtocolError("the daemon's answer has too many trailers")
+
+    def _whole_chunks(self) -> Iterator[bytes]:
+        """Yield, as one piece, the chunks that the buffer holds whole.
+
+        Some daemons send a line a chunk, and taking each by itself would cost more than reading.
+        """
+        buffer = self._connection.buffer
+        data = bytes(buffer)
+        pieces: list[bytes] = []
+        position = 0
+        while (end := data.find(b"\r\n", position, position + _SIZE_LIMIT)) > 0:
+            start = end + 2
+            after = start + _chunk_size(data[position:end])
+            if after == start or data[after : after + 2] != b"\r\n":
+                break
+            pieces.append(data[start:after])
+            position = after + 2
+        if pieces:
+            del buffer[:position]
+            yield b"".join(pieces)
 
     def read(self, limit: int | None = None) -> bytes:
         """Return the whole body, or its first ``limit`` bytes (the connection is then closed)."""
@@ -269,6 +285,21 @@ class Response:
         if not self._done:
             self._done = True
             self._connection.close()
+
+
+def _chunk_size(line: bytes) -> int:
+    """Return the size that a chunk's first line announces.
+
+    :raises ProtocolError: where it is no number; int() alone would also take a sign, an
+        underscore or a prefix.
+    """
+    word = line.partition(b";")[0].strip()
+    if word.isalnum() and len(word) <= _SIZE_DIGITS and word[1:2].lower() != b"x":
+        try:
+            return int(word, 16)
+        except ValueError:
+            pass
+    raise ProtocolError(f"the daemon's answer has a bad chunk: {word[:20]!r}")
 
 
 class Stream:

@@ -23,7 +23,7 @@ def test_each_stream_keeps_its_bytes(frames: list[tuple[int, bytes]], cut: int) 
     data = b"".join(_frame(number, payload) for number, payload in frames)
     found = {1: b"", 2: b""}
 
-    def write(number: int, piece: memoryview) -> None:
+    def write(number: int, piece: bytes | memoryview) -> None:
         found[number] += bytes(piece)
 
     demultiplex((data[i : i + cut] for i in range(0, len(data), cut)), write)
@@ -37,3 +37,21 @@ def test_what_is_no_frame_is_refused(header: bytes) -> None:
     """A terminal's bytes are not taken for frames."""
     with pytest.raises(ProtocolError):
         Demultiplexer(lambda *_: None).feed(header)
+
+
+def test_a_line_a_frame_is_few_writes() -> None:
+    """Neighbouring frames of a stream are written together, and the order between streams holds."""
+    written: list[tuple[int, bytes]] = []
+    data = _frame(1, b"a\n") * 1000 + _frame(2, b"e\n") + _frame(1, b"b\n") * 10
+    Demultiplexer(lambda number, piece: written.append((number, bytes(piece)))).feed(data)
+    assert written == [(1, b"a\n" * 1000), (2, b"e\n"), (1, b"b\n" * 10)]
+
+
+def test_nothing_is_held_back() -> None:
+    """What arrived of a frame is written at once, before its end arrives."""
+    written: list[bytes] = []
+    demultiplexer = Demultiplexer(lambda _, piece: written.append(bytes(piece)))
+    demultiplexer.feed(_frame(1, b"hello")[:11])
+    assert written == [b"hel"]
+    demultiplexer.feed(b"lo")
+    assert written == [b"hel", b"lo"]

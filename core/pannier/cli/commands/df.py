@@ -119,6 +119,8 @@ def _verbose(ctx: Context, found: dict[str, Any]) -> None:
         [row for one in found.get("Images") or [] for row in _image_rows(one, now)],
     )
     rows = [container_row(one, whole=False, now=now) for one in found.get("Containers") or []]
+    for row in rows:
+        row["Size"] = row["Size"].partition(" (virtual")[0]
     names = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
     _section(
         ctx,
@@ -146,7 +148,7 @@ def _image_rows(one: dict[str, Any], now: float) -> list[list[str]]:
     rest = [
         short_id(one["Id"]),
         ago(one.get("Created", 0), now),
-        human_size(size),
+        human_size(size, 3),
         human_size(shared),
         human_size(size - shared),
         str(max(one.get("Containers", 0), 0)),

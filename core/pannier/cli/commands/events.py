@@ -49,11 +49,12 @@ def event_line(event: dict[str, Any]) -> str:
     stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{rest:09d}{zone}"
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
+    # An event of no one object has an empty id, and so two spaces, as docker prints it.
     words = [stamp, event.get("Type", ""), event.get("Action", ""), actor.get("ID", "")]
     if attributes:
         pairs = ", ".join(f"{key}={attributes[key]}" for key in sorted(attributes))
         words.append(f"({pairs})")
-    return " ".join(word for word in words if word)
+    return " ".join(words)
 
 
 EVENTS = Command(
