@@ -22,7 +22,10 @@ __all__ = ["Lease", "Leases"]
 
 
 class Lease:
-    """Holds keys (digests, chain ids) until it is released."""
+    """Holds keys (digests, chain ids) until it is released.
+
+    Several threads may hold through one lease; it is released once they are done.
+    """
 
     def __init__(self, owner: Leases) -> None:
         self._owner = owner
@@ -30,8 +33,11 @@ class Lease:
 
     def hold(self, key: str) -> None:
         """Hold *key*; waits for a collector that is at it. A second hold changes nothing."""
-        if key not in self._keys:
-            with self._owner.locked(key):
+        if key in self._keys:
+            return
+        with self._owner.locked(key):
+            # Asked again under the lock: the layers of one pull come in on several threads.
+            if key not in self._keys:
                 self._owner.add(key)
                 self._keys.add(key)
 

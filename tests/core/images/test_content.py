@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,6 +180,15 @@ def test_a_key_is_held_until_its_last_holder_lets_go(leases: Leases) -> None:
             one.release()
             assert leases.held("key")
         assert not leases.held("key")
+
+
+def test_many_threads_hold_through_one_lease(leases: Leases) -> None:
+    """The layers of one pull; each key counts once, and is free after the release."""
+    keys = [f"key {number}" for number in range(50)]
+    with leases.lease() as lease, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lease.hold, keys * 20))
+        assert lease.keys == set(keys)
+    assert not any(leases.held(key) for key in keys)
 
 
 def test_chain_ids_stand_for_all_layers_below() -> None:
