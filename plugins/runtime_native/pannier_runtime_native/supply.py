@@ -91,6 +91,7 @@ class ZygoteSupply:
                 executable=f"/proc/self/fd/{copy}",
                 stdin=subprocess.DEVNULL,
                 pass_fds=(copy, theirs.fileno()),
+                env=_environment(),
                 start_new_session=True,
                 cwd="/",
             )
@@ -148,6 +149,14 @@ class ZygoteSupply:
         """End the zygote; shims go on."""
         with self._lock:
             self._forget()
+
+
+def _environment() -> dict[str, str]:
+    """Return where the interpreter's own library is, which it cannot find from a copy of itself."""
+    folder = Path(sys.base_prefix, "lib")
+    if folder.parent in {Path("/usr"), Path("/usr/local")} or not any(folder.glob("libpython*")):
+        return {}
+    return {"LD_LIBRARY_PATH": str(folder)}
 
 
 def _copy_failed(error: OSError) -> DriverError:

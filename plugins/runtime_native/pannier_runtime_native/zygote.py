@@ -15,7 +15,7 @@ import select
 import stat
 
 from pannier.linux import mounts
-from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, unshare
+from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, setns, unshare
 from pannier.linux.process import clone, set_dumpable, set_name
 from pannier_runtime_native import shim
 from pannier_runtime_native.assembly import DEVICES, PLACEHOLDER
@@ -50,6 +50,10 @@ _NULL_MODE = stat.S_IFCHR | 0o666
 def _leave_host() -> None:
     """Enter a mount namespace in which there is nothing of the host's."""
     unshare(CLONE_NEWNS)
+    # To the root of the namespace: in a chroot it is another than ours, and would stay.
+    itself = os.pidfd_open(os.getpid())
+    setns(itself, CLONE_NEWNS)
+    os.close(itself)
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     context = mounts.fsopen("tmpfs")
     mounts.fsconfig_set(context, "mode", "0755")
@@ -75,7 +79,7 @@ def _leave_host() -> None:
         mounts.pivot_root(".", ".")
         mounts.umount(".", mounts.MNT_DETACH)
     except OSError:
-        # Where the host's root is no mount of its own (a chroot), its mounts stay out of sight.
+        # The kernel's first root (an initramfs) cannot be exchanged, only covered.
         os.chroot(".")
     os.chdir("/")
     os.close(root)
