@@ -40,6 +40,7 @@ _LOOPBACK: Final = 1
 _MAC: Final = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
+_FIRST_NAME: Final = "eth0"
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
 
 
@@ -196,7 +197,7 @@ class _Attach:
 
     def link_steps(self) -> Sequence[Step]:
         link = self.lease.link if self.lease else _UNKNOWN_LINK
-        peer = self.lease.interface if self.lease else self.request.interface or "eth0"
+        peer = self.lease.interface if self.lease else self.request.interface or _FIRST_NAME
         options = "hairpin on, isolated" if self._isolated else "hairpin on"
         return (
             Step("create link", link, f"veth, with its peer {peer} in the container's namespace"),
@@ -249,8 +250,10 @@ class _Attach:
 
     def _free_name(self) -> str:
         """Return the first ``ethN`` that the namespace does not have."""
+        if rtnl.find_link(self._inside(), _FIRST_NAME) is None:
+            return _FIRST_NAME
         names = {link.name for link in rtnl.links(self._inside())}
-        if len(names) > 1 and not self.context.reaper.idle():
+        if not self.context.reaper.idle():
             # One of them may be on its way out.
             self.context.reaper.flush()
             names = {link.name for link in rtnl.links(self._inside())}
@@ -279,7 +282,7 @@ class _Attach:
         self.leave()
 
     def address_steps(self) -> Sequence[Step]:
-        link = self.lease.interface if self.lease else self.request.interface or "eth0"
+        link = self.lease.interface if self.lease else self.request.interface or _FIRST_NAME
         (lease,) = self.lease_steps()
         steps = [
             Step("set link up", "lo", "in the container's namespace"),
