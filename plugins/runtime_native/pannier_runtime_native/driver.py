@@ -92,9 +92,9 @@ class NativeRuntime(RuntimeDriver):
     def plan_create(self, request: CreateRequest) -> Plan[RuntimeState]:
         """See :meth:`RuntimeDriver.plan_create`."""
         operation = _Create(self, request, draw(request, self._store.folder(request.id)))
-        return Plan(self.id, [operation], lambda: self.state(request.id))
+        return Plan(self.id, [operation], operation.state)
 
-    def create(self, request: CreateRequest, blueprint: Blueprint) -> list[Timing]:
+    def create(self, request: CreateRequest, blueprint: Blueprint) -> Reply:
         """Carry out a plan; a failure leaves the folder for :meth:`delete`."""
         folder = self._store.create(request.id)
         with blueprint.descriptors.opened() as descriptors:
@@ -106,7 +106,7 @@ class NativeRuntime(RuntimeDriver):
             raise DriverError(f"the monitor of {request.id} has ended while it created it")
         if "error" in reply:
             raise _create_failed(request.id, blueprint, reply)
-        return blueprint.timings(reply["times"])
+        return reply
 
     def _ask_new_shim(self, blueprint: Blueprint, descriptors: list[int]) -> Reply | None:
         with self._zygotes.spawn() as shim:
@@ -255,6 +255,7 @@ class _Create(Operation):
         self._request = request
         self._blueprint = blueprint
         self._ours = True
+        self._pid = 0
 
     def describe(self) -> Sequence[Step]:
         """Return every step, of the shim's and of the first process's."""
@@ -263,10 +264,16 @@ class _Create(Operation):
     def execute(self) -> Sequence[Timing]:
         """Create the container."""
         try:
-            return self._driver.create(self._request, self._blueprint)
+            reply = self._driver.create(self._request, self._blueprint)
         except Conflict:
             self._ours = False
             raise
+        self._pid = reply["pid"]
+        return self._blueprint.timings(reply["times"])
+
+    def state(self) -> RuntimeState:
+        """Return the state of the container just created."""
+        return RuntimeState(self._request.id, "created", self._pid)
 
     def undo(self) -> None:
         """Delete the container, unless it was another's all along."""
