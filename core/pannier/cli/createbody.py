@@ -6,9 +6,6 @@ import os
 
 from pannier.cli.command import UsageError
 from pannier.cli.hostconfig import host_config
-from pannier.cli.mounts import volumes
-from pannier.cli.networks import networking
-from pannier.cli.ports import expose, publish
 from pannier.cli.readers import key_values, read, read_lines, wrong
 from pannier.cli.units import parse_duration
 
@@ -20,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["create_body", "environment"]
 
+_NETWORK_FLAGS = (
+    *("network", "net", "network-alias", "net-alias"),
+    *("ip", "ip6", "link-local-ip", "mac-address"),
+)
 _HEALTH = ("cmd", "interval", "retries", "start-interval", "start-period", "timeout")
 
 
@@ -45,18 +46,30 @@ def create_body(values: Values, *, detach: bool = False) -> dict[str, Any]:
     body["Labels"] = _labels(values)
     _health(values, body)
     host = host_config(values)
-    binds, anonymous = volumes(values.many("volume"))
-    body["Volumes"] = anonymous
-    host["Binds"] = binds
-    host["PortBindings"] = publish(values.many("publish"))
-    exposed = [*host["PortBindings"], *expose(values.many("expose"))]
-    body["ExposedPorts"] = {port: dict[str, str]() for port in exposed}
-    mode, endpoints = networking(values)
-    if endpoints:
-        body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
-    if mode != "default":
-        host["NetworkMode"] = mode
+    _outside(values, body, host)
     return {**_drop_empty(body), "Image": image, "HostConfig": _drop_empty(host)}
+
+
+def _outside(values: Values, body: dict[str, Any], host: dict[str, Any]) -> None:
+    """Add volumes, ports and networks; their modules are loaded where they are asked for."""
+    if values.given("volume"):
+        from pannier.cli.mounts import volumes
+
+        host["Binds"], body["Volumes"] = volumes(values.many("volume"))
+    if values.given("publish") or values.given("expose"):
+        from pannier.cli.ports import expose, publish
+
+        host["PortBindings"] = publish(values.many("publish"))
+        exposed = [*host["PortBindings"], *expose(values.many("expose"))]
+        body["ExposedPorts"] = {port: dict[str, str]() for port in exposed}
+    if any(values.given(name) for name in _NETWORK_FLAGS):
+        from pannier.cli.networks import networking
+
+        mode, endpoints = networking(values)
+        if endpoints:
+            body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
+        if mode != "default":
+            host["NetworkMode"] = mode
 
 
 def _drop_empty(table: dict[str, Any]) -> dict[str, Any]:

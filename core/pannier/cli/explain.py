@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pannier.cli.tables import align
+from pannier.cli.units import short_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pannier.cli.context import Context
 
 __all__ = ["explain", "plan_lines"]
+#: How wide the columns of actions and subjects may become for one long entry.
+_WIDEST = (30, 64)
 
 
 def explain(ctx: Context, values: Values, body: dict[str, Any]) -> int:
@@ -40,7 +42,7 @@ def plan_lines(steps: list[dict[str, Any]]) -> list[str]:
 
     A driver that asks at several moments has several groups: the order is part of the plan.
     """
-    rows = align([_cells(number, step) for number, step in enumerate(steps, 1)], minimum=0)
+    rows = _rows(steps)
     lines: list[str] = []
     previous = None
     for step, row in zip(steps, rows, strict=True):
@@ -55,9 +57,20 @@ def plan_lines(steps: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _cells(number: int, step: dict[str, Any]) -> list[str]:
-    words = [str(step.get(name) or "") for name in ("Action", "Subject", "Detail")]
-    return [f"{number:>3}", *words]
+def _rows(steps: list[dict[str, Any]]) -> list[str]:
+    """Return the steps in columns; what is longer than its column pushes only its own line."""
+    cells = [
+        [short_ids(str(step.get(name) or "")) for name in ("Action", "Subject", "Detail")]
+        for step in steps
+    ]
+    widths = [
+        max((len(row[i]) for row in cells if len(row[i]) <= limit), default=0)
+        for i, limit in enumerate(_WIDEST)
+    ]
+    return [
+        f"{number:>3}  {action:<{widths[0]}}  {subject:<{widths[1]}}  {detail}".rstrip()
+        for number, (action, subject, detail) in enumerate(cells, 1)
+    ]
 
 
 def _title(step: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from pannier.cli.command import UsageError
-from pannier.cli.mounts import mount, tmpfs
 from pannier.cli.readers import key_values, read, read_text, wrong
 from pannier.cli.units import parse_size
 from pannier.errors import InvalidRequest
@@ -48,9 +47,10 @@ def host_config(values: Values) -> dict[str, Any]:
     _devices(values, host)
     _names(values, host)
     _policies(values, host)
-    if values.given("mount"):
+    if values.given("mount") or values.given("tmpfs"):
+        from pannier.cli.mounts import mount, tmpfs
+
         host["Mounts"] = [mount(one) for one in values.many("mount")]
-    if values.given("tmpfs"):
         host["Tmpfs"] = tmpfs(values.many("tmpfs"))
     return {key: value for key, value in host.items() if value not in (None, "", [], {})}
 

@@ -7,6 +7,7 @@ import json
 from pannier.cli.creating import container_path
 from pannier.cli.files import write_output
 from pannier.cli.tables import align
+from pannier.cli.units import short_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def waterfall(events: list[Event]) -> list[str]:
                 _milliseconds(length),
                 _bar(start / span, length / span),
                 str(one.get("Driver") or "engine"),
-                " ".join(word for word in words if word),
+                short_ids(" ".join(word for word in words if word)),
             ]
         )
     lines = align(rows, minimum=0)

@@ -16,6 +16,7 @@ __all__ = [
     "parse_size",
     "parse_time",
     "short_id",
+    "short_ids",
 ]
 
 _BINARY = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
@@ -35,6 +36,13 @@ _DIGITS = "0123456789."
 def short_id(identifier: str) -> str:
     """Return the twelve characters that a listing shows, without the algorithm's name."""
     return identifier.removeprefix("sha256:")[:12]
+
+
+def short_ids(text: str) -> str:
+    """Return a text in which whole ids and digests are cut to their first twelve characters."""
+    import re
+
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)
 
 
 def parse_size(text: str) -> int:

@@ -29,14 +29,22 @@ def test_the_plan_is_grouped_by_driver() -> None:
     """Steps keep their order, under the driver that asks for them, in aligned columns."""
     assert plan_lines(STEPS) == [
         "overlay (storage)",
-        "    1   mount   /m    ro",
-        "    2   write   /mm",
+        "    1  mount  /m   ro",
+        "    2  write  /mm",
         "",
         "native (runtime)",
-        "    3   fork    x",
+        "    3  fork   x",
         "",
         "3 steps; nothing was done",
     ]
+
+
+def test_one_long_step_does_not_push_the_others_apart() -> None:
+    """Whole ids are cut, and what is longer than a column leaves the others where they are."""
+    long = {"Driver": "v1", "Action": "join", "Subject": "/x " * 100, "Detail": "d"}
+    short = {"Driver": "v1", "Action": "kill", "Subject": "f" * 64, "Detail": "d"}
+    lines = plan_lines([long, short])
+    assert lines[2] == "    2  kill  ffffffffffff  d"
 
 
 def test_the_waterfall_shows_when_and_how_long() -> None:
