@@ -165,17 +165,18 @@ class _Unpacker:
             self._finish_folder(os.dup(self._root), path, entry)
             return
         head, _, name = path.rpartition(b"/")
-        if _PREFIX in path:
-            if _META_PREFIX in path and name != _OPAQUE_MARKER:
-                return  # the bookkeeping of aufs, from images of long ago
-            if path.startswith(_PREFIX) or b"/" + _PREFIX in path:
-                self._whiteout(head, name)
-                return
+        if path.startswith(_PREFIX) or b"/" + _PREFIX in path:
+            self._whiteout(head, name)
+            return
         parent = self.tree.folder(head)
         self._makers[kind](parent, name, path, entry)
         self.tree.note(parent, name)
 
     def _whiteout(self, head: bytes, name: bytes) -> None:
+        if name != _OPAQUE_MARKER and any(
+            part.startswith(_META_PREFIX) for part in (*head.split(b"/"), name)
+        ):
+            return  # the bookkeeping of aufs, from images of long ago
         if head.startswith(_PREFIX) or b"/" + _PREFIX in head:
             raise ImageInvalid(f"{head!r} names a whiteout, and cannot be a folder")
         if name == _OPAQUE_MARKER:
