@@ -15,7 +15,7 @@ from pannier.drivers.operations import Action, Plan, Step, Transaction
 from pannier.drivers.storage import ContainerLayer
 from pannier.engine import caps, mounting, resolve, security, spec, validate
 from pannier.engine.imagefacts import ImageFacts
-from pannier.engine.launching import Describing, log_path
+from pannier.engine.launching import Describing
 from pannier.engine.model import Container, ContainerConfig
 from pannier.engine.registry import Live
 from pannier.engine.results import CreateResult, Event
@@ -268,12 +268,10 @@ class Creator:
 
 
 def _folder_plan(folder: Path) -> Plan[None]:
-    def make() -> None:
-        folder.mkdir(mode=0o701)
-        log_path(folder.parent, folder.name).parent.mkdir(mode=0o700)
-
     action = Action(
-        Step("create folder", str(folder)), make, lambda: shutil.rmtree(folder, ignore_errors=True)
+        Step("create folder", str(folder)),
+        lambda: folder.mkdir(mode=0o700),
+        lambda: shutil.rmtree(folder, ignore_errors=True),
     )
     return Plan("engine", [action], lambda: None)
 

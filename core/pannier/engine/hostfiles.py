@@ -6,14 +6,15 @@ They are files of the engine's own, bind-mounted into the container, which may c
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from pannier.drivers.base import IdMap
     from pannier.drivers.network import Endpoint
@@ -68,11 +69,11 @@ class HostFiles:
             return self._settings.hostname
         return container.id[:12]
 
-    def sources(self, container: Container, joins: Joins) -> Mapping[str, Path]:
+    def sources(self, container: Container, joins: Joins) -> Mapping[str, str]:
         """Return the files by their place in the container; those of the one it joins, if any."""
         owner = joins.donor or container
-        folder = self._folder / owner.id
-        return {place: folder / name for name, place in _PLACES.items()}
+        folder = f"{self._folder}/{owner.id}"
+        return {place: f"{folder}/{name}" for name, place in _PLACES.items()}
 
     def write(self, container: Container, joins: Joins, links: Iterable[Link]) -> None:
         """Write the files as they are to be before the network is there. Idempotent."""
@@ -84,9 +85,9 @@ class HostFiles:
             "hosts": self._hosts(container, joins, {}, links),
             "resolv.conf": self._resolv_conf(container, host_network=joins.host_network),
         }
-        folder = self._folder / container.id
+        folder = f"{self._folder}/{container.id}"
         for file, content in contents.items():
-            _replace(folder / file, content, container.idmap)
+            _write(f"{folder}/{file}", content, container.idmap)
 
     def attached(
         self,
@@ -102,7 +103,7 @@ class HostFiles:
         if joins.donor is not None or joins.host_network:
             return
         content = self._hosts(container, joins, endpoints, links)
-        path = self._folder / container.id / "hosts"
+        path = f"{self._folder}/{container.id}/hosts"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             data = content.encode()
@@ -175,6 +176,7 @@ def hosts(
     return "".join(lines)
 
 
+@functools.lru_cache(maxsize=64)
 def resolv_conf(
     text: str,
     servers: tuple[str, ...],
@@ -198,6 +200,7 @@ def resolv_conf(
     return "\n".join(lines) + "\n"
 
 
+@functools.lru_cache(maxsize=16)
 def _servers(text: str, *, loopback: bool) -> tuple[str, ...]:
     return tuple(
         server for server in _words(text, "nameserver") if loopback or not _is_loopback(server)
@@ -222,17 +225,27 @@ def _words(text: str, key: str) -> tuple[str, ...]:
 
 
 def _read(path: str) -> str:
-    with contextlib.suppress(OSError), Path(path).open("rb") as file:
-        return file.read(_MAX_SIZE).decode("utf-8", "replace")
-    return ""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, _MAX_SIZE).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
-def _replace(path: Path, content: str, idmap: IdMap | None) -> None:
-    staged = path.with_name(f".{path.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        staged.unlink()
+def _write(path: str, content: str, idmap: IdMap | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(staged, flags, 0o644)
+    try:
+        # At a first start nobody has the file yet, so nobody can see it half written.
+        descriptor = os.open(path, flags, 0o644)
+        staged = None
+    except FileExistsError:
+        staged = f"{path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)  # noqa: PTH108 - a Path object would double a hot line's time
+        descriptor = os.open(staged, flags, 0o644)
     try:
         os.fchmod(descriptor, 0o644)
         if idmap is not None:
@@ -240,4 +253,5 @@ def _replace(path: Path, content: str, idmap: IdMap | None) -> None:
         os.write(descriptor, content.encode())
     finally:
         os.close(descriptor)
-    staged.rename(path)
+    if staged is not None:
+        os.rename(staged, path)  # noqa: PTH104 - as above

@@ -117,8 +117,8 @@ class Describing:
 
 
 def log_path(folder: Path, id: str) -> Path:
-    """Return where a container's output is logged, in a folder of its own for inotify(7)."""
-    return folder / id / "log" / "output"
+    """Return where a container's output is logged."""
+    return folder / id / "output.log"
 
 
 @dataclass(slots=True)
@@ -308,19 +308,18 @@ class Launcher:
     def _files_plan(self, launch: Launch) -> Plan[None]:
         container = launch.container
         folder = self.folder / container.id
-        log = log_path(self.folder, container.id).parent
         files = ("hostname", "hosts", "resolv.conf")
-
-        def write() -> None:
-            log.mkdir(mode=0o700, exist_ok=True)
-            self.files.write(container, launch.joins, launch.links)
 
         def remove() -> None:
             if container.state.started == 0:
                 for name in files:
                     (folder / name).unlink(missing_ok=True)
 
-        action = Action(Step("write", str(folder), ", ".join(files)), write, remove)
+        action = Action(
+            Step("write", str(folder), ", ".join(files)),
+            lambda: self.files.write(container, launch.joins, launch.links),
+            remove,
+        )
         return Plan(_ENGINE, [action], lambda: None)
 
     def _hosts_plan(self, launch: Launch, endpoints: dict[str, Endpoint]) -> Plan[None]:

@@ -133,7 +133,7 @@ class Recovery:
         self._sweep("control group", resources.groups(), running, resources.delete)
         storage = self.drivers.storage
         self._sweep("layer", storage.containers(), known, storage.remove_container)
-        self.folder.mkdir(mode=0o701, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folders = [path.name for path in self.folder.iterdir()]
         self._sweep(
             "folder",

@@ -105,6 +105,9 @@ class Remover:
             live.set_state(state)
             raise
         live.removed = True
+        # Nobody waits for this: files that are unlinked take the filesystem its time.
+        folder = self.folder / before.id
+        self.workers.spawn(self.workers.bulk(shutil.rmtree, folder, ignore_errors=True))
         self.lifecycle.forget_clients(live)
         self.registry.remove(live)
         self.teller.container(before, "destroy")
@@ -126,7 +129,6 @@ class Remover:
             dead = replace(container, state=replace(container.state, status=Status.DEAD))
             self.store.add(dead)
             raise
-        shutil.rmtree(self.folder / container.id, ignore_errors=True)
 
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> PruneResult:
         """Remove all stopped containers.

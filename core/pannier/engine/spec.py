@@ -14,7 +14,6 @@ from pannier.linux.rlimits import RLIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pannier.drivers import oci
     from pannier.drivers.base import IdMapping
@@ -51,7 +50,7 @@ class Surroundings:
     user: UserIds
     joins: Joins
     hostname: str
-    files: Mapping[str, Path]
+    files: Mapping[str, str]
     shared_memory: str | None = None
     cgroup_path: str = ""
     ulimits: tuple[Ulimit, ...] = ()

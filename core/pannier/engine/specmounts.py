@@ -9,7 +9,6 @@ from pannier.engine.model import MountKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pannier.drivers import oci
     from pannier.engine.model import Container, MountPoint
@@ -38,7 +37,7 @@ _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 
 def mounts(
-    container: Container, files: Mapping[str, Path], shared_memory: str | None
+    container: Container, files: Mapping[str, str], shared_memory: str | None
 ) -> list[oci.Mount]:
     """Return a container's mounts, in the order in which they are to be made.
 
@@ -130,13 +129,13 @@ def _bind(destination: str, source: str) -> oci.Mount:
     }
 
 
-def _own_files(container: Container, files: Mapping[str, Path]) -> list[oci.Mount]:
+def _own_files(container: Container, files: Mapping[str, str]) -> list[oci.Mount]:
     access = "ro" if container.host.read_only else "rw"
     return [
         {
             "destination": destination,
             "type": "bind",
-            "source": str(source),
+            "source": source,
             "options": ["rbind", "rprivate", access],
         }
         for destination, source in files.items()

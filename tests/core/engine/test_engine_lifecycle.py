@@ -47,6 +47,7 @@ async def test_a_container_lives_and_its_events_come_in_dockers_order(rig: Rig) 
     assert rig.actions("network") == ["connect", "disconnect"]
     assert rig.world.held == set()
     assert list(rig.storage.containers()) == []
+    await rig.engine._workers.idle()
     assert list((rig.folder / "containers").iterdir()) == []
     with pytest.raises(NotFound, match="No such container: web"):
         containers.get("web")

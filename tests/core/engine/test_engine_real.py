@@ -124,6 +124,7 @@ def test_nothing_is_left_of_a_container(place: Place) -> None:
     async def test(engine: Engine) -> None:
         before = Path("/proc/self/mountinfo").read_text()
         await _output(engine, "true", host=HostOptions())
+        await engine._workers.idle()
         assert list((place.folder / "root/containers").iterdir()) == []
         assert list(engine.drivers.storage.containers()) == []
         assert list(engine.drivers.resources.groups()) == []

@@ -57,7 +57,7 @@ def _build(container: Container, **more: Any) -> oci.Spec:
         user=UserIds(5, 6, (6, 7), "/home"),
         joins=Joins(),
         hostname="box",
-        files={"/etc/hosts": Path("/run/hosts")},
+        files={"/etc/hosts": "/run/hosts"},
         cgroup_path="/pannier/c",
     )
     return build(container, replace(around, **more))
