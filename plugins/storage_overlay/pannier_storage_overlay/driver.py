@@ -30,7 +30,7 @@ from pannier.linux.userns import open_userns
 from pannier.linux.xattrs import read_xattrs
 from pannier_storage_overlay.changes import list_changes
 from pannier_storage_overlay.probing import probe_overlay
-from pannier_storage_overlay.union import OPTIONS, Union, mount_union
+from pannier_storage_overlay.union import OPTIONS, Mounter, Union
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,6 +74,7 @@ class OverlayStorage(StorageDriver):
     def __init__(self, context: DriverContext, config: OverlayConfig) -> None:
         self._config = config
         self._store = LayerStore(context.root)
+        self._mounter = Mounter()
         self._planned: dict[str, ContainerRecord] = {}
         self._lock = threading.Lock()
         for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700)):
@@ -140,7 +141,7 @@ class OverlayStorage(StorageDriver):
         return tuple(self._store.layer_path(name, "diff") for name in lineage)
 
     def _mount_lowers(self, lowers: tuple[str, ...]) -> int:
-        return mount_union(Union(lowers, str(self._store.root / _SCRATCH)))
+        return self._mounter.mount(Union(lowers, str(self._store.root / _SCRATCH)))
 
     def _lowers(self, record: ContainerRecord) -> tuple[str, ...]:
         if record.rootfs is not None:
@@ -230,7 +231,7 @@ class OverlayStorage(StorageDriver):
                 if record.idmap is None:
                     self._take_over(folder, lowers[0], idmap)
                     self._store.update_container(key, replace(record, idmap=idmap))
-            return mount_union(
+            return self._mounter.mount(
                 Union(
                     lowers,
                     str(self._store.root / _SCRATCH),

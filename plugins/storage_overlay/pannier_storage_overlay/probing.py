@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pannier.errors import DriverUnavailable, PannierError
 from pannier.linux.trees import DIRECTORY, remove_tree
-from pannier_storage_overlay.union import Union, mount_union
+from pannier_storage_overlay.union import Mounter, Union
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def _try(base: Path) -> None:
         # Unmounting would otherwise wait for everything that anybody wrote to this filesystem.
         volatile=True,
     )
-    merged = mount_union(union)
+    merged = Mounter().mount(union)
     try:
         os.unlink("file", dir_fd=merged)
     finally:

@@ -37,12 +37,13 @@ from pannier.linux.mounts import (
 )
 from pannier.linux.namespaces import CLONE_NEWNS, unshare
 
-__all__ = ["MAX_LOWERS", "OPTIONS", "Union", "mount_union"]
+__all__ = ["MAX_LOWERS", "OPTIONS", "Mounter", "Union"]
 
 MAX_LOWERS: Final = 500
 """The kernel's own bound (OVL_MAX_STACK)."""
 
 _STRING_LIMIT: Final = 255
+_REFUSALS: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 OPTIONS: Final = {
     # No redirects, made or followed: a folder is renamed by copying (the kernel answers EXDEV, and
@@ -77,29 +78,42 @@ class Union:
     volatile: bool = False
 
 
-def mount_union(union: Union) -> int:
-    """Return a descriptor of a detached mount of the union; the caller closes it.
+class Mounter:
+    """Mounts unions, by the way that works on this host.
 
-    :raises UnsupportedOperation: over 500 lower layers, or no id-mapped mounts on this filesystem.
-    :raises DriverError: the kernel refused, with what it said.
+    Which way that is, is remembered for as long as the mounter lives: a way that the kernel refuses
+    makes it complain in its log each time.
     """
-    if len(union.lowers) > MAX_LOWERS:
-        raise UnsupportedOperation(
-            f"the image has {len(union.lowers)} layers; overlayfs unites at most {MAX_LOWERS}",
-            hint='squash the image, or set [drivers] storage = "vfs"',
-        )
-    with contextlib.ExitStack() as opened:
-        mapped = _map_lowers(union, opened)
-        if union.upper is None and len(union.lowers) == 1:
-            descriptor = os.dup(mapped[0]) if mapped else clone_tree(union.lowers[0])
-            return _read_only(descriptor)
-        said: list[str] = []
-        try:
-            return _mount_by_descriptors(union, mapped, said)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise _explain(error, said) from error
-        return _mount_in_thread(union, mapped, said)
+
+    def __init__(self) -> None:
+        self._in_thread: set[bool] = set()
+
+    def mount(self, union: Union) -> int:
+        """Return a descriptor of a detached mount of the union; the caller closes it.
+
+        :raises UnsupportedOperation: over 500 lower layers, or no id-mapped mounts here.
+        :raises DriverError: the kernel refused, with what it said.
+        """
+        if len(union.lowers) > MAX_LOWERS:
+            raise UnsupportedOperation(
+                f"the image has {len(union.lowers)} layers; overlayfs unites at most {MAX_LOWERS}",
+                hint='squash the image, or set [drivers] storage = "vfs"',
+            )
+        with contextlib.ExitStack() as opened:
+            mapped = _map_lowers(union, opened)
+            if union.upper is None and len(union.lowers) == 1:
+                descriptor = os.dup(mapped[0]) if mapped else clone_tree(union.lowers[0])
+                return _read_only(descriptor)
+            said: list[str] = []
+            if bool(mapped) not in self._in_thread:
+                try:
+                    return _mount_by_descriptors(union, mapped, said)
+                except OSError as error:
+                    if error.errno not in _REFUSALS:
+                        raise _explain(error, said) from error
+            descriptor = _mount_in_thread(union, mapped, said)
+            self._in_thread.add(bool(mapped))
+            return descriptor
 
 
 def _read_only(descriptor: int) -> int:

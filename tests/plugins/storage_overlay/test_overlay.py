@@ -330,11 +330,22 @@ def _refuse_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(union, "fsconfig_create", refuse)
 
 
+def test_a_way_that_the_kernel_refused_is_not_tried_again(
+    image: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try would leave a complaint in the kernel's log."""
+    _refuse_descriptors(monkeypatch)
+    image.container("box", "sha256:top")
+    os.close(image.root("box"))
+    monkeypatch.setattr(union, "fsopen", None)
+    os.close(image.root("box"))
+
+
 def test_more_layers_than_the_kernel_takes_are_a_clear_error(overlay: Layers) -> None:
     """The bound is named, with what to do."""
     folders = ("/",) * 501
     with pytest.raises(UnsupportedOperation, match=r"501 layers.*500") as caught:
-        union.mount_union(union.Union(folders, "/"))
+        union.Mounter().mount(union.Union(folders, "/"))
     assert caught.value.hint is not None
     assert "vfs" in caught.value.hint
     assert overlay.driver.capabilities == {
