@@ -13,7 +13,8 @@ from pannier.errors import Conflict, InvalidRequest, NotFound
 from pannier.images.filters import ImageFilters
 from pannier.images.images import ImageStore
 from pannier.images.importing import CommitRequest
-from pannier.images.model import DeletedImage, ImageUser, UntaggedImage
+from pannier.images.model import DeletedImage, ImageUser, NewImage, UntaggedImage
+from pannier.images.oci import Manifest, parse_document
 from pannier.images.reference import parse_reference
 from pannier.images.timestamps import parse_time
 from support.images import docker_archive, image, layer
@@ -568,3 +569,69 @@ def test_many_threads_load_tag_and_remove(store: ImageStore, storage: MemoryStor
             done.result(60)
     assert store.list(all=True) == ()
     assert is_empty(store, storage)
+
+
+# Names by digest, as a pull leaves them.
+
+
+def pulled(store: ImageStore, built: BuiltImage, repository: str) -> str:
+    """Load an image and name it by its manifest's digest in a repository; return that name."""
+    load(store, built)
+    found = store.get(built.id)
+    name = f"{repository}@{found.manifest.digest}"
+    manifest = parse_document(store.content.read(found.manifest.digest))
+    assert isinstance(manifest, Manifest)
+    with store.work() as lease:
+        store.add([NewImage(found.config, manifest, (parse_reference(name),))], lease)
+    return name
+
+
+def test_an_image_is_found_by_its_repositorys_digest(store: ImageStore) -> None:
+    """With or without a tag beside it, which does not count."""
+    built = small("x:1")
+    name = pulled(store, built, "x")
+    assert store.get(name).id == built.id
+    assert store.get(name.replace("@", ":other@")).id == built.id
+    assert store.get("x:1").digests == (name,)
+    assert [str(found) for found, _ in store.names_of_repository(parse_reference("x"))] == [
+        "docker.io/library/x:1",
+        f"docker.io/library/{name}",
+    ]
+
+
+def test_the_last_tag_of_a_repository_takes_its_digests_with_it(
+    store: ImageStore, storage: MemoryStorage
+) -> None:
+    """They would keep an image that nobody sees."""
+    built = small("x:1", "x:2")
+    name = pulled(store, built, "x")
+    assert lines(store.remove("x:1", users=users)) == ["Untagged: x:1"]
+    assert lines(store.remove("x:2", users=users)) == [
+        "Untagged: x:2",
+        f"Untagged: {name}",
+        f"Deleted: {built.id}",
+    ]
+    assert is_empty(store, storage)
+
+
+def test_an_image_is_removed_by_its_digest(store: ImageStore) -> None:
+    """Which leaves its tags; without any it goes, by id too."""
+    built = small("x:1")
+    name = pulled(store, built, "x")
+    assert lines(store.remove(name, users=users)) == [f"Untagged: {name}"]
+    assert store.get("x:1").digests == ()
+    name = pulled(store, small(text="bare"), "y")
+    image_id = store.get(name).id
+    assert lines(store.remove(image_id[7:20], users=users)) == [
+        f"Untagged: {name}",
+        f"Deleted: {image_id}",
+    ]
+
+
+def test_prune_takes_images_that_have_only_a_digest(store: ImageStore) -> None:
+    """No tag leads to them."""
+    name = pulled(store, small(), "y")
+    [found] = store.list(ImageFilters(dangling=True))
+    assert found.digests == (name,)
+    report = store.prune(ImageFilters(dangling=True), users=users)
+    assert lines(report.removals) == [f"Untagged: {name}", f"Deleted: {found.id}"]

@@ -354,3 +354,141 @@ def test_the_platform_of_this_host_is_chosen(store: ImageStore) -> None:
     assert events[-1] == LoadedImage(arm.id, "multi:1")
     with pytest.raises(ImageInvalid, match="no image for linux/s390x"):
         list(store.load(io.BytesIO(archive), Platform.parse("s390x")))
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, bz2.compress], ids=["xz", "bzip2"])
+def test_layers_that_oci_has_no_type_for_are_stored_plain(
+    store: ImageStore, compress: Callable[[bytes], bytes]
+) -> None:
+    """So that what is saved again can be read by everyone."""
+    built = small("x:1")
+    packed = [compress(data) for data in built.layers]
+    config = built.id.removeprefix("sha256:") + ".json"
+    manifest = [{"Config": config, "RepoTags": ["x:1"], "Layers": ["1.tar", "2.tar"]}]
+    archive = tar(
+        [
+            Entry(config, built.config),
+            *(Entry(f"{number}.tar", data) for number, data in enumerate(packed, 1)),
+            Entry("manifest.json", json.dumps(manifest).encode()),
+        ]
+    )
+    assert load(store, archive) == ["Loaded image: x:1"]
+    found = store.get("x:1")
+    assert [part.blob.digest for part in found.layers] == list(found.config.diff_ids)
+    assert len(list(store.content.digests())) == 4
+
+
+def test_an_image_for_another_system_is_refused(store: ImageStore, storage: MemoryStorage) -> None:
+    """In docker's words."""
+    built = image([layer({"a": "b"})], tags=["x:1"], os="windows")
+    with pytest.raises(ImageInvalid, match="cannot load windows image on linux"):
+        load(store, docker_archive([built]))
+    assert untouched(store, storage)
+
+
+def _layout(blobs: dict[str, bytes], manifests: list[dict[str, object]], *more: Entry) -> bytes:
+    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+    return tar(
+        [
+            Entry("index.json", index),
+            *more,
+            *(Entry(f"blobs/{key.replace(':', '/')}", data) for key, data in blobs.items()),
+        ]
+    )
+
+
+def _parts(built: BuiltImage) -> tuple[dict[str, bytes], dict[str, object]]:
+    """Return the blobs of an image, and the descriptor of its manifest."""
+    blobs = {digest(data): data for data in (*built.layers, built.config)}
+    media = "application/vnd.oci.image."
+    layers = [
+        {"mediaType": media + "layer.v1.tar", "digest": digest(data), "size": len(data)}
+        for data in built.layers
+    ]
+    config = {"mediaType": media + "config.v1+json", "digest": built.id, "size": len(built.config)}
+    raw = json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode()
+    blobs[digest(raw)] = raw
+    kind = media + "manifest.v1+json"
+    return blobs, {"mediaType": kind, "digest": digest(raw), "size": len(raw)}
+
+
+def test_attestations_are_passed_over(store: ImageStore) -> None:
+    """BuildKit puts them beside the image, and they need not be in the archive."""
+    blobs, entry = _parts(small())
+    attestation = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest(b"not here"),
+        "size": 8,
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    }
+    assert len(load(store, _layout(blobs, [attestation, entry]))) == 1
+
+
+def test_a_layout_names_images_by_annotation(store: ImageStore) -> None:
+    """Containerd's whole name first; a bare word is a tag of nothing; two entries, two names."""
+    blobs, entry = _parts(small())
+    ref, full = "org.opencontainers.image.ref.name", "io.containerd.image.name"
+
+    def named(**annotations: str) -> dict[str, object]:
+        names = {ref if key == "ref" else full: text for key, text in annotations.items()}
+        return entry | {"annotations": names}
+
+    assert load(store, _layout(blobs, [named(ref="latest")]))[0].startswith("Loaded image ID")
+    both = [named(ref="1", full="docker.io/library/a:1"), named(ref="quay.io/b")]
+    assert load(store, _layout(blobs, both)) == [
+        "Loaded image: a:1",
+        "Loaded image: quay.io/b:latest",
+    ]
+
+
+@pytest.mark.parametrize("missing", range(4))
+def test_a_layout_without_one_of_its_blobs_is_refused(
+    store: ImageStore, storage: MemoryStorage, missing: int
+) -> None:
+    """Manifest, configuration or layer."""
+    blobs, entry = _parts(small())
+    del blobs[list(blobs)[missing]]
+    with pytest.raises(ImageInvalid, match="has no blob"):
+        load(store, _layout(blobs, [entry]))
+    assert untouched(store, storage)
+
+
+def test_a_blob_of_another_size_than_said_is_refused(
+    store: ImageStore, storage: MemoryStorage
+) -> None:
+    """A descriptor says both digest and size."""
+    blobs, entry = _parts(small())
+    with pytest.raises(ImageInvalid, match="but what points to it says 7"):
+        load(store, _layout(blobs, [entry | {"size": 7}]))
+    assert untouched(store, storage)
+
+
+def test_indexes_are_not_followed_forever(store: ImageStore, storage: MemoryStorage) -> None:
+    """A deep chain of indexes is refused."""
+    blobs, entry = _parts(small())
+    for _ in range(10):
+        raw = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+        blobs[digest(raw)] = raw
+        kind = "application/vnd.oci.image.index.v1+json"
+        entry = {"mediaType": kind, "digest": digest(raw), "size": len(raw)}
+    with pytest.raises(ImageInvalid, match="nested too deeply"):
+        load(store, _layout(blobs, [entry]))
+    assert untouched(store, storage)
+
+
+def test_a_docker_archive_does_not_need_a_sound_layout_beside_it(store: ImageStore) -> None:
+    """Docker's documents describe the images; the layout's manifests are taken where they fit."""
+    built = small("x:1")
+    blobs, entry = _parts(built)
+    names = {key: f"blobs/{key.replace(':', '/')}" for key in blobs}
+    manifest = {
+        "Config": names[built.id],
+        "RepoTags": ["x:1"],
+        "Layers": [names[digest(data)] for data in built.layers],
+    }
+    docker = Entry("manifest.json", json.dumps([manifest]).encode())
+    raw = b"no manifest"
+    blobs[digest(raw)] = raw
+    broken = entry | {"digest": digest(raw), "size": len(raw)}
+    assert load(store, _layout(blobs, [broken, entry], docker)) == ["Loaded image: x:1"]
+    assert store.get("x:1").manifest.digest == entry["digest"]
