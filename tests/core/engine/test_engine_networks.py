@@ -1,0 +1,211 @@
+"""Networks: predefined and made, joined and left; and what /etc/hosts says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pannier.drivers.network import Endpoint, Subnet
+from pannier.engine.hostfiles import Link, hosts, resolv_conf
+from pannier.engine.model import ContainerConfig, EndpointOptions, HostOptions
+from pannier.errors import Conflict, DriverError, Forbidden, InvalidRequest, NotFound
+from support.engine_rig import Rig, engine_test
+
+
+@engine_test
+async def test_predefined_networks(rig: Rig) -> None:
+    """One for each driver that can stand alone; they cannot be removed or made again."""
+    networks = rig.engine.networks
+    assert sorted(item.name for item in networks.list({})) == ["bridge", "host", "none"]
+    assert rig.bridge.created["bridge"].name == "bridge"
+    assert len(networks.get("bridge").id) == 64
+    assert networks.get("bridge").subnets == (Subnet("172.18.0.0/16", "172.18.0.1"),)
+    with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
+        await networks.remove("bridge")
+    with pytest.raises(Conflict, match="network with name host already exists"):
+        await networks.create("host")
+    with pytest.raises(Forbidden, match='only one instance of "host" network is allowed'):
+        await networks.create("other", driver="host")
+
+
+@engine_test
+async def test_a_network_of_a_users(rig: Rig) -> None:
+    """It has an id, gets its subnet from its driver, and goes when nobody is in it."""
+    networks = rig.engine.networks
+    lan = await networks.create("lan", labels={"a": "1"}, internal=True)
+    assert networks.get(lan.id[:8]) == networks.get("lan") == lan
+    assert lan.subnets == (Subnet("172.19.0.0/16", "172.19.0.1"),)
+    assert rig.bridge.created[lan.id].internal
+    assert [item.name for item in networks.list({"label": ("a=1",)})] == ["lan"]
+    assert [item.name for item in networks.list({"type": ("custom",)})] == ["lan"]
+    assert [item.name for item in networks.list({"dangling": ("true",)})] == ["lan"]
+    container = await rig.run("web", host=HostOptions(network_mode="lan"))
+    with pytest.raises(Forbidden, match="has active endpoints"):
+        await networks.remove("lan")
+    await rig.engine.containers.stop("web")
+    await networks.remove("lan")
+    assert lan.id not in rig.bridge.created
+    with pytest.raises(NotFound, match="network lan not found"):
+        networks.get("lan")
+    with pytest.raises(NotFound, match="network lan not found"):
+        await rig.engine.containers.start(container.id)
+    assert rig.actions("network") == ["create", "connect", "disconnect", "destroy"]
+
+
+@engine_test
+async def test_a_network_that_cannot_be_made_is_not_kept(rig: Rig) -> None:
+    """Not even its name."""
+
+    def refuse(_: object) -> None:
+        raise Conflict("the subnet overlaps")
+
+    rig.bridge.create_network = refuse  # type: ignore[assignment, method-assign]
+    with pytest.raises(Conflict, match="overlaps"):
+        await rig.engine.networks.create("lan")
+    with pytest.raises(NotFound):
+        rig.engine.networks.get("lan")
+    with pytest.raises(NotFound, match='plugin "tunnel" not found'):
+        await rig.engine.networks.create("lan", driver="tunnel")
+    with pytest.raises(InvalidRequest, match="invalid network name"):
+        await rig.engine.networks.create("-lan")
+
+
+@engine_test
+async def test_connecting_a_running_container(rig: Rig) -> None:
+    """It gets an endpoint at once, and loses it again."""
+    networks, containers = rig.engine.networks, rig.engine.containers
+    lan = await networks.create("lan")
+    container = await rig.run("web")
+    await networks.connect("lan", "web", EndpointOptions(address="172.19.0.9"))
+    assert containers.get("web").endpoints["lan"].address == "172.19.0.9"
+    assert f"endpoint:lan:{container.id}" in rig.world.held
+    assert [item.name for item in networks.containers_of(lan)] == ["web"]
+    file = rig.folder / "containers" / container.id / "hosts"
+    assert "172.19.0.9" in file.read_text()
+    with pytest.raises(Forbidden, match="already exists in network lan"):
+        await networks.connect("lan", "web", EndpointOptions())
+    await networks.disconnect("lan", "web")
+    assert list(containers.get("web").networks) == ["bridge"]
+    assert f"endpoint:lan:{container.id}" not in rig.world.held
+    assert "172.19.0.9" not in file.read_text()
+    with pytest.raises(Forbidden, match="is not connected to network lan"):
+        await networks.disconnect("lan", "web")
+    await networks.disconnect("lan", "web", force=True)
+
+
+@engine_test
+async def test_a_connection_that_fails_changes_nothing(rig: Rig) -> None:
+    """The container stays in the networks that it was in."""
+    await rig.engine.networks.create("lan")
+    await rig.run("web")
+    rig.world.count, rig.world.fail_at, rig.world.fail_halfway = 0, 0, True
+    with pytest.raises(DriverError):
+        await rig.engine.networks.connect("lan", "web", EndpointOptions())
+    assert list(rig.engine.containers.get("web").networks) == ["bridge"]
+    assert not any(name.startswith("endpoint:lan") for name in rig.world.held)
+
+
+@engine_test
+async def test_connecting_a_stopped_container_waits_for_its_start(rig: Rig) -> None:
+    """Its networks are joined when it starts."""
+    await rig.engine.networks.create("lan")
+    await rig.create("web")
+    await rig.engine.networks.connect("lan", "web", EndpointOptions())
+    assert rig.engine.containers.get("web").endpoints == {}
+    await rig.engine.containers.start("web")
+    assert list(rig.engine.containers.get("web").endpoints) == ["bridge", "lan"]
+
+
+@engine_test
+async def test_networks_that_allow_no_changes(rig: Rig) -> None:
+    """A container on the host's network, or another's, cannot be connected."""
+    await rig.engine.networks.create("lan")
+    await rig.create("web", host=HostOptions(network_mode="host"))
+    with pytest.raises(InvalidRequest, match="its driver host allows no changes"):
+        await rig.engine.networks.connect("lan", "web", EndpointOptions())
+    donor = await rig.run("donor")
+    await rig.create("guest", host=HostOptions(network_mode=f"container:{donor.id}"))
+    with pytest.raises(InvalidRequest, match="sharing network namespace"):
+        await rig.engine.networks.connect("lan", "guest", EndpointOptions())
+
+
+@engine_test
+async def test_prune(rig: Rig) -> None:
+    """Networks that no container, running or not, is in."""
+    for name in ("used", "spare", "kept"):
+        await rig.engine.networks.create(name, labels={"keep": ""} if name == "kept" else {})
+    await rig.create("web", host=HostOptions(network_mode="used"))
+    result = await rig.engine.networks.prune({"label!": ("keep",)})
+    assert result.deleted == ("spare",)
+
+
+@engine_test
+async def test_links(rig: Rig) -> None:
+    """A link names a running container in /etc/hosts."""
+    db = await rig.run("db")
+    await rig.run("web", host=HostOptions(links=("db:store",)))
+    file = rig.folder / "containers" / rig.engine.containers.get("web").id / "hosts"
+    assert f"172.18.0.2\tstore {db.id[:12]} db\n" in file.read_text()
+    await rig.engine.containers.stop("db")
+    await rig.engine.containers.stop("web")
+    with pytest.raises(Conflict, match="Cannot link to a non running container: /db AS /web/store"):
+        await rig.engine.containers.start("web")
+
+
+@engine_test
+async def test_a_container_has_the_files_of_the_one_it_joins(rig: Rig) -> None:
+    """Name and addresses belong to the network namespace."""
+    donor = await rig.run("donor", config=ContainerConfig(hostname="box"))
+    guest = await rig.run("guest", host=HostOptions(network_mode="container:donor"))
+    request = rig.runtime.requests[guest.id]
+    assert request.spec["hostname"] == "box"
+    sources = [item.get("source", "") for item in request.spec["mounts"]]
+    assert f"{rig.folder}/containers/{donor.id}/hosts" in sources
+    names = {item["type"]: item.get("path") for item in request.spec["linux"]["namespaces"]}
+    assert names["network"] == f"/proc/{donor.state.pid}/ns/net"
+
+
+def test_the_hosts_file() -> None:
+    """Extra hosts, links, and the container's own addresses, in that order."""
+    endpoint = Endpoint("n", address="10.0.0.2", gateway="10.0.0.1", address6="fd00::2")
+    text = hosts(
+        "127.0.0.1\tlocalhost",
+        ("a:1.2.3.4", "gw:host-gateway", "six=[fd00::9]", "v6:fd00::8"),
+        (Link("10.0.0.3", ("db",)), Link("", ("gone",))),
+        (endpoint,),
+        "box.lan box",
+    )
+    assert text.splitlines() == [
+        "127.0.0.1\tlocalhost",
+        "1.2.3.4\ta",
+        "10.0.0.1\tgw",
+        "fd00::9\tsix",
+        "fd00::8\tv6",
+        "10.0.0.3\tdb",
+        "10.0.0.2\tbox.lan box",
+        "fd00::2\tbox.lan box",
+    ]
+
+
+HOST = "# x\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a\nsearch lan home\noptions edns0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "wanted"),
+    [
+        (HOST, ((), (), ()), "nameserver 10.0.0.1\nsearch lan home\noptions edns0\n"),
+        (HOST, (("1.1.1.1",), (".",), ("ndots:1",)), "nameserver 1.1.1.1\noptions ndots:1\n"),
+        ("nameserver ::1\n", ((), (), ()), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"),
+        ("domain x\n", ((), (), ()), "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch x\n"),
+        ("", ((), ("s",), ()), "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch s\n"),
+    ],
+)
+def test_the_resolver_configuration(
+    text: str, asked: tuple[tuple[str, ...], ...], wanted: str
+) -> None:
+    """The host's, without servers that cannot be reached from inside; what was asked wins."""
+    assert resolv_conf(text, *asked) == wanted
+
+
+def test_the_host_network_keeps_the_hosts_resolver() -> None:
+    """There its loopback is the container's, too."""
+    assert "nameserver 127.0.0.53" in resolv_conf(HOST, (), (), (), loopback=True)
