@@ -43,6 +43,7 @@ __all__ = [
     "delete_address",
     "delete_group",
     "delete_link",
+    "disable_ipv6_address",
     "filter_bridged",
     "find_link",
     "links",
@@ -51,7 +52,6 @@ __all__ = [
     "set_bridge_port",
     "set_group",
     "set_up",
-    "without_ipv6_address",
 ]
 
 _RTM_NEWLINK: Final = 16
@@ -233,8 +233,11 @@ def set_bridge_port(name: str, *, hairpin: bool, isolated: bool) -> Message:
     return Message(_RTM_NEWLINK, payload)
 
 
-def without_ipv6_address(name: str) -> Message:
-    """Keep the kernel from giving a link an IPv6 link-local address when it comes up."""
+def disable_ipv6_address(netlink: NetlinkSocket, name: str) -> None:
+    """Keep the kernel from giving a link an IPv6 link-local address when it comes up.
+
+    Nothing where there is no IPv6: on a kernel without it, or a link of less than 1280 bytes MTU.
+    """
     payload = (
         _info()
         + text(_IFLA_IFNAME, name)
@@ -243,7 +246,11 @@ def without_ipv6_address(name: str) -> Message:
             nested(socket.AF_INET6, u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE)),
         )
     )
-    return Message(_RTM_NEWLINK, payload)
+    try:
+        netlink.request([Message(_RTM_NEWLINK, payload)])
+    except NetlinkError as error:
+        if not is_errno(error, "EAFNOSUPPORT"):
+            raise
 
 
 def set_up(index: int) -> Message:

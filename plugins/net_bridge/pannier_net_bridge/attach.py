@@ -239,9 +239,9 @@ class _Attach:
             self.made.append(lease.link)
             try:
                 netlink.request([veth])
+                rtnl.disable_ipv6_address(netlink, lease.link)
                 netlink.request(
                     [
-                        rtnl.without_ipv6_address(lease.link),
                         rtnl.set_bridge_port(lease.link, hairpin=True, isolated=self._isolated),
                     ]
                 )
@@ -311,9 +311,9 @@ class _Attach:
                     f"gone while it was configured",
                     hint="start the container again",
                 )
+            rtnl.disable_ipv6_address(netlink, link.name)
             address = IPv4Interface((self.lease.address, self.network.subnet.prefixlen))
             messages = [
-                rtnl.without_ipv6_address(link.name),
                 rtnl.set_up(_LOOPBACK),
                 rtnl.add_address(link.index, address),
                 rtnl.set_up(link.index),

@@ -53,9 +53,9 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                     [
                         rtnl.create_bridge(network.bridge, mac.hex(":"), mtu),
                         rtnl.set_alias(network.bridge, _ALIAS),
-                        rtnl.without_ipv6_address(network.bridge),
                     ]
                 )
+                rtnl.disable_ipv6_address(netlink, network.bridge)
                 link = rtnl.find_link(netlink, network.bridge)
             elif link.kind != "bridge":
                 raise Conflict(

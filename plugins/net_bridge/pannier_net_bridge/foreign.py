@@ -97,10 +97,16 @@ def closed_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain
 
 
 def _foreign_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain]:
+    try:
+        found = [
+            chain for family in (nft.IPV4, nft.INET) for chain in nftlist.chains(netlink, family)
+        ]
+    except NetlinkError:
+        # A kernel without nf_tables, with the iptables backend, has no such chains.
+        return []
     return [
         chain
-        for family in (nft.IPV4, nft.INET)
-        for chain in nftlist.chains(netlink, family)
+        for chain in found
         if chain.hook == nft.FORWARD
         and chain.kind == "filter"
         and (chain.family, chain.table) != (nft.IPV4, table)

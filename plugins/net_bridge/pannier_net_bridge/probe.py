@@ -27,7 +27,8 @@ def probe(config: BridgeConfig) -> None:
 
     :raises DriverUnavailable: something that a container needs cannot be had.
     """
-    _try_transaction()
+    if config.firewall == "nftables":
+        _try_transaction()
     failures: list[Exception] = []
     # A thread of its own: it never comes back to this namespace, and the scratch one ends with it.
     scratch = threading.Thread(target=_try_network, args=(config, failures))

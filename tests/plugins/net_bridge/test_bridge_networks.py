@@ -123,6 +123,23 @@ def test_options_name_the_bridge_its_mtu_and_the_ports_address(
     assert mtus["eth0"] == 1400
 
 
+def test_a_link_too_small_for_ipv6(host: Any, driver: BridgeDriver) -> None:
+    """IPv6 needs 1280 bytes; a network with less works all the same."""
+    spec = driver.create_network(user(1, options={"com.docker.network.driver.mtu": "1000"}))
+    container = host.attach(driver, spec)
+    server = host.listen(host.outside, 80)
+
+    assert host.talk(server, container.netns, "198.51.100.2", 80) == "198.51.100.1"
+
+
+def test_links_have_no_ipv6_address(host: Any, driver: BridgeDriver) -> None:
+    """Neither the bridge nor the container talks IPv6 that nobody asked for."""
+    container = host.attach(driver, driver.create_network(PREDEFINED))
+    assert host.inside(container, "-6", "address", "show", "dev", "eth0") == []
+    for link in json.loads(host.run("ip", "-j", "-6", "address")):
+        assert link["ifname"] in ("lo", "wan0")
+
+
 def test_mtu_follows_the_default_route(host: Any, driver: BridgeDriver) -> None:
     """Containers do not send what the host's uplink cannot carry."""
     host.run("ip", "link", "set", "wan0", "mtu", "1380")
