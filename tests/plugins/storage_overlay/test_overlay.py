@@ -24,6 +24,7 @@ from pannier.errors import (
     NotFound,
     UnsupportedOperation,
 )
+from pannier.linux.mounts import mount, umount
 from pannier_storage_overlay import union
 from pannier_storage_overlay.driver import OverlayConfig, OverlayStorage
 from support.layers import Layers, archive, entry, names, read, snapshot, write
@@ -358,15 +359,13 @@ def test_more_layers_than_the_kernel_takes_are_a_clear_error(overlay: Layers) ->
 def test_the_hosts_root_as_a_lower_layer(
     overlay: Layers, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Rootfs / shows the host's root without what is mounted in it, and is never written to."""
+    """Rootfs / works though the driver's own folders are in it, and is never written to."""
     if way == "in a thread":
         _refuse_descriptors(monkeypatch)
     overlay.container("box", rootfs=Path("/"))
     root = overlay.root("box")
     try:
         assert set(names(root)) == set(os.listdir("/"))  # noqa: PTH208 - names, as above
-        assert names(root, "proc") == []
-        assert names(root, "sys") == []
         write(root, "etc/pannier-was-here", b"x")
         assert not Path("/etc/pannier-was-here").exists()
     finally:
@@ -374,6 +373,26 @@ def test_the_hosts_root_as_a_lower_layer(
     assert overlay.changes("box") == ["C /etc", "A /etc/pannier-was-here"]
     with tarfile.open(fileobj=io.BytesIO(overlay.diff("box"))) as tar:
         assert tar.getnames() == ["etc", "etc/pannier-was-here"]
+
+
+@pytest.mark.parametrize("way", ["by descriptors", "in a thread"])
+def test_what_is_mounted_in_a_rootfs_is_not_seen(
+    overlay: Layers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    """A container over / sees an empty /proc, not the host's."""
+    if way == "in a thread":
+        _refuse_descriptors(monkeypatch)
+    folder = tmp_path / "rootfs" / "mounted"
+    folder.mkdir(parents=True)
+    mount("tmpfs", folder, "tmpfs")
+    try:
+        (folder / "secret").touch()
+        overlay.container("box", rootfs=tmp_path / "rootfs")
+        root = overlay.root("box")
+        assert names(root, "mounted") == []
+        os.close(root)
+    finally:
+        umount(folder)
 
 
 @pytest.mark.parametrize("way", ["by descriptors", "in a thread"])
