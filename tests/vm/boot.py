@@ -137,7 +137,7 @@ def unpack(package: str, release: str, cache: Path, folder: Path) -> None:
     """Download a kernel package and unpack it; it appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=cache) as name:
         stage = Path(name)
-        download = ["apt-get", "download", package]
+        download = ["apt-get", "-o", "APT::Sandbox::User=root", "download", package]
         subprocess.run(download, cwd=stage, check=True, timeout=900, stdout=subprocess.DEVNULL)
         (archive,) = stage.glob("*.deb")
         root = stage / "root"
@@ -250,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder that the guest may write to")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
+    # The emulator must not outlive us: end through the clean-up on this signal too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         ensure_programs()
         kernel = fetch_kernel(options.kernel)
