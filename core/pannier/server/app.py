@@ -129,7 +129,9 @@ class _Dispatcher:
 
     async def _run_stream(self, route: Route, call: Call) -> web.StreamResponse:
         transport = call.request.transport
-        protocol = None if transport is None else transport.get_protocol()
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        protocol = transport.get_protocol()
         task = asyncio.current_task()
         if not isinstance(protocol, ClientConnection) or task is None:
             return await route.handler(call)

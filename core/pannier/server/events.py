@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pannier.server.call import Route
-from pannier.server.respond import JSON_TYPE, encode, open_stream
+from pannier.server.respond import JSON_TYPE, closed, encode, open_stream
 from pannier.server.views.resources import event_view
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ async def _events(call: Call) -> web.StreamResponse:
     filters = call.query.filters(_FILTERS)
     events = call.engine.events.subscribe(since, until, filters)
     response = await open_stream(call, JSON_TYPE)
-    async for event in events:
-        await response.write(encode(event_view(event)))
+    async with closed(events):
+        async for event in events:
+            await response.write(encode(event_view(event)))
     await response.write_eof()
     return response
 

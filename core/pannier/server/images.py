@@ -20,6 +20,7 @@ from pannier.server.parse.config import parse_config
 from pannier.server.parse.query import parse_time
 from pannier.server.respond import (
     JSON_TYPE,
+    closed,
     created,
     encode,
     json_response,
@@ -158,12 +159,13 @@ async def _load(call: Call) -> web.StreamResponse:
     events = call.engine.images.load(body_chunks(call.request), platform)
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
-        async for event in events:
-            if isinstance(event, (LoadedImage, RenamedImage)):
-                yield {"stream": f"{event.message}\n"}
-            elif not quiet:
-                progress = {"current": event.current, "total": event.total}
-                yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
+        async with closed(events):
+            async for event in events:
+                if isinstance(event, (LoadedImage, RenamedImage)):
+                    yield {"stream": f"{event.message}\n"}
+                elif not quiet:
+                    progress = {"current": event.current, "total": event.total}
+                    yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
 
     return await _messages(call, lines())
 
@@ -176,10 +178,11 @@ async def _messages(call: Call, lines: AsyncIterator[dict[str, Any]]) -> web.Str
     """
     response: web.StreamResponse | None = None
     try:
-        async for line in lines:
-            if response is None:
-                response = await open_stream(call, JSON_TYPE)
-            await response.write(encode(line))
+        async with closed(lines):
+            async for line in lines:
+                if response is None:
+                    response = await open_stream(call, JSON_TYPE)
+                await response.write(encode(line))
     except PannierError as error:
         if response is None:
             raise

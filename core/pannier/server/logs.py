@@ -10,7 +10,7 @@ from pannier.engine.model import LogOptions
 from pannier.errors import InvalidRequest
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW
-from pannier.server.respond import open_stream, send_chunks
+from pannier.server.respond import closed, open_stream, send_chunks
 from pannier.server.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -66,18 +66,19 @@ async def _with_times(
     pieces: list[bytes] = []
     size = 0
     last, prefix = -1, b""
-    async for line in lines:
-        second, rest = divmod(line.time_ns, 10**9)
-        if second != last:
-            last, prefix = second, rfc3339(second * 10**9)[:-1].encode("ascii")
-        # Always nine digits: columns stay aligned, and sorting works.
-        data = b"%b.%09dZ %b" % (prefix, rest, line.data)
-        pieces.append(_FRAME.pack(line.stream, len(data)) + data if framed else data)
-        size += len(data)
-        if follow or size >= _PIECE:
-            yield b"".join(pieces)
-            pieces.clear()
-            size = 0
+    async with closed(lines):
+        async for line in lines:
+            second, rest = divmod(line.time_ns, 10**9)
+            if second != last:
+                last, prefix = second, rfc3339(second * 10**9)[:-1].encode("ascii")
+            # Always nine digits: columns stay aligned, and sorting works.
+            data = b"%b.%09dZ %b" % (prefix, rest, line.data)
+            pieces.append(_FRAME.pack(line.stream, len(data)) + data if framed else data)
+            size += len(data)
+            if follow or size >= _PIECE:
+                yield b"".join(pieces)
+                pieces.clear()
+                size = 0
     if pieces:
         yield b"".join(pieces)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import socket
@@ -20,7 +20,7 @@ async def relay(transport: asyncio.Transport, local: socket.socket) -> None:
     leaves the other open.
     """
     reader, writer = await asyncio.open_connection(sock=local.dup())
-    client = _Client(writer)
+    client = _Client(transport, writer)
     transport.set_protocol(client)
     transport.resume_reading()
     try:
@@ -39,9 +39,9 @@ async def relay(transport: asyncio.Transport, local: socket.socket) -> None:
 class _Client(asyncio.Protocol):
     """Receives what the client sends, and writes it to the local side."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, transport: asyncio.Transport, writer: asyncio.StreamWriter) -> None:
+        self._transport = transport
         self._writer = writer
-        self._transport: asyncio.Transport | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._draining: asyncio.Task[None] | None = None
@@ -50,10 +50,6 @@ class _Client(asyncio.Protocol):
         """Wait until the client has taken what was written."""
         await self._may_write.wait()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the transport: its reading is paused while the local side is full."""
-        self._transport = cast("asyncio.Transport", transport)
-
     def data_received(self, data: bytes) -> None:
         """Pass input on."""
         self._writer.write(data)
@@ -61,16 +57,14 @@ class _Client(asyncio.Protocol):
             self._draining = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._transport.pause_reading()
         try:
             await self._writer.drain()
         except ConnectionError:
             return
         finally:
             self._draining = None
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Pass the end of input on; output goes on."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JSON_TYPE",
+    "closed",
     "created",
     "encode",
     "json_bytes",
@@ -71,15 +74,26 @@ async def open_stream(
     return response
 
 
+@contextlib.asynccontextmanager
+async def closed(iterator: AsyncIterator[object]) -> AsyncIterator[None]:
+    """End an iterator with the block: what it holds open is let go now, not at some collection."""
+    try:
+        yield
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+
 async def send_chunks(response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:
     """Write every chunk, no faster than the client reads."""
-    async for chunk in chunks:
-        if len(chunk) <= _PIECE:
-            await response.write(chunk)
-            continue
-        view = memoryview(chunk)
-        for start in range(0, len(view), _PIECE):
-            await response.write(view[start : start + _PIECE])
+    async with closed(chunks):
+        async for chunk in chunks:
+            if len(chunk) <= _PIECE:
+                await response.write(chunk)
+                continue
+            view = memoryview(chunk)
+            for start in range(0, len(view), _PIECE):
+                await response.write(view[start : start + _PIECE])
 
 
 async def stream_chunks(

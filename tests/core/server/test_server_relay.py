@@ -1,0 +1,153 @@
+"""Where a socket cannot be handed over, its bytes are relayed: websockets, and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from pannier.server.relay import relay
+
+if TYPE_CHECKING:
+    from support.api_server import ApiServer
+    from support.fake_engine import FakeEngine
+
+
+class TestWebsocket:
+    """Attaching through a websocket."""
+
+    def test_both_ways(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
+        """Messages are the connection's bytes; the end of output closes the websocket."""
+        shim = engine.containers.shims[running]
+
+        async def client() -> None:
+            connector = aiohttp.UnixConnector(server.path)
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect(
+                    "http://d/v1.51/containers/web/attach/ws?stdin=1&stdout=1"
+                ) as websocket,
+            ):
+                await asyncio.to_thread(server.run, shim.attached.wait())
+                side = shim.connections[0]
+                side.settimeout(10)
+                await websocket.send_bytes(b"binary ")
+                await websocket.send_str("text")
+                data = b""
+                while len(data) < 11:
+                    data += await asyncio.to_thread(side.recv, 100)
+                assert data == b"binary text"
+                await asyncio.to_thread(side.sendall, b"output")
+                assert await websocket.receive_bytes() == b"output"
+                side.close()
+                message = await websocket.receive()
+                assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+
+        asyncio.run(client())
+        assert engine.containers.calls[-1][1].stream is True
+
+    def test_a_client_that_goes(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
+        """The process's side sees the end of its input."""
+        shim = engine.containers.shims[running]
+
+        async def client() -> None:
+            connector = aiohttp.UnixConnector(server.path)
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect("http://d/containers/web/attach/ws?stdin=1") as websocket,
+            ):
+                await asyncio.to_thread(server.run, shim.attached.wait())
+                await websocket.close()
+
+        asyncio.run(client())
+        side = shim.connections[0]
+        side.settimeout(10)
+        assert side.recv(10) == b""
+
+    def test_refusals(self, server: ApiServer) -> None:
+        """What is not there is told before the websocket is made."""
+        answer = server.get("/containers/nope/attach/ws")
+        assert (answer.status, answer.message) == (404, "No such container: nope")
+
+
+class TestRelay:
+    """The relay itself, between a transport and a local socket."""
+
+    @staticmethod
+    def relayed(scenario: Any) -> None:
+        """Run a scenario with the outer ends of a relay: the client's and the process's."""
+
+        async def main() -> None:
+            client, outer = socket.socketpair()
+            mine, process = socket.socketpair()
+            for one in (client, outer, mine, process):
+                one.setblocking(False)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, outer)
+            # As the server does before it takes a connection over.
+            transport.pause_reading()
+            running = asyncio.ensure_future(relay(transport, mine))
+            try:
+                async with asyncio.timeout(10):
+                    await scenario(loop, client, process, running)
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                for one in (client, mine, process):
+                    one.close()
+                await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    def test_half_close_is_passed_on(self) -> None:
+        """Input may end while output goes on."""
+
+        async def scenario(
+            loop: asyncio.AbstractEventLoop,
+            client: socket.socket,
+            process: socket.socket,
+            running: asyncio.Future[None],
+        ) -> None:
+            await loop.sock_sendall(client, b"in")
+            assert await loop.sock_recv(process, 10) == b"in"
+            client.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(process, 10) == b""
+            await loop.sock_sendall(process, b"out")
+            assert await loop.sock_recv(client, 10) == b"out"
+            process.close()
+            assert await loop.sock_recv(client, 10) == b""
+            await running
+
+        self.relayed(scenario)
+
+    def test_neither_side_is_buffered_without_bound(self) -> None:
+        """Megabytes pass, though both sides read slowly."""
+        data = bytes(range(256)) * 16384
+
+        async def receive(loop: asyncio.AbstractEventLoop, one: socket.socket) -> bytes:
+            received = bytearray()
+            while len(received) < len(data):
+                received += await loop.sock_recv(one, 50_000)
+            return bytes(received)
+
+        async def scenario(
+            loop: asyncio.AbstractEventLoop,
+            client: socket.socket,
+            process: socket.socket,
+            running: asyncio.Future[None],
+        ) -> None:
+            assert not running.done()
+            sending = [
+                asyncio.ensure_future(loop.sock_sendall(client, data)),
+                asyncio.ensure_future(loop.sock_sendall(process, data)),
+            ]
+            # Nobody reads yet: what is sent must stop where buffers end.
+            done, _ = await asyncio.wait(sending, timeout=0.3)
+            assert done == set()
+            assert await receive(loop, process) == data
+            assert await receive(loop, client) == data
+            await asyncio.gather(*sending)
+
+        self.relayed(scenario)
