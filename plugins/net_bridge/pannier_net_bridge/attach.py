@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import Attachment, PortBinding
 from pannier.drivers.operations import Operation, Plan, Step, Timing
-from pannier.errors import Conflict, DriverError, InvalidRequest
+from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import in_network_namespace
@@ -21,6 +20,7 @@ from pannier_net_bridge.bridges import isolates_ports
 from pannier_net_bridge.leases import Lease
 from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
+from pannier_net_bridge.wishes import check_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,9 +36,6 @@ __all__ = ["AttachContext", "plan"]
 _LOOPBACK: Final = 1
 """The index of ``lo`` in every namespace."""
 
-# The lowest bit of the first byte would make it a group's.
-_MAC: Final = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}")
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 _FIRST_NAME: Final = "eth0"
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
@@ -366,7 +363,7 @@ def plan(
     context: AttachContext, network: BridgeNetwork, request: EndpointRequest, netns: int | None
 ) -> Plan[Attachment]:
     """Return the plan of an attach; nothing is held before it is executed."""
-    _check(request)
+    check_wishes(request)
     attach = _Attach(context, network, request, netns)
     operations: list[Operation] = [
         _Steps(attach.lease_steps, attach.take_address, attach.give_address_back)
@@ -393,16 +390,3 @@ def _range(ports: tuple[int, int]) -> str:
     if last == 0:
         return "(any free)"
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _check(request: EndpointRequest) -> None:
-    if request.mac is not None and not _MAC.fullmatch(request.mac):
-        raise InvalidRequest(
-            f'invalid MAC address "{request.mac}"',
-            hint="give an address of one interface, such as 02:42:00:00:00:07",
-        )
-    if request.interface is not None and not _INTERFACE.fullmatch(request.interface):
-        raise InvalidRequest(
-            f'the interface name "{request.interface}" cannot be a link\'s name',
-            hint="use at most 15 letters, digits, dots, dashes and underscores",
-        )
