@@ -128,7 +128,9 @@ class Recovery:
         """Take away what nobody knows, and what stopped containers still have."""
         known = {container.id for container in containers}
         for runtime in self.drivers.runtimes.values():
-            self._sweep("runtime", runtime.containers(), running, runtime.delete)
+            # Twice: a monitor that was ending by itself can have been in the first one's way.
+            for _ in range(2):
+                self._sweep("process", runtime.containers(), running, runtime.delete)
         resources = self.drivers.resources
         self._sweep("control group", resources.groups(), running, resources.delete)
         storage = self.drivers.storage
