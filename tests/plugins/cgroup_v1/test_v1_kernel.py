@@ -38,7 +38,7 @@ MIB = 1 << 20
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[CgroupV1]:
     """Return a driver with a parent of its own, and see that it leaves nothing."""
-    parent = f"pannier-test-{secrets.token_hex(4)}"
+    parent = f"pannier-test-v1-{secrets.token_hex(4)}"
     made = CgroupV1(DriverContext(tmp_path, tmp_path), CgroupV1Config(parent))
     yield made
     for id in list(made.groups()):

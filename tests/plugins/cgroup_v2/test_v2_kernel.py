@@ -44,7 +44,7 @@ MIB = 1 << 20
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[CgroupV2]:
     """Return a driver with a parent of its own, and see that it leaves nothing."""
-    parent = f"pannier-test-{secrets.token_hex(4)}"
+    parent = f"pannier-test-v2-{secrets.token_hex(4)}"
     made = CgroupV2(DriverContext(tmp_path, tmp_path), CgroupV2Config(parent))
     yield made
     left = list(made.groups())
