@@ -10,6 +10,7 @@ from pannier.engine.imagefacts import ImageFacts
 from pannier.engine.model import ContainerConfig, HealthCheck
 from pannier.engine.results import Event
 from pannier.engine.workers import uninterrupted
+from pannier.errors import NotFound
 from pannier.images.config import Healthcheck, RunConfig
 from pannier.images.images import EVERYTHING
 from pannier.images.importing import CommitRequest
@@ -114,8 +115,6 @@ class StoredImages:
         with self._store.hold(ref) as image:
             found = image.config.platform
             if platform and not found.matches(Platform.parse(platform)):
-                from pannier.errors import NotFound  # noqa: PLC0415 - seldom
-
                 raise NotFound(
                     f"image with reference {ref} was found but its platform ({found}) does not "
                     f"match the specified platform ({platform})"

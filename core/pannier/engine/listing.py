@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pannier.engine.filters import label_matches, refuse_unknown, truth
@@ -92,8 +93,6 @@ def _matches(container: Container, name: str, value: str) -> bool:
 
 
 def _by_name(container: Container, value: str) -> bool:
-    import re  # noqa: PLC0415 - seldom used
-
     try:
         return re.search(value.removeprefix("/").replace("^/", "^"), container.name) is not None
     except re.error as error:
