@@ -30,6 +30,7 @@ _PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_CLONE_PARENT = 0x00008000
 _SIGKILL = 9
 _SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
@@ -55,7 +56,9 @@ def clone(flags: int) -> int:
     Unlike ``os.fork`` runs none of the interpreter's or the C library's fork handlers, so the
     calling process must have one thread only.
     """
-    arguments = _CLONE_ARGS.pack(flags, 0, 0, 0, _SIGCHLD, 0, 0, 0)
+    # A sibling takes over the signal that we end with, and may name none.
+    ending = 0 if flags & _CLONE_PARENT else _SIGCHLD
+    arguments = _CLONE_ARGS.pack(flags, 0, 0, 0, ending, 0, 0, 0)
     number, size = ctypes.c_long(SYSCALLS["clone3"]), ctypes.c_long(_CLONE_ARGS.size)
     return check(_locked.syscall(number, arguments, size))
 

@@ -24,7 +24,6 @@ from pannier_runtime_native.small import signal, suppress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pannier_runtime_native.messages import Job, Reply, StdioJob
-    from pannier_runtime_native.streams import Streams
 
 __all__ = [
     "CLONE",
@@ -81,28 +80,33 @@ class _Step:
         self._times += (self._begin, time.monotonic_ns())
 
 
-def open_pipes(stdio: StdioJob, streams: Streams) -> list[int]:
-    """Open a process's pipes; give our ends to *streams* and return the process's three."""
+def open_pipes(stdio: StdioJob) -> tuple[list[int], int, list[int]]:
+    """Open a process's pipes.
+
+    Return the process's three ends; our end of its stdin, -1 without one; ours of its stdout and
+    stderr.
+    """
     ends: list[int] = []
+    stdin = -1
     if stdio["stdin"]:
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        streams.set_stdin(writing)
+        reading, stdin = os.pipe2(os.O_CLOEXEC)
         ends.append(reading)
     else:
         ends.append(os.open("/null", os.O_RDWR | os.O_CLOEXEC))
-    for stream in (1, 2):
+    sources: list[int] = []
+    for _ in range(2):
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        streams.add_source(reading, stream)
+        sources.append(reading)
         ends.append(writing)
     if stdio["owner"] != (0, 0):
         for end in ends:
             # So that /dev/stdout can be opened by whoever the process runs as.
             if stat.S_ISFIFO(os.fstat(end).st_mode):
                 os.fchown(end, *stdio["owner"])
-    return ends
+    return ends, stdin, sources
 
 
-def _clone_joined(job: Job, descriptors: list[int]) -> int:
+def _clone_joined(job: Job, descriptors: list[int], family: int) -> int:
     """Clone from within the namespaces to join, which are handed on by that.
 
     Before the clone, because a process in a new user namespace may not join what belongs to the
@@ -116,7 +120,7 @@ def _clone_joined(job: Job, descriptors: list[int]) -> int:
                 own = f"/proc/self/ns/{_NAMES[flag]}"
                 homes.append(os.open(own, os.O_RDONLY | os.O_CLOEXEC))
             setns(descriptors[index], flag)
-        pid = clone(job["clone_flags"])
+        pid = clone(job["clone_flags"] | family)
     finally:
         if pid:
             for home in homes:
@@ -159,14 +163,13 @@ class Prepared:
         """Be rid of it."""
         self.socket.close()
         os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
 
 
-def prepare() -> Prepared | None:
+def prepare(family: int) -> Prepared | None:
     """Make a first process ahead of time; None where the namespaces are refused."""
     ours, theirs = _socket.socketpair()
     try:
-        pid = clone(USUAL_NAMESPACES)
+        pid = clone(USUAL_NAMESPACES | family)
     except OSError:
         return None
     if pid:
@@ -188,7 +191,7 @@ def prepare() -> Prepared | None:
 
 
 def _begin(
-    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None
+    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None, family: int
 ) -> tuple[int, _socket.socket]:
     if prepared is not None and prepared.suits(job):
         send(prepared.socket, (job, len(ends)), [*descriptors, *ends])
@@ -198,7 +201,7 @@ def _begin(
     ours, theirs = _socket.socketpair()
     if job["devices"]:
         _device_nodes(job, descriptors)
-    pid = _clone_joined(job, descriptors)
+    pid = _clone_joined(job, descriptors, family)
     if not pid:
         ours.close()
         init.run(job, descriptors, theirs, ends)
@@ -207,25 +210,26 @@ def _begin(
 
 
 def create(
-    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None = None
+    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None, family: int
 ) -> tuple[int, _socket.socket, Reply, list[int]]:
     """Make the first process, up to where it waits for the start.
 
-    *prepared* is taken for it where it suits. Return its pid, our end of its socket, its answer
-    with the steps' times, and the descriptors that came with it (the terminal's master).
+    *family* is CLONE_PARENT for a sibling of ours; *prepared* is taken where it suits. Return its
+    pid, our end of its socket, its answer with the steps' times, and the descriptors that came with
+    it (the terminal's master).
 
     :raises StepError: nothing of it is left then.
     """
     times: list[int] = []
     with _Step(CLONE, times):
-        pid, ours = _begin(job, descriptors, ends, prepared)
+        pid, ours = _begin(job, descriptors, ends, prepared, family)
     try:
         _settle(job, descriptors, pid, ours, times)
         reply, received = _await_ready(ours)
     except BaseException:
         ours.close()
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         raise
     return pid, ours, {"pid": pid, "times": times + reply["times"]}, received
 

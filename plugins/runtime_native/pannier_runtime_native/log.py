@@ -23,9 +23,9 @@ class LogFile:
 
     __slots__ = ("_descriptor", "_folder", "_max_files", "_max_size", "_name", "_size")
 
-    def __init__(self, job: LogJob, descriptors: list[int]) -> None:
-        self._descriptor = descriptors[job["file"]]
-        self._folder = descriptors[job["folder"]]
+    def __init__(self, job: LogJob, file: int, folder: int) -> None:
+        self._descriptor = file
+        self._folder = folder
         self._name = job["name"]
         self._max_size = job["max_size"]
         self._max_files = job["max_files"]

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, TypedDict
 __all__ = [
     "ConnectionJob",
     "ExecJob",
+    "Handover",
     "Instruction",
     "Job",
     "LogJob",
@@ -110,6 +111,27 @@ class ExecJob(TypedDict):
     stdio: StdioJob
     procs: list[int]
     connection: ConnectionJob | None
+
+
+class Handover(TypedDict):
+    """A container that is handed over to its shim; *groups* cut its descriptors apart."""
+
+    pid: int
+    status: str
+    own_pids: bool
+    clone_flags: int
+    exec_flags: int
+    uid_map: bytes
+    gid_map: bytes
+    seccomp: bytes
+    seccomp_flags: int
+    terminal: bool
+    stdin: bool
+    stdin_once: bool
+    log: LogJob | None
+    clients: list[ConnectionJob]
+    request: dict[str, object] | None
+    groups: list[int]
 
 
 class Reply(TypedDict, total=False):

@@ -11,6 +11,7 @@ import _socket
 import os
 
 from pannier_runtime_native.channel import receive, send
+from pannier_runtime_native.midwife import Birth
 from pannier_runtime_native.shim import SOCKET, Shim
 from pannier_runtime_native.small import signal, suppress
 
@@ -90,13 +91,17 @@ def _rehearse() -> None:
     message = receive(ours)
     assert message is not None
     received, descriptors = message
-    shim = Shim(received, descriptors)
-    send(ours, shim.create(descriptors))
+    birth = Birth(received, descriptors, None, 0)
+    send(ours, birth.reply)
     receive(driver)
+    heir, midwife = _socket.socketpair()
     asking = [_ask(request) for request in ("watch", "state", "start")]
-    shim.serve()
+    birth.attend(midwife)
+    message = receive(heir)
+    assert message is not None
+    Shim(*message).serve()
     signal.set_wakeup_fd(-1)
-    for connection in (*asking, driver, ours):
+    for connection in (*asking, driver, ours, heir, midwife):
         connection.close()
 
 

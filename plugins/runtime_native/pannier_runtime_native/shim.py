@@ -17,7 +17,7 @@ from pannier.linux.process import set_child_subreaper, set_name
 from pannier.linux.terminal import set_size
 from pannier_runtime_native import init, joining
 from pannier_runtime_native.channel import receive, send
-from pannier_runtime_native.creation import StepError, create, open_pipes
+from pannier_runtime_native.creation import open_pipes
 from pannier_runtime_native.log import LogFile
 from pannier_runtime_native.loop import READ, Loop
 from pannier_runtime_native.small import failure_text, signal, suppress
@@ -27,10 +27,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from pannier_runtime_native.creation import Prepared
-    from pannier_runtime_native.messages import ConnectionJob, ExecJob, Job, Reply, StdioJob
+    from pannier_runtime_native.messages import ConnectionJob, ExecJob, Handover, Reply, StdioJob
 
-__all__ = ["SOCKET", "main"]
+__all__ = ["SOCKET", "Shim", "answer", "main", "woken"]
 
 SOCKET = "shim.sock"
 _BACKLOG = 64
@@ -55,71 +54,63 @@ class Member:
 class Shim:
     """The monitor's state, and its answers."""
 
-    def __init__(self, job: Job, descriptors: list[int]) -> None:
-        self._job = job
-        self._folder = descriptors[job["folder"]]
+    def __init__(self, message: Handover, descriptors: list[int]) -> None:
+        self._message = message
+        groups = _cut(descriptors, message["groups"])
+        (self._folder, listener), log, child, sources, stdin, watchers, clients, kept, asked = (
+            groups
+        )
         self._loop = Loop()
         self._watchers: list[_socket.socket] = []
         self._untold: list[dict[str, Any]] = []
-        self._kept: list[int] = []
-        self._status = "created"
+        self._kept = kept
+        self._deleting: list[_socket.socket] = []
+        self._status = message["status"]
         self._done = False
-        self._init: _socket.socket | None = None
+        self._init = _socket.socket(fileno=child[0]) if child else None
         self._pidfd = -1
-        self._first = Member(None, self._streams(job["stdio"], descriptors))
+        self._listener = _socket.socket(fileno=listener)
+        file = LogFile(message["log"], *log) if message["log"] else None
+        streams = Streams(
+            self._loop,
+            terminal=message["terminal"],
+            close_stdin=message["stdin_once"],
+            log=file,
+        )
+        self._first = Member(None, streams)
+        self._first.pid = message["pid"]
         self._members: dict[str | None, Member] = {None: self._first}
-        self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        for job, client in zip(message["clients"], clients, strict=True):
+            streams.attach(job, client)
+        if stdin:
+            streams.set_stdin(stdin[0])
+        elif message["terminal"] and message["stdin"]:
+            streams.set_stdin(sources[0])
+        for stream, source in enumerate(sources, STDOUT):
+            streams.add_source(source, stream)
+        streams.deliver_pending()
+        for watcher in watchers:
+            self._watch(_socket.socket(fileno=watcher))
+        if asked:
+            connection = _socket.socket(fileno=asked[0])
+            connection.settimeout(_PATIENCE)
+            self._handle(connection, message["request"], asked[1:])
 
     # ---- beginning
 
-    def create(self, descriptors: list[int], prepared: Prepared | None = None) -> Reply:
-        """Make the container, up to where its first process waits."""
-        self._listener.bind(f"/proc/self/fd/{self._folder}/{SOCKET}")
-        self._listener.listen(_BACKLOG)
-        stdio = self._job["stdio"]
-        ends = [] if stdio["terminal"] else open_pipes(stdio, self._first.streams)
-        pid, self._init, reply, received = create(self._job, descriptors, ends, prepared)
-        for end in ends:
-            os.close(end)
-        self._first.pid = pid
-        self._pidfd = os.pidfd_open(pid)
-        self._note_pid(pid)
-        if self._job["clone_flags"] & CLONE_NEWPID:
-            # From now on our children are born in the container's pid namespace.
-            setns(self._pidfd, CLONE_NEWPID)
-        if received:
-            self._terminal(self._first.streams, received[0], stdio)
-        self._let_go(descriptors)
-        return reply
-
-    def _let_go(self, descriptors: list[int]) -> None:
-        log = self._job["stdio"]["log"]
-        kept = {self._job["folder"]} | ({log["file"], log["folder"]} if log else set())
-        for index, descriptor in enumerate(descriptors):
-            if index not in kept:
-                os.close(descriptor)
-        self._job["instructions"] = []
-
-    def _streams(self, stdio: StdioJob, descriptors: list[int], *, added: bool = False) -> Streams:
+    def _streams(self, stdio: StdioJob, descriptors: list[int]) -> Streams:
+        log = stdio["log"]
+        file = LogFile(log, descriptors[log["file"]], descriptors[log["folder"]]) if log else None
         return Streams(
-            self._loop,
-            terminal=stdio["terminal"],
-            close_stdin=added or stdio["stdin_once"],
-            log=LogFile(stdio["log"], descriptors) if stdio["log"] else None,
-            held=added,
+            self._loop, terminal=stdio["terminal"], close_stdin=True, log=file, held=True
         )
 
-    @staticmethod
-    def _terminal(streams: Streams, master: int, stdio: StdioJob) -> None:
-        if stdio["rows"] or stdio["columns"]:
-            set_size(master, stdio["rows"], stdio["columns"])
-        streams.add_source(master, STDOUT)
-        if stdio["stdin"]:
-            streams.set_stdin(master)
-
-    def _note_pid(self, pid: int) -> None:
-        # With the time of its start, lest a later process with the same pid be taken for it.
-        self._write("pid", f"{pid} {_start_time(pid)}\n")
+    def _enter_pids(self) -> None:
+        """Have our children born in the container's pid namespace from now on."""
+        if self._pidfd < 0:
+            self._pidfd = os.pidfd_open(self._first.pid)
+            if self._message["clone_flags"] & CLONE_NEWPID:
+                setns(self._pidfd, CLONE_NEWPID)
 
     def _write(self, name: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -176,7 +167,7 @@ class Shim:
         member.finished = time.time()
         if member is self._first:
             self._status = "stopped"
-            if not self._job["own_pids"]:
+            if not self._message["own_pids"]:
                 # In a namespace of its own the kernel has done it.
                 for other in self._members.values():
                     if other.status is None:
@@ -185,7 +176,7 @@ class Shim:
             self._finish(member)
 
     def _finish(self, member: Member) -> None:
-        alone = self._job["own_pids"] and member is self._first
+        alone = self._message["own_pids"] and member is self._first
         member.streams.finish(lambda: self._drained(member), alone=alone)
 
     def _drained(self, member: Member) -> None:
@@ -235,7 +226,9 @@ class Shim:
         if message is None:
             connection.close()
             return
-        request, descriptors = message
+        self._handle(connection, *message)
+
+    def _handle(self, connection: _socket.socket, request: Any, descriptors: list[int]) -> None:
         try:
             reply: Reply | None = getattr(self, f"do_{request['do']}")(
                 request, descriptors, connection
@@ -244,7 +237,7 @@ class Shim:
             self._complain()
             reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
         if reply is not None:
-            _answer(connection, reply)
+            answer(connection, reply)
 
     def do_state(self, *_: object) -> Reply:
         """Answer with the state."""
@@ -272,13 +265,13 @@ class Shim:
 
     def _on_started(self, child: _socket.socket, connection: _socket.socket) -> None:
         self._loop.unwatch(child.fileno())
-        answer = receive(child)
+        told = receive(child)
         child.close()
-        if answer is None:
-            _answer(connection, {"pid": self._first.pid})
+        if told is None:
+            answer(connection, {"pid": self._first.pid})
         else:
-            reply = answer[0]
-            _answer(connection, {"error": "start", "errno": reply["errno"], "text": reply["text"]})
+            reply = told[0]
+            answer(connection, {"error": "start", "errno": reply["errno"], "text": reply["text"]})
 
     def do_kill(self, request: Any, *_: object) -> Reply:
         """Send a signal to the first process, or to an added one."""
@@ -313,16 +306,19 @@ class Shim:
 
     def do_watch(self, _: object, __: object, connection: _socket.socket) -> None:
         """Tell of every exit from now on, and of those that nobody was told of."""
-        self._watchers.append(connection)
-        # It never sends: what it polls is its end.
-        self._loop.watch(connection.fileno(), READ, lambda _: self._end_watch(connection))
+        self._watch(connection)
         untold, self._untold = self._untold, []
         for event in untold:
             self._tell(event)
 
+    def _watch(self, connection: _socket.socket) -> None:
+        self._watchers.append(connection)
+        # It never sends: what it polls is its end.
+        self._loop.watch(connection.fileno(), READ, lambda _: self._end_watch(connection))
+
     def do_delete(self, _: object, __: object, connection: _socket.socket) -> None:
         """Kill the container, and end; the answer is the end of the connection."""
-        self._kept.append(connection.detach())
+        self._deleting.append(connection)  # open to our very end
         if self._first.status is None:
             os.kill(self._first.pid, signal.SIGKILL)
         for member in self._members.values():
@@ -338,16 +334,22 @@ class Shim:
             return {"error": "conflict", "text": f"it is {self._status}"}
         stdio = job["stdio"]
         stdio["owner"] = self._host_owner(*stdio["owner"])
-        first = self._job["process"]
-        job["process"]["seccomp"] = first["seccomp"]
-        job["process"]["seccomp_flags"] = first["seccomp_flags"]
-        member = Member(job["exec_id"], self._streams(stdio, descriptors, added=True))
-        ends = [] if stdio["terminal"] else open_pipes(stdio, member.streams)
+        job["process"]["seccomp"] = self._message["seccomp"]
+        job["process"]["seccomp_flags"] = self._message["seccomp_flags"]
+        member = Member(job["exec_id"], self._streams(stdio, descriptors))
+        ends: list[int] = []
+        if not stdio["terminal"]:
+            ends, stdin, sources = open_pipes(stdio)
+            if stdin >= 0:
+                member.streams.set_stdin(stdin)
+            for stream, source in enumerate(sources, STDOUT):
+                member.streams.add_source(source, stream)
+        self._enter_pids()
         ours, theirs = _socket.socketpair()
         member.pid = os.fork()
         if not member.pid:
             ours.close()
-            joining.run(job, descriptors, self._pidfd, self._job["exec_flags"], theirs, ends)
+            joining.run(job, descriptors, self._pidfd, self._message["exec_flags"], theirs, ends)
         self._members[job["exec_id"]] = member
         theirs.close()
         client = job["connection"]
@@ -364,7 +366,7 @@ class Shim:
         return None
 
     def _host_owner(self, uid: int, gid: int) -> tuple[int, int]:
-        return _map(self._job["uid_map"], uid), _map(self._job["gid_map"], gid)
+        return _map(self._message["uid_map"], uid), _map(self._message["gid_map"], gid)
 
     def _on_executed(
         self,
@@ -374,16 +376,18 @@ class Shim:
         connection: _socket.socket,
         attached: tuple[ConnectionJob, int] | None,
     ) -> None:
-        answer = receive(child)
-        if answer is not None and "error" not in answer[0]:
-            self._terminal(member.streams, answer[1][0], stdio)
+        told = receive(child)
+        if told is not None and "error" not in told[0]:
+            member.streams.add_source(told[1][0], STDOUT)
+            if stdio["stdin"]:
+                member.streams.set_stdin(told[1][0])
             return
         self._loop.unwatch(child.fileno())
         child.close()
-        if answer is None:
+        if told is None:
             if attached:
                 member.streams.attach(*attached)
-            _answer(connection, {"pid": member.pid})
+            answer(connection, {"pid": member.pid})
             member.executing = True
             member.streams.release()
             if member.status is not None:  # it has ended already
@@ -393,7 +397,7 @@ class Shim:
         member.streams.discard()
         if attached:
             os.close(attached[1])
-        _answer(connection, answer[0])
+        answer(connection, told[0])
 
 
 def _map(table: bytes, number: int) -> int:
@@ -409,65 +413,51 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _answer(connection: _socket.socket, reply: Reply) -> None:
+def answer(connection: _socket.socket, reply: Reply) -> None:
+    """Send a reply to whoever still waits for it, and close."""
     with suppress(OSError):
         send(connection, reply)
     connection.close()
 
 
-def _start_time(pid: int) -> int:
-    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # The name, in parentheses, may hold anything; the 20th field behind it is the start.
-        return int(os.read(descriptor, 4096).rpartition(b")")[2].split()[19])
-    finally:
-        os.close(descriptor)
+def _cut(descriptors: list[int], lengths: list[int]) -> list[list[int]]:
+    groups = []
+    for length in lengths:
+        groups.append(descriptors[:length])
+        descriptors = descriptors[length:]
+    return groups
 
 
 def settle() -> None:
-    """Make this process a shim's: a session of its own, to which orphans come."""
+    """Make this process a shim's, in a session of its own."""
     os.setsid()
     set_name("pannier-shim")
-    set_child_subreaper()
-    signal.signal(signal.SIGCHLD, _nothing)
-    gc.enable()
 
 
-def _nothing(*_: object) -> None:
+def woken(*_: object) -> None:
     """Handle a signal: that it came is all that counts."""
 
 
-def main(descriptor: int, prepared: Prepared | None) -> NoReturn:
-    """Be a shim: take the job from the driver's end of this socket, and serve it."""
+def _bury() -> None:
+    """Reap what the midwife left behind: it is dying, and would be nobody's."""
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def main(midwife: _socket.socket) -> NoReturn:
+    """Be a shim: wait for a container to be handed over, and serve it."""
     status = 1
     try:
-        driver = _socket.socket(fileno=descriptor)
-        message = receive(driver)
+        settle()
+        message = receive(midwife)
+        midwife.close()
         if message is not None:
-            status = _run(driver, *message, prepared)
+            gc.enable()
+            set_child_subreaper()
+            Shim(*message).serve()
+            status = 0
+        else:
+            _bury()
     finally:
         os._exit(status)
-
-
-def _run(
-    driver: _socket.socket, job: Job, descriptors: list[int], prepared: Prepared | None
-) -> int:
-    reply: Reply
-    shim = None
-    try:
-        shim = Shim(job, descriptors)
-        reply = shim.create(descriptors, prepared)
-    except StepError as error:
-        reply = {
-            "error": "step",
-            "step": error.step,
-            "errno": error.number,
-            "text": error.text,
-        }
-    except Exception as error:  # noqa: BLE001 - told to the driver
-        reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
-    _answer(driver, reply)
-    if shim is None or "error" in reply:
-        return 1
-    shim.serve()
-    return 0

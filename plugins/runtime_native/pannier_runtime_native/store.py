@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import time
 from dataclasses import dataclass
+from errno import ENOTEMPTY
 from typing import TYPE_CHECKING
 
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
@@ -27,6 +27,7 @@ __all__ = ["Exit", "Store"]
 _LOST_STATUS = 137
 _SOCKET = "shim.sock"
 _PATIENCE = 20.0
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,17 @@ class Store:
         """Remove a container's folder. Idempotent."""
         folder = self.folder(id)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+            for _ in range(_TRIES):
+                for entry in list(folder.iterdir()):
+                    # A shim that is just ending removes its socket itself.
+                    entry.unlink(missing_ok=True)
+                try:
+                    folder.rmdir()
+                except OSError as error:
+                    if error.errno != ENOTEMPTY:
+                        raise
+                else:
+                    return
 
 
 def _start_time(pid: int) -> int:

@@ -116,6 +116,7 @@ class Streams:
         "_log",
         "_loop",
         "_on_drained",
+        "_pending",
         "_sources",
         "_stdin",
         "_stdin_ending",
@@ -141,6 +142,7 @@ class Streams:
         self._stdin = -1
         self._stdin_ending = False
         self._input: list[memoryview] = []
+        self._pending: list[tuple[Client, bytes]] = []
         self._exited = False
         self._held = held
         self._on_drained: Callable[[], None] | None = None
@@ -304,7 +306,15 @@ class Streams:
         self._clients.append(client)
         self._watch_client(client)
         if job["pending"]:
-            self._take(client, job["pending"])
+            self._pending.append((client, job["pending"]))
+            self.deliver_pending()
+
+    def deliver_pending(self) -> None:
+        """Pass on what clients had sent before they came, as soon as there is a stdin."""
+        if self._stdin >= 0:
+            pending, self._pending = self._pending, []
+            for client, data in pending:
+                self._take(client, data)
 
     def _drop(self, client: Client) -> None:
         if client not in self._clients:

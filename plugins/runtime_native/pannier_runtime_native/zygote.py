@@ -15,9 +15,9 @@ import select
 import stat
 
 from pannier.linux import mounts
-from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, setns, unshare
-from pannier.linux.process import clone, set_dumpable, set_name
-from pannier_runtime_native import shim
+from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_PARENT, setns, unshare
+from pannier.linux.process import clone, die_with_parent, set_dumpable, set_name
+from pannier_runtime_native import midwife, shim
 from pannier_runtime_native.assembly import DEVICES, PLACEHOLDER
 from pannier_runtime_native.channel import receive_descriptors
 from pannier_runtime_native.creation import USUAL_NAMESPACES, prepare
@@ -130,7 +130,21 @@ def _close_all_but(number: int) -> None:
 
 
 def _spare(driver: _socket.socket, zygote: int) -> NoReturn:
-    """Wait for a container to monitor, with a first process for it at hand.
+    """Be the spare shim; a child of ours waits for the job, and hands it over."""
+    # Before the fork: what is ignored stays so over execve, and would be so in the container.
+    signal.signal(signal.SIGCHLD, shim.woken)
+    ours, theirs = _socket.socketpair()
+    if os.fork():
+        theirs.close()
+        driver.close()
+        os.close(zygote)
+        shim.main(ours)
+    ours.close()
+    _await_job(driver, zygote, theirs)
+
+
+def _await_job(driver: _socket.socket, zygote: int, heir: _socket.socket) -> NoReturn:
+    """Wait for a container to make, with a first process for it at hand.
 
     :param zygote: the pipe on which the zygote is told how it went.
     """
@@ -138,10 +152,10 @@ def _spare(driver: _socket.socket, zygote: int) -> NoReturn:
     poll = select.poll()
     poll.register(driver.fileno(), select.POLLIN)
     try:
-        shim.settle()
+        die_with_parent()
         # Where somebody waits already, there is no time to prepare.
         if not poll.poll(0):
-            prepared = prepare()
+            prepared = prepare(CLONE_PARENT)
         while True:
             word, descriptors = receive_descriptors(driver, 1)
             if word == TRY:
@@ -150,12 +164,12 @@ def _spare(driver: _socket.socket, zygote: int) -> NoReturn:
                 os.write(zygote, _TAKEN)
                 os.close(zygote)
                 driver.close()
-                shim.main(descriptors[0], prepared)
+                midwife.main(descriptors[0], prepared, heir, CLONE_PARENT)
             else:
                 os.write(zygote, _END)
                 break
     finally:
-        os._exit(0)  # and with us whatever we have prepared
+        os._exit(0)  # and with us the shim, and what we have prepared
 
 
 def main(number: int) -> None:
