@@ -14,9 +14,9 @@ from pannier.errors import Forbidden, InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pannier.drivers.network import Endpoint
     from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.hostfiles import HostFiles
+    from pannier.engine.launching import Launch
     from pannier.engine.lifecycle import Lifecycle
     from pannier.engine.model import Container, EndpointOptions, Network
     from pannier.engine.registry import Live, Registry
@@ -64,7 +64,8 @@ class Connecting:
             joining = self.endpoints.joining(
                 container, network.name, options, first=len(networks) == 1
             )
-            container = await self.workers.run(self._attach, container, joining)
+            launch = self._launch(live)
+            container = await self.workers.run(self._attach, container, joining, launch)
             live.container = container
         self.teller.network(container, network, "connect")
 
@@ -76,7 +77,12 @@ class Connecting:
                 f"{network.driver} allows no changes"
             )
 
-    def _attach(self, container: Container, joining: Joining) -> Container:
+    def _launch(self, live: Live) -> Launch | None:
+        """Look up what /etc/hosts is made of; None where nobody reads it yet."""
+        running = live.container.state.running
+        return self.lifecycle.launch(live.container) if running else None
+
+    def _attach(self, container: Container, joining: Joining, launch: Launch | None) -> Container:
         transaction = Transaction()
         if container.state.running:
             netns = self._netns(container)
@@ -91,7 +97,7 @@ class Connecting:
             container = replace(container, endpoints=endpoints)
         try:
             self.store.save(container)
-            self._rewrite_hosts(container, container.endpoints)
+            self._rewrite_hosts(container, launch)
         except BaseException:
             transaction.rollback()
             raise
@@ -115,11 +121,19 @@ class Connecting:
                 for joining in self.endpoints.attached(container)
                 if joining.network.name == network.name
             ]
-            live.container = await self.workers.run(self._detach, live, network, attached)
+            launch = self._launch(live)
+            live.container = await self.workers.run(
+                self._detach, container, network, attached, launch
+            )
         self.teller.network(container, network, "disconnect")
 
-    def _detach(self, live: Live, network: Network, attached: list[Joining]) -> Container:
-        container = live.container
+    def _detach(
+        self,
+        container: Container,
+        network: Network,
+        attached: list[Joining],
+        launch: Launch | None,
+    ) -> Container:
         for joining in attached:
             netns = self._netns(container) if container.state.running else None
             try:
@@ -133,17 +147,16 @@ class Connecting:
             endpoints=_without(container.endpoints, network.name),
         )
         self.store.save(container)
-        self._rewrite_hosts(container, container.endpoints)
+        self._rewrite_hosts(container, launch)
         return container
 
     def _netns(self, container: Container) -> int:
         path = f"/proc/{container.state.pid}/ns/net"
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _rewrite_hosts(self, container: Container, endpoints: Mapping[str, Endpoint]) -> None:
-        if container.state.running:
-            launch = self.lifecycle.launch(container)
-            self.files.attached(container, launch.joins, endpoints, launch.links)
+    def _rewrite_hosts(self, container: Container, launch: Launch | None) -> None:
+        if launch is not None:
+            self.files.attached(container, launch.joins, container.endpoints, launch.links)
 
 
 def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
