@@ -35,27 +35,38 @@ def loads(kind: type[T], text: str) -> T:
 
 
 def _encode(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            item.name: _encode(getattr(value, item.name))
-            for item in dataclasses.fields(value)
-            if not _is_default(item, getattr(value, item.name))
-        }
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is tuple:
+        return [_encode(item) for item in cast("tuple[object, ...]", value)]
+    if dataclasses.is_dataclass(kind):
+        found = {}
+        for name, default in _fields(kind):
+            item = getattr(value, name)
+            if item is not default and item != default:
+                found[name] = _encode(item)
+        return found
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
         return {key: _encode(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
     return value
 
 
-def _is_default(item: dataclasses.Field[Any], value: object) -> bool:
-    if item.default is not dataclasses.MISSING:
-        return bool(value == item.default)
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[tuple[str, object], ...]:
+    """Return a dataclass's fields with their defaults, looked up once for each class."""
+    return tuple((item.name, _default(item)) for item in dataclasses.fields(kind))
+
+
+def _default(item: dataclasses.Field[Any]) -> object:
     if item.default_factory is not dataclasses.MISSING:
-        return bool(value == item.default_factory())
-    return False
+        return item.default_factory()
+    return item.default  # MISSING, which equals nothing, where there is none
 
 
 @functools.cache
