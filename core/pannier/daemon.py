@@ -28,6 +28,7 @@ from pannier.errors import ConfigError, Conflict, DriverUnavailable, PannierErro
 from pannier.images.images import ImageStore
 from pannier.plugins import DriverRecord, Drivers, open_drivers
 from pannier.server.app import create_app
+from pannier.server.connection import Site
 from pannier.subids import parse_remap
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ async def serve(config: Config) -> None:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for listening in _listening_sockets(config):
-            await web.SockSite(runner, listening).start()
+            await Site(runner, listening).start()
         _log.info("listening on %s", config.engine.socket)
         await stopping.wait()
         _log.info("stopping; containers go on")

@@ -71,11 +71,15 @@ class ContainerRecord:
 
     :param rootfs: the host's folder that is its lower layer, resolved; None for an image.
     :param idmap: the user namespace whose ids its files have; None for the host's.
+    :param skeleton: the driver's own note of where the places to mount on are.
+    :param disposable: nothing in it need survive a power failure.
     """
 
     parent: str | None
     rootfs: str | None = None
     idmap: IdMap | None = None
+    skeleton: tuple[str, ...] = ()
+    disposable: bool = False
 
 
 class LayerStore:
@@ -150,8 +154,16 @@ class LayerStore:
                 folder.rename(aside)
                 _log.warning("the record of a container is damaged; its files are in %s", aside)
                 continue
-            idmap = _load_idmap(record["idmap"])
-            yield folder.name, ContainerRecord(record["parent"], record["rootfs"], idmap)
+            yield (
+                folder.name,
+                ContainerRecord(
+                    record["parent"],
+                    record["rootfs"],
+                    _load_idmap(record["idmap"]),
+                    tuple(record.get("skeleton", ())),
+                    record.get("disposable", False),
+                ),
+            )
 
     # Layers.
 
@@ -330,6 +342,8 @@ def _container_content(record: ContainerRecord) -> dict[str, Any]:
     return {
         "parent": record.parent,
         "rootfs": record.rootfs,
+        "skeleton": record.skeleton,
+        "disposable": record.disposable,
         "idmap": None
         if idmap is None
         else [

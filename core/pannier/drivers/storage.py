@@ -38,6 +38,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "ContainerLayer",
+    "Skeleton",
     "StorageCapability",
     "StorageDriver",
     "Usage",
@@ -91,6 +92,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Places that the engine mounts on, which are there although no layer has them.
+
+    They lie below everything else, empty, with the modes 0755 and 0644, and are no part of a
+    container's changes: neither ``diff`` nor an image committed from it shows them.
+
+    :param directories: absolute paths; likewise *files*. Their parents are made, too.
+    """
+
+    directories: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLayer:
     """What a new container layer stands on.
 
@@ -98,12 +113,17 @@ class ContainerLayer:
     :param parent: the chain id of the image's top layer; None for an empty image or a rootfs.
     :param rootfs: a folder of the host to use, read-only, as the lower layer.
     :param size_limit: bytes; None for no limit.
+    :param skeleton: what is to be there besides.
+    :param disposable: the layer goes with its container (``run --rm``): a driver need not have its
+        content survive a power failure, nor wait for the disk on its behalf.
     """
 
     key: str
     parent: str | None = None
     rootfs: Path | None = None
     size_limit: int | None = None
+    skeleton: Skeleton = Skeleton()
+    disposable: bool = False
 
 
 class StorageDriver(Driver):

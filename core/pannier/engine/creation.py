@@ -20,6 +20,7 @@ from pannier.engine.model import Container, ContainerConfig
 from pannier.engine.registry import Live
 from pannier.engine.results import CreateResult, Event
 from pannier.engine.sizes import parse_size
+from pannier.engine.specmounts import SKELETON
 from pannier.engine.workers import uninterrupted
 from pannier.errors import InvalidRequest
 
@@ -245,6 +246,8 @@ class Creator:
             parent=container.parent,
             rootfs=Path(container.rootfs) if container.rootfs else None,
             size_limit=parse_size(size, "storage-opt size") if size else None,
+            skeleton=SKELETON,
+            disposable=container.host.auto_remove,
         )
 
     def _copy_up(self, container: Container) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
+from pannier.drivers.storage import Skeleton
 from pannier.engine.model import MountKind
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.engine.model import Container, MountPoint
 
-__all__ = ["MASKED", "READ_ONLY", "mounts"]
+__all__ = ["MASKED", "READ_ONLY", "SKELETON", "mounts"]
 
 MASKED = (
     "/proc/acpi",
@@ -30,6 +31,13 @@ MASKED = (
     "/sys/firmware",
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+SKELETON = Skeleton(
+    directories=("/dev", "/proc", "/sys", "/etc"),
+    # The last one is how programs tell that they are in a container.
+    files=("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/.dockerenv"),
+)
+"""Where every container has something mounted, whatever its image has there."""
 
 _SHM = "/dev/shm"  # noqa: S108 - a place in the container
 

@@ -1,11 +1,14 @@
 """The ``overlay`` storage driver.
 
 Below the store's folders (see :mod:`pannier.drivers.layer_store`) a layer has ``diff``, its change
-set in overlayfs' own form; a container has ``upper``, likewise, and overlayfs' ``work``.
+set in overlayfs' own form; a container has ``upper``, likewise, and overlayfs' ``work``. In
+``skeletons`` are the lowest layers of containers: places to mount on, and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import threading
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ from pannier.drivers.operations import Action, Operation, Plan, Step
 from pannier.drivers.storage import (
     Change,
     ContainerLayer,
+    Skeleton,
     StorageCapability,
     StorageDriver,
     Usage,
@@ -41,6 +45,7 @@ __all__ = ["OverlayConfig", "OverlayStorage"]
 
 _EMPTY = "empty"
 _SCRATCH = "scratch"
+_SKELETONS = "skeletons"
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class OverlayStorage(StorageDriver):
         self._mounter = Mounter()
         self._planned: dict[str, ContainerRecord] = {}
         self._lock = threading.Lock()
-        for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700)):
+        for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700), (_SKELETONS, 0o700)):
             folder = context.root / name
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
@@ -144,9 +149,10 @@ class OverlayStorage(StorageDriver):
         return self._mounter.mount(Union(lowers, str(self._store.root / _SCRATCH)))
 
     def _lowers(self, record: ContainerRecord) -> tuple[str, ...]:
+        skeletons = tuple(str(self._store.root / _SKELETONS / name) for name in record.skeleton)
         if record.rootfs is not None:
-            return (record.rootfs,)
-        return self._layer_lowers(record.parent)
+            return (record.rootfs, *skeletons)
+        return (*self._layer_lowers(record.parent), *skeletons)
 
     # Container layers.
 
@@ -158,7 +164,13 @@ class OverlayStorage(StorageDriver):
                 "the overlay driver cannot limit a container's size",
                 hint="leave out --storage-opt size=",
             )
-        record = ContainerRecord(layer.parent, _resolve_rootfs(layer.rootfs))
+        skeleton = _skeleton_name(layer.skeleton)
+        record = ContainerRecord(
+            layer.parent,
+            _resolve_rootfs(layer.rootfs),
+            skeleton=skeleton,
+            disposable=layer.disposable,
+        )
         lowers = self._lowers(record)
         made: list[bool] = []
         if not self._store.has_container(layer.key):
@@ -168,7 +180,27 @@ class OverlayStorage(StorageDriver):
             lambda: made.append(self._create(layer.key, record, lowers[0])),
             lambda: self._uncreate(layer.key, made),
         )
-        return Plan(self.id, [action], lambda: None)
+        operations: list[Operation] = [action]
+        if skeleton and not (self._store.root / _SKELETONS / skeleton[0]).exists():
+            step = Step("make places to mount on", str(self._store.root / _SKELETONS / skeleton[0]))
+            operations.insert(0, Action(step, lambda: self._make_skeleton(layer.skeleton)))
+        return Plan(self.id, operations, lambda: None)
+
+    def _make_skeleton(self, skeleton: Skeleton) -> None:
+        """Make the folder of a skeleton, which every container that asks for it shares."""
+        (name,) = _skeleton_name(skeleton)
+        with self._store.stage() as staged:
+            top = staged / "skeleton"
+            top.mkdir(mode=0o755)
+            for path in skeleton.directories:
+                _make_folders(top, path)
+            for path in skeleton.files:
+                place = _make_folders(top, str(Path(path).parent)) / Path(path).name
+                place.touch()
+                place.chmod(0o644)
+            # Another thread may have been first: one is like the other.
+            with contextlib.suppress(OSError):
+                top.rename(self._store.root / _SKELETONS / name)
 
     def _plan(self, key: str, record: ContainerRecord) -> None:
         """Remember what is planned, so that mounting it can be described before it is there."""
@@ -238,7 +270,7 @@ class OverlayStorage(StorageDriver):
                     str(folder / "upper"),
                     str(folder / "work"),
                     userns,
-                    self._config.volatile,
+                    self._config.volatile or record.disposable,
                 )
             )
         finally:
@@ -384,6 +416,23 @@ def _new_root(folder: Path, like: str | None) -> int:
     finally:
         os.close(below)
     return descriptor
+
+
+def _skeleton_name(skeleton: Skeleton) -> tuple[str, ...]:
+    """Return the name of a skeleton's folder, which its content decides; none for an empty one."""
+    if skeleton == Skeleton():
+        return ()
+    content = repr((sorted(skeleton.directories), sorted(skeleton.files)))
+    return (hashlib.sha256(content.encode()).hexdigest()[:16],)
+
+
+def _make_folders(top: Path, path: str) -> Path:
+    folder = top
+    for part in Path(path).relative_to("/").parts:
+        folder /= part
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    return folder
 
 
 def _forgive(work: Path) -> None:

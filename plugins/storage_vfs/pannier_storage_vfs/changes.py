@@ -12,6 +12,8 @@ from pannier.linux.trees import DIRECTORY, Folders, list_names, walk_tree
 from pannier.linux.xattrs import proc_path, read_xattrs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pannier.linux.trees import Found
 
 __all__ = ["list_changes"]
@@ -20,7 +22,7 @@ _PIECE: Final = 1 << 20
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def list_changes(new: int, old: int, since: int) -> list[Change]:
+def list_changes(new: int, old: int, since: int, places: Collection[str] = ()) -> list[Change]:
     """Compare two trees, sorted by path.
 
     Files differ by kind, mode, owner, extended attributes, size, device, link or modification
@@ -30,17 +32,20 @@ def list_changes(new: int, old: int, since: int) -> list[Change]:
     :param new: a descriptor of the container's tree.
     :param old: a descriptor of the image's.
     :param since: when the one was copied from the other, in nanoseconds since the epoch.
+    :param places: what was made in the container's tree to mount on: no change while it is empty.
     """
     with contextlib.closing(Folders(old)) as before:
-        return _Comparison(before, since).run(new)
+        return _Comparison(before, since, places).run(new)
 
 
 class _Comparison:
-    def __init__(self, before: Folders, since: int) -> None:
+    def __init__(self, before: Folders, since: int, places: Collection[str]) -> None:
         self._before = before
         self._since = since
+        self._places = {os.fsencode(path)[1:] for path in places}
         self._changes: dict[bytes, ChangeKind] = {}
-        self._unchanged: list[bytes] = []
+        # Folders that are no change, and what they are if something in them is.
+        self._pending: list[tuple[bytes, ChangeKind]] = []
 
     def run(self, new: int) -> list[Change]:
         self._note_deleted(new, b"")
@@ -52,14 +57,14 @@ class _Comparison:
     def _compare(self, found: Found) -> None:
         was = self._stat(found.path)
         if was is None:
-            self._note(found.path, ChangeKind.ADDED)
+            self._added(found)
             return
         folders = stat.S_ISDIR(found.status.st_mode) and stat.S_ISDIR(was.st_mode)
         if self._differs(found, was):
             self._note(found.path, ChangeKind.MODIFIED)
         elif folders:
             # What has changed in it, if anything, follows in the walk.
-            self._unchanged.append(found.path)
+            self._pending.append((found.path, ChangeKind.MODIFIED))
         if folders:
             inner = os.open(found.name, DIRECTORY, dir_fd=found.dir_fd)
             try:
@@ -67,11 +72,20 @@ class _Comparison:
             finally:
                 os.close(inner)
 
+    def _added(self, found: Found) -> None:
+        if found.path in self._places:
+            if stat.S_ISDIR(found.status.st_mode):
+                self._pending.append((found.path, ChangeKind.ADDED))
+                return
+            if stat.S_ISREG(found.status.st_mode) and not found.status.st_size:
+                return
+        self._note(found.path, ChangeKind.ADDED)
+
     def _note(self, path: bytes, kind: ChangeKind) -> None:
-        while self._unchanged:
-            folder = self._unchanged.pop()
+        while self._pending:
+            folder, change = self._pending.pop()
             if path.startswith(folder + b"/"):
-                self._changes[folder] = ChangeKind.MODIFIED
+                self._changes[folder] = change
         self._changes[path] = kind
 
     def _note_deleted(self, folder: int, path: bytes) -> None:

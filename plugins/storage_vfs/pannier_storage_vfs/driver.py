@@ -29,6 +29,7 @@ from pannier.linux.copying import copy_tree
 from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
 from pannier.linux.trees import DIRECTORY, measure_files
 from pannier_storage_vfs.changes import list_changes
+from pannier_storage_vfs.skeleton import make_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,18 +145,19 @@ class VfsStorage(StorageDriver):
         made: list[bool] = []
         action = Action(
             Step("copy tree", str(folder / "tree"), f"of {source}"),
-            lambda: made.append(self._create(layer.key, layer.parent)),
+            lambda: made.append(self._create(layer)),
             lambda: self._uncreate(layer.key, made),
         )
         return Plan(self.id, [action], lambda: None)
 
-    def _create(self, key: str, parent: str | None) -> bool:
-        if self._store.has_container(key):
+    def _create(self, layer: ContainerLayer) -> bool:
+        if self._store.has_container(layer.key):
             return False
         with self._store.stage() as staged:
-            with _copied(self._layer_tree(parent), staged):
-                pass
-            return self._store.commit_container(staged, key, ContainerRecord(parent))
+            with _copied(self._layer_tree(layer.parent), staged) as tree:
+                made = make_skeleton(tree, layer.skeleton)
+            record = ContainerRecord(layer.parent, skeleton=made, disposable=layer.disposable)
+            return self._store.commit_container(staged, layer.key, record)
 
     def _uncreate(self, key: str, made: list[bool]) -> None:
         if made and made.pop():
@@ -190,7 +192,7 @@ class VfsStorage(StorageDriver):
         # The record is written once the copy is complete.
         since = (folder / CONTAINER_FILE).stat().st_mtime_ns
         with _opened(folder / "tree") as new, _opened(self._layer_tree(record.parent)) as old:
-            return list_changes(new, old, since)
+            return list_changes(new, old, since, record.skeleton)
 
     def write_diff(self, key: str, out: BinaryIO) -> None:
         """Write the container's layer as an uncompressed OCI layer; see the contract."""
