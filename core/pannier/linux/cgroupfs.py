@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CgroupMount",
     "cgroup_mounts",
+    "discard_group",
     "flat_keyed",
     "kill_processes",
     "make_group",
@@ -141,6 +142,20 @@ def make_group(path: str | Path) -> bool:
     try:
         os.mkdir(path)  # noqa: PTH102 - a Path object would double the time of a hot line
     except FileExistsError:
+        return False
+    return True
+
+
+def discard_group(path: str | Path) -> bool:
+    """Remove one group where neither processes nor groups are in it; return whether it was.
+
+    :raises OSError: as rmdir(2) does, but not because something is in it or it has gone.
+    """
+    try:
+        os.rmdir(path)  # noqa: PTH106 - as in make_group
+    except OSError as error:
+        if error.errno not in {errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT}:
+            raise
         return False
     return True
 

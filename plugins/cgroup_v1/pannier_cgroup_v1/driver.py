@@ -17,11 +17,7 @@ from pannier.drivers.resources import (
     ResourceUsage,
 )
 from pannier.errors import DriverError, DriverUnavailable, InvalidRequest, NotFound
-from pannier.linux.cgroupfs import (
-    make_group,
-    remove_group,
-    subgroups,
-)
+from pannier.linux.cgroupfs import discard_group, make_group, remove_group, subgroups
 from pannier_cgroup_v1.controllers import (
     blkio,
     cpu,
@@ -67,7 +63,8 @@ _FILES_OF: Final = {
 class CgroupV1Config:
     """The table ``[resources.v1]``.
 
-    :param parent: the group in every hierarchy in which containers get theirs.
+    :param parent: the group in every hierarchy in which containers get theirs. It is made when it
+        is needed, and removed when the driver is closed and no container's group is in it.
     """
 
     parent: str = "pannier"
@@ -347,3 +344,9 @@ class CgroupV1(ResourceDriver):
                     f"the group {path} cannot be removed: {error.strerror}",
                     hint="a process is in it still, and does not end",
                 ) from error
+
+    def close(self) -> None:
+        """Remove the configured parent from those hierarchies in which nothing is in it."""
+        if parent := self._config.parent.strip("/"):
+            for mount in self._hierarchies.points:
+                discard_group(f"{mount}/{parent}")

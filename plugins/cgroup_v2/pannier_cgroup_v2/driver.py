@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pannier.drivers.operations import Action, Operation, Plan, Step
 from pannier.drivers.resources import ResourceCapability, ResourceDriver
 from pannier.errors import DriverError, DriverUnavailable, InvalidRequest, NotFound
-from pannier.linux.cgroupfs import make_group, processes, remove_group, subgroups
+from pannier.linux.cgroupfs import discard_group, make_group, processes, remove_group, subgroups
 from pannier_cgroup_v2 import devices, usage
 from pannier_cgroup_v2 import processes as control
 from pannier_cgroup_v2.group import Group
@@ -49,7 +49,8 @@ _FILES_OF: Final = {
 class CgroupV2Config:
     """The table ``[resources.v2]``.
 
-    :param parent: the group in which containers get theirs.
+    :param parent: the group in which containers get theirs. It is made when it is needed, and
+        removed when the driver is closed and no container's group is in it.
     """
 
     parent: str = "pannier"
@@ -273,6 +274,11 @@ class CgroupV2(ResourceDriver):
                 f"the group {group.path} cannot be removed: {error.strerror}",
                 hint="a process is in it still, and does not end",
             ) from error
+
+    def close(self) -> None:
+        """Remove the configured parent where nothing is in it."""
+        if parent := self._config.parent.strip("/"):
+            discard_group(self._hierarchy.root / parent)
 
 
 def _incomplete(hierarchy: Hierarchy, missing: list[str]) -> str:

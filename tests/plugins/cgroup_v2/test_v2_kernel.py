@@ -50,9 +50,10 @@ def driver(tmp_path: Path) -> Iterator[CgroupV2]:
     left = list(made.groups())
     for id in left:
         made.delete(id)
-    remaining = list(made.groups())
+    made.close()
+    remaining = (made.mount_points()[""] / parent).exists()
     remove_group(made.mount_points()[""] / parent, 5.0)
-    assert remaining == []
+    assert not remaining
 
 
 def create(driver: CgroupV2, limits: Limits | None = None, *devices: DeviceRule) -> None:
@@ -378,3 +379,17 @@ def test_a_probe_restores_what_was_handed_down(driver: CgroupV2) -> None:
     (hierarchy.root / "sub").mkdir()
     with pytest.raises(DriverUnavailable, match="not handed down"):
         CgroupV2.probe_hierarchy(Hierarchy(hierarchy.root / "sub"), CgroupV2Config())
+
+
+def test_closing_leaves_the_groups_that_live(driver: CgroupV2, tmp_path: Path) -> None:
+    """A container's group outlives the driver; the next one finds it, and removes the parent."""
+    create(driver)
+    driver.close()
+    assert list(driver.groups()) == ["box"]
+    parent = driver.path("box").strip("/").rpartition("/")[0]
+    heir = CgroupV2(DriverContext(tmp_path, tmp_path), CgroupV2Config(parent))
+    heir.delete("box")
+    heir.close()
+    assert not (heir.mount_points()[""] / parent).exists()
+    # Nothing needs to be there for the next container.
+    create(heir)
