@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import ExecRequest, StdioSpec
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pannier.plugins import DriverSet
 
 __all__ = ["Execs"]
+
+_PATIENCE = 0.05
+"""Seconds that the news of an exec's end may take once its process has gone."""
 
 
 @dataclass(slots=True)
@@ -83,6 +87,10 @@ class Execs:
         if session.running and live is not None:
             # Its end may be known already, only not read yet; who saw the streams close asks now.
             self.supervisor.drain(live)
+            session = self._session(id)
+            if session.running and session.pid and not Path(f"/proc/{session.pid}").exists():
+                # Its parent has reaped it, so the news is on its way: a matter of microseconds.
+                self.supervisor.drain(live, patience=_PATIENCE)
         return self._session(id)
 
     def _session(self, id: str) -> ExecSession:
