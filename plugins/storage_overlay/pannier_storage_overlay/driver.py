@@ -164,10 +164,15 @@ class OverlayStorage(StorageDriver):
                 "the overlay driver cannot limit a container's size",
                 hint="leave out --storage-opt size=",
             )
+        rootfs = _resolve_rootfs(layer.rootfs)
         skeleton = _skeleton_name(layer.skeleton)
+        if rootfs is not None and _holds(rootfs, self._store.root):
+            # Overlayfs refuses a lower layer that lies inside another one (ELOOP): over "/" the
+            # places are made in the writable layer.
+            skeleton = ()
         record = ContainerRecord(
             layer.parent,
-            _resolve_rootfs(layer.rootfs),
+            rootfs,
             skeleton=skeleton,
             disposable=layer.disposable,
         )
@@ -381,6 +386,12 @@ class _MountRoot(Operation):
 
 def _words(ranges: tuple[IdMapping, ...]) -> str:
     return " ".join(f"{item.container}:{item.host}:{item.size}" for item in ranges)
+
+
+def _holds(rootfs: str, store: Path) -> bool:
+    """Whether *store* is in *rootfs*, by whatever name: bind mounts keep the inode's number."""
+    top = os.stat(rootfs)  # noqa: PTH116 - as os.path.samestat takes it
+    return any(os.path.samestat(top, folder.stat()) for folder in (store, *store.parents))
 
 
 def _resolve_rootfs(rootfs: Path | None) -> str | None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import tarfile
 from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pannier.drivers.storage import Skeleton
+from pannier.linux.mounts import MS_BIND, mount, umount
 from support.layers import Layers, entry, names, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.root
 
@@ -21,6 +27,15 @@ def layers(request: pytest.FixtureRequest) -> Layers:
     """Return each driver in turn."""
     found: Layers = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def bound(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return another name of the folder that holds the store."""
+    place = tmp_path_factory.mktemp("bound")
+    mount(tmp_path, place, None, MS_BIND)
+    yield place
+    umount(place)
 
 
 def test_the_places_are_there_and_no_change(layers: Layers) -> None:
@@ -60,6 +75,19 @@ def test_a_link_in_the_way_is_left_alone(layers: Layers) -> None:
     assert os.readlink("etc", dir_fd=root) == "/nowhere/at/all"
     os.close(root)
     assert layers.changes("box") == []
+
+
+def test_a_root_that_holds_the_store_can_be_used(
+    overlay: Layers, tmp_path: Path, bound: Path
+) -> None:
+    """Overlayfs refuses layers inside one another: such a root goes without the places."""
+    for number, rootfs in enumerate((Path("/"), tmp_path, bound)):
+        name = f"box{number}"
+        overlay.container(name, rootfs=rootfs, skeleton=SKELETON)
+        root = overlay.root(name)
+        write(root, "new", b"x")
+        os.close(root)
+        assert overlay.changes(name) == ["A /new"]
 
 
 def test_they_are_found_again_when_the_driver_is_reopened(layers: Layers) -> None:
