@@ -122,8 +122,11 @@ class Containers:
         await self.lifecycle.start(self.registry.find(ref), trace=trace)
 
     def trace(self, ref: str) -> builtins.list[tuple[str, Timing]]:
-        """Return the steps of the last start with ``trace``, each with its driver."""
-        return self.registry.find(ref).trace
+        """Return the steps of the last start with ``trace``, each with its driver.
+
+        By its id, also after the container was removed, for a while.
+        """
+        return self.registry.trace(ref)
 
     async def stop(
         self,

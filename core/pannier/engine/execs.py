@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Execs"]
 
-_PATIENCE = 0.05
-"""Seconds that the news of an exec's end may take once its process has gone."""
-
 
 @dataclass(slots=True)
 class Execs:
@@ -89,8 +86,8 @@ class Execs:
             self.supervisor.drain(live)
             session = self._session(id)
             if session.running and session.pid and not Path(f"/proc/{session.pid}").exists():
-                # Its parent has reaped it, so the news is on its way: a matter of microseconds.
-                self.supervisor.drain(live, patience=_PATIENCE)
+                # The news came before its output ended, but perhaps not yet to the loop.
+                self.supervisor.drain(live)
         return self._session(id)
 
     def _session(self, id: str) -> ExecSession:

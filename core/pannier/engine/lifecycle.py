@@ -118,7 +118,7 @@ class Lifecycle:
             for connection in pending:
                 os.close(connection.socket)
         if recorder is not None:
-            live.trace = recorder.steps
+            self.registry.keep_trace(live.container.id, recorder.steps)
         live.container = started.container
         live.kept = started.kept
         live.stopping = False

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Live", "Registry"]
 
+_TRACES = 32
+"""How many traces are kept."""
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -57,7 +60,6 @@ class Live:
     stopping: bool = False
     keep: bool = False
     kept: tuple[int, ...] = ()
-    trace: list[tuple[str, Timing]] = field(default_factory=list)
     execs: set[str] = field(default_factory=set)
     removed: bool = False
 
@@ -73,6 +75,7 @@ class Registry:
         self._lives: dict[str, Live] = {}
         self._names: dict[str, str] = {}
         self._ids: list[str] = []
+        self._traces: dict[str, list[tuple[str, Timing]]] = {}
 
     def __iter__(self) -> Iterator[Live]:
         return iter(tuple(self._lives.values()))
@@ -150,6 +153,21 @@ class Registry:
             del self._names[container.name]
         index = bisect.bisect_left(self._ids, container.id)
         del self._ids[index]
+
+    def keep_trace(self, id: str, steps: list[tuple[str, Timing]]) -> None:
+        """Keep the steps of a traced start; the oldest of many make room."""
+        self._traces.pop(id, None)
+        self._traces[id] = steps
+        while len(self._traces) > _TRACES:
+            del self._traces[next(iter(self._traces))]
+
+    def trace(self, ref: str) -> list[tuple[str, Timing]]:
+        """Return the steps of a container's last traced start: by its id also after its removal.
+
+        :raises NotFound: none is meant by *ref*.
+        """
+        kept = self._traces.get(ref)
+        return self._traces.get(self.find(ref).container.id, []) if kept is None else kept
 
     def containers(self) -> list[Container]:
         """Return every container, newest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.drivers.storage import Skeleton
@@ -39,6 +40,7 @@ SKELETON = Skeleton(
 )
 """Where every container has something mounted, whatever its image has there."""
 
+_QUEUES = "/dev/mqueue"
 _SHM = "/dev/shm"  # noqa: S108 - a place in the container
 
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
@@ -103,17 +105,19 @@ def _defaults(container: Container, shared_memory: str | None) -> list[oci.Mount
             "options": ["nosuid", "noexec", "nodev", access],
         },
     ]
+    queues: oci.Mount = {
+        "destination": _QUEUES,
+        "type": "mqueue",
+        "source": "mqueue",
+        "options": ["nosuid", "noexec", "nodev"],
+    }
     if host.ipc_mode == "host":
-        found += [_bind("/dev/mqueue", "/dev/mqueue"), _bind(_SHM, _SHM)]
+        # A host need not have its own mounted. The kernel shows the queues of the namespace that
+        # the mounting process is in: in the joined one, those of the host.
+        found.append(_bind(_QUEUES, _QUEUES) if Path(_QUEUES).exists() else queues)
+        found.append(_bind(_SHM, _SHM))
         return found
-    found.append(
-        {
-            "destination": "/dev/mqueue",
-            "type": "mqueue",
-            "source": "mqueue",
-            "options": ["nosuid", "noexec", "nodev"],
-        }
-    )
+    found.append(queues)
     if shared_memory is not None:
         found.append(_bind(_SHM, shared_memory))
     elif host.ipc_mode != "none":

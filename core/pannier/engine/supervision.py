@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import select
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -97,17 +96,10 @@ class Supervisor:
         # What came before the reader was there would wake nobody on an edge.
         self.drain(live)
 
-    def drain(self, live: Live, *, patience: float = 0.0) -> None:
-        """Handle the events that are there.
-
-        :param patience: seconds to block for the first, where one is sure to come.
-        """
+    def drain(self, live: Live) -> None:
+        """Handle the events that are there; does not wait for any."""
         if live.watch is None:
             return
-        if patience:
-            poll = select.poll()
-            poll.register(live.watch.fileno(), select.POLLIN)
-            poll.poll(patience * 1000)
         assert self.exits is not None
         for event in live.watch.read():
             if event.exec_id is not None:

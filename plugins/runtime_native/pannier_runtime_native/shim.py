@@ -40,7 +40,7 @@ _MOST_UNTOLD = 1000
 class Member:
     """A process of the container's that is a child of ours. *exec_id* is None for the first."""
 
-    __slots__ = ("exec_id", "executing", "finished", "pid", "status", "streams")
+    __slots__ = ("drained", "exec_id", "executing", "finished", "pid", "status", "streams")
 
     def __init__(self, exec_id: str | None, streams: Streams) -> None:
         self.exec_id = exec_id
@@ -49,6 +49,7 @@ class Member:
         self.executing = exec_id is None
         self.status: int | None = None
         self.finished = 0.0
+        self.drained = False
 
 
 class Shim:
@@ -192,10 +193,17 @@ class Shim:
                 os.close(descriptor)
             self._kept = []
             self._done = True
-        elif not member.streams.busy:
-            del self._members[member.exec_id]
+        else:
+            member.drained = True
+            self._loop.call_later(0.0, self._forget)
         if not self._tell(event):
             self._untold = [*self._untold[-_MOST_UNTOLD:], event]
+
+    def _forget(self) -> None:
+        """Forget the added processes that have ended and whose output is delivered."""
+        for member in list(self._members.values()):
+            if member.drained and not member.streams.busy:
+                del self._members[member.exec_id]
 
     def _tell(self, event: dict[str, Any]) -> bool:
         told = False

@@ -282,6 +282,10 @@ class Streams:
 
     def _drained(self) -> None:
         self._buffer = bytearray()
+        callback, self._on_drained = self._on_drained, None
+        if callback is not None:
+            # Before the clients are let go: one that sees its end may at once ask for the status.
+            callback()
         for client in list(self._clients):
             if client.backlog:
                 self._watch_client(client)
@@ -289,9 +293,6 @@ class Streams:
                 self._drop(client)
         if self._clients:
             self._loop.call_later(_LINGER, self._drop_all)
-        callback, self._on_drained = self._on_drained, None
-        if callback is not None:
-            callback()
 
     # ---- the clients' side
 
