@@ -162,6 +162,19 @@ class Catalog:
         rows = self._database.rows("SELECT name FROM image_names WHERE image = ?", image)
         return _references(row[0] for row in rows)
 
+    def names_with_blob(self, blob: str) -> list[Reference]:
+        """Return the names, by digest, of the images that have this layer's blob.
+
+        A tag says nothing of a registry: it may be of here alone.
+        """
+        rows = self._database.rows(
+            "SELECT DISTINCT name FROM image_names JOIN image_layers USING (image)"
+            " LEFT JOIN compressed_layers USING (diff_id)"
+            " WHERE image_layers.blob = ? OR compressed_layers.blob = ?",
+            *(blob, blob),
+        )
+        return [name for name in _references(row[0] for row in rows) if name.digest is not None]
+
     def names_of_repository(self, name: str) -> list[tuple[Reference, str]]:
         """Return every name in a repository (``docker.io/library/busybox``) with its image."""
         rows = self._database.rows(

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     from pannier.images.leases import Lease, Leases
 
-__all__ = ["Blob", "BlobWriter", "ContentStore"]
+__all__ = ["PARTIAL_PREFIX", "Blob", "BlobWriter", "ContentStore"]
+
+PARTIAL_PREFIX = "partial-"
+"""How names in ``ingest/`` begin that outlive their process: see :mod:`pannier.images.partial`."""
 
 _BUFFER = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -47,18 +50,37 @@ class BlobWriter(io.RawIOBase):
     """A blob being written; thrown away unless :meth:`commit` succeeds.
 
     :param expected: the digest that the content must have; None if it is not known before.
+    :param staged: the file to write, and its descriptor, which becomes the writer's; by default a
+        new one.
     """
 
-    def __init__(self, store: ContentStore, lease: Lease, expected: str | None) -> None:
+    def __init__(
+        self,
+        store: ContentStore,
+        lease: Lease,
+        expected: str | None,
+        staged: tuple[Path, int] | None = None,
+    ) -> None:
         self._store = store
         self._lease = lease
         self._expected = expected
-        self._hash = new_hash((expected or "sha256:").partition(":")[0])
+        self._wrong = False
+        self._begin_hash()
+        if staged is None:
+            path = store.ingest / secrets.token_hex(16)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            staged = path, os.open(path, flags, 0o600)
+        self._path, self._descriptor = staged
+
+    def _begin_hash(self) -> None:
+        self._hash = new_hash((self._expected or "sha256:").partition(":")[0])
         self._algorithm = self._hash.name
         self._hashed = 0
-        self._path = store.ingest / secrets.token_hex(16)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o600)
+
+    @property
+    def written(self) -> int:
+        """How many bytes are there."""
+        return self._hashed
 
     def fileno(self) -> int:
         """Return the staged file's descriptor; what is written through it is hashed at the end."""
@@ -87,8 +109,9 @@ class BlobWriter(io.RawIOBase):
         try:
             blob = self._checked(size)
             self._lease.hold(blob.digest)
-            self._path.rename(self._store.path(blob.digest))
-        except BaseException:
+            self._place(self._store.path(blob.digest))
+        except BaseException as error:
+            self._wrong = isinstance(error, ImageInvalid)
             self.close()
             raise
         os.close(self._descriptor)
@@ -114,12 +137,20 @@ class BlobWriter(io.RawIOBase):
             )
         return Blob(digest, written)
 
+    def _place(self, target: Path) -> None:
+        self._path.rename(target)
+
+    def _throw_away(self) -> None:
+        self._path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Throw the content away, unless it was committed. Idempotent."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            self._path.unlink(missing_ok=True)
+            try:
+                self._throw_away()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
         super().close()
 
 
@@ -140,9 +171,10 @@ class ContentStore:
             staged = self.ingest / "oci-layout"
             staged.write_bytes(_LAYOUT)
             staged.rename(layout)
-        # Whatever is staged was being written by a process that is gone.
+        # Whatever else is staged was being written by a process that is gone.
         for leftover in self.ingest.iterdir():
-            leftover.unlink()
+            if not leftover.name.startswith(PARTIAL_PREFIX):
+                leftover.unlink()
 
     def path(self, digest: str) -> Path:
         """Return where a blob is or would be.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pannier.errors import Conflict, InvalidRequest, NotFound
 from pannier.images.catalog import Catalog
+from pannier.images.compressed import CompressedLayers
 from pannier.images.compression import DEFAULT_LIMITS, Limits
 from pannier.images.content import ContentStore
 from pannier.images.digest import digest_of, is_digest
@@ -30,6 +31,7 @@ from pannier.images.model import (
     PruneReport,
     Removal,
 )
+from pannier.images.partial import expire_partials
 from pannier.images.reference import Reference, parse_any, parse_reference
 from pannier.images.removal import Remover, prunable
 from pannier.images.save import save
@@ -76,8 +78,10 @@ class ImageStore:
         self._database = database
         self._catalog = Catalog(database, self.content)
         self._layers = LayerStore(database, storage, self.leases, limits)
+        self.compressed = CompressedLayers(database)
         self._layers.sweep()
         self.content.collect(self.content.digests(), self._catalog.references_blob)
+        expire_partials(self.content)
 
     # Looking up.
 
@@ -215,6 +219,21 @@ class ImageStore:
             self._catalog.tag(self._resolve(text), reference)
         return reference
 
+    def note_pushed(self, identity: str, reference: Reference) -> None:
+        """Give an image the name of a manifest that it was pushed as.
+
+        :param identity: its full id; nothing is done if it has gone meanwhile.
+        :param reference: with a digest.
+        """
+        with self._database.transaction():
+            if self._catalog.exists(identity):
+                self._catalog.tag(identity, reference)
+
+    def homes_of(self, blob: str, domain: str) -> tuple[str, ...]:
+        """Return the repositories at a registry that hold, as far as is known, a layer's blob."""
+        names = self._catalog.names_with_blob(blob)
+        return tuple(sorted({name.path for name in names if name.domain == domain}))
+
     def remove(
         self,
         text: str,
@@ -268,6 +287,7 @@ class ImageStore:
         self._collect(gone)
         self._layers.collect()
         self.content.collect(self.content.digests(), self._catalog.references_blob)
+        expire_partials(self.content, older_than=0)
         sizes = {layer.chain_id: layer.size for image in gone for layer in image.layers}
         removals = self._really_gone(done)
         layers = {

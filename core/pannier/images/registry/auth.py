@@ -10,16 +10,18 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from pannier.errors import Forbidden, PannierError
+from pannier.errors import Forbidden
+from pannier.images.registry.refusals import AccessDenied, RegistryError
 from pannier.images.registry.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Authorizer", "Challenge", "Credentials", "parse_challenges", "scope_of"]
+__all__ = ["ANONYMOUS", "Authorizer", "Challenge", "Credentials", "parse_challenges", "scope_of"]
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = re.compile(rf"\s*({_WORD})\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|({_WORD}))\s*,?")
@@ -45,6 +47,9 @@ class Credentials:
     def basic(self) -> str:
         """The value of an Authorization header."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+ANONYMOUS = Credentials()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,10 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 def scope_of(repository: str, *actions: str) -> str:
-    """Return the scope for some actions (``pull``, ``push``) on a repository."""
+    """Return the scope for some actions (``pull``, ``push``) on a repository.
+
+    Several scopes of one request stand one after another, with spaces between.
+    """
     return f"repository:{repository}:{','.join(sorted(actions))}"
 
 
@@ -83,8 +91,11 @@ def scope_of(repository: str, *actions: str) -> str:
 class Authorizer:
     """Answers one server's challenges, and remembers tokens until they expire.
 
+    Not safe to use from several threads at once; that they wait for one another is what makes
+    them fetch a token once.
+
     :param fetch: makes a request to the token server: ``(method, url, headers, body)`` to
-        ``(status, body)``; it follows no redirects with credentials.
+        ``(status, body)``; credentials among *headers* follow no redirect elsewhere.
     :param secure: whether the registry itself is reached over TLS; a token server that is not must
         be on this machine, or credentials are not sent to it.
     """
@@ -109,24 +120,30 @@ class Authorizer:
         return f"Bearer {token}"
 
     def learn(self, header: str, scope: str) -> bool:
-        """Take note of a challenge (after a 401); return whether trying again makes sense."""
-        offered = {challenge.scheme: challenge for challenge in parse_challenges(header)}
-        known = self._challenge is not None and scope in self._tokens
-        chosen = offered.get("bearer") or offered.get("basic")
-        if chosen is None or (chosen.scheme == "basic" and self._challenge == chosen):
+        """Take note of a challenge (after a 401); return whether trying again makes sense.
+
+        :param scope: of the request that was refused; its token counts as expired.
+        """
+        if self.credentials.registry_token:
             return False
-        if chosen.scheme == "basic" and not self.credentials.username:
+        offered = {challenge.scheme: challenge for challenge in parse_challenges(header)}
+        chosen = offered.get("bearer") or offered.get("basic")
+        if chosen is None:
+            return False
+        if chosen.scheme == "basic" and (
+            not self.credentials.username or self._challenge == chosen
+        ):
             return False
         self._challenge = chosen
-        self._tokens.pop(scope, None)  # refused, perhaps expired in the middle of a pull
-        return not known or chosen.scheme == "bearer"
+        self._tokens.pop(scope, None)
+        return True
 
     def _renew(self, scope: str) -> str:
         assert self._challenge is not None
         realm = self._challenge.parameters.get("realm", "")
         parts = urlsplit(realm)
         if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise PannierError(f"the registry names no usable token server (realm {realm!r})")
+            raise RegistryError(f"the registry names no usable token server (realm {realm!r})")
         private = bool(self.credentials.username or self.credentials.identity_token)
         if private and parts.scheme == "http" and self.secure and not is_loopback(parts.netloc):
             raise Forbidden(
@@ -134,42 +151,51 @@ class Authorizer:
                 hint="the registry's operator must offer its token server over https",
             )
         status, body = self._ask(realm, scope)
-        if status in {401, 403}:
-            raise Forbidden(
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            words = (
                 "unauthorized: incorrect username or password"
                 if private
-                else "pull access denied: repository does not exist or may require authorization",
-                hint="log in first: pannier login REGISTRY",
+                else "denied: requested access to the resource is denied"
             )
-        answer = _document(body) if status == 200 else None
+            raise AccessDenied(words, words=words, hint="log in first: pannier login REGISTRY")
+        answer = _document(body) if status == HTTPStatus.OK else None
         token = str((answer or {}).get("token") or (answer or {}).get("access_token") or "")
         if answer is None or not token:
-            raise PannierError(f"the token server {parts.netloc} answered {status} without a token")
+            raise RegistryError(
+                f"the token server {parts.netloc} answered {status} without a token",
+                http_status=status,
+            )
         lifetime = answer.get("expires_in")
         seconds = float(lifetime) if isinstance(lifetime, int | float) else _LIFETIME
-        expires = time.monotonic() + max(seconds, _LIFETIME) - _MARGIN
+        # Renewed a little earlier, since a clock or a slow request may eat the rest.
+        expires = time.monotonic() + seconds - min(_MARGIN, seconds / 5)
         self._tokens[scope] = (token, expires)
         return token
 
     def _ask(self, realm: str, scope: str) -> tuple[int, bytes]:
         assert self._challenge is not None
-        service = self._challenge.parameters.get("service", "")
-        query = {"service": service, "scope": scope or self._challenge.parameters.get("scope", "")}
-        fields = {key: value for key, value in query.items() if value}
+        scopes = scope or self._challenge.parameters.get("scope", "")
+        fields = [("service", self._challenge.parameters.get("service", ""))]
         if self.credentials.identity_token:
-            fields |= {
-                "grant_type": "refresh_token",
-                "refresh_token": self.credentials.identity_token,
-                "client_id": "pannier",
-            }
+            fields += [
+                ("scope", scopes),
+                ("grant_type", "refresh_token"),
+                ("refresh_token", self.credentials.identity_token),
+                ("client_id", "pannier"),
+            ]
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return self.fetch("POST", realm, headers, urlencode(fields).encode())
+            return self.fetch("POST", realm, headers, urlencode(_filled(fields)).encode())
+        fields += [("scope", one) for one in scopes.split()]
         headers = {}
         if self.credentials.username:
             headers["Authorization"] = self.credentials.basic
-            fields["account"] = self.credentials.username
+            fields.append(("account", self.credentials.username))
         separator = "&" if "?" in realm else "?"
-        return self.fetch("GET", f"{realm}{separator}{urlencode(fields)}", headers, None)
+        return self.fetch("GET", f"{realm}{separator}{urlencode(_filled(fields))}", headers, None)
+
+
+def _filled(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in fields if value]
 
 
 def _document(body: bytes) -> dict[str, Any] | None:

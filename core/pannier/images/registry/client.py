@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 from pannier.errors import ImageInvalid, NotFound
 from pannier.images import oci
 from pannier.images.registry.auth import scope_of
-from pannier.images.registry.transport import RegistryError, Transport
+from pannier.images.registry.cancelling import Cancellation
+from pannier.images.registry.listing import pages, read_limited
+from pannier.images.registry.refusals import RegistryError
+from pannier.images.registry.transport import Request, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import urllib3
 
-__all__ = ["Repository", "search"]
+__all__ = ["BlobStream", "Repository", "Upload"]
 
 _MANIFEST_LIMIT = 4 << 20  # distribution specification: at least this much must be accepted
-_LIST_LIMIT = 16 << 20
-_PAGES = 1000
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _MANIFEST_TYPES = (
     oci.OCI_MANIFEST,
     oci.OCI_INDEX,
@@ -35,18 +37,92 @@ _MANIFEST_TYPES = (
 _ACCEPT = ", ".join(_MANIFEST_TYPES)
 
 
+class BlobStream:
+    """A blob that is being read.
+
+    :ivar begin: where in the blob it begins; a server that ignores ranges begins at 0.
+    :ivar announced: how long the server says the whole blob is; None if it does not.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, offset: int) -> None:
+        self._response = response
+        self.begin = 0
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            match = _RANGE.match(response.headers.get("Content-Range", ""))
+            self.begin = int(match[1]) if match else offset
+        length = response.headers.get("Content-Length", "")
+        self.announced = self.begin + int(length) if length.isdecimal() else None
+
+    def read(self, size: int) -> bytes:
+        """Read at most *size* bytes; none at the end."""
+        return self._response.read(size)
+
+    def interrupt(self) -> None:
+        """End a read that waits on another thread."""
+        shutdown = getattr(self._response, "shutdown", None)  # urllib3 2.3 and later
+        if shutdown is not None:
+            with contextlib.suppress(Exception):  # it may have ended by itself
+                shutdown()
+
+
+class Upload:
+    """An upload that the server waits for.
+
+    :param location: the URL to send it, or its next part, to.
+    :param chunk: the least size of a part that is not the last (OCI-Chunk-Min-Length); 0 where
+        the server does not say.
+    """
+
+    def __init__(self, location: str, chunk: int = 0) -> None:
+        self.location = location
+        self.chunk = chunk
+
+
 class Repository:
     """One repository at one server.
 
     :param name: its path there, ``library/busybox``.
     :param push: ask for the right to push, too.
+    :param cancellation: ends what waits.
     """
 
-    def __init__(self, transport: Transport, name: str, *, push: bool = False) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        name: str,
+        *,
+        push: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> None:
         self.transport = transport
         self.name = name
-        actions = ("pull", "push") if push else ("pull",)
-        self._scope = scope_of(name, *actions)
+        self.cancellation = cancellation or Cancellation()
+        self._push = push
+        self._scope = scope_of(name, *(("pull", "push") if push else ("pull",)))
+
+    @property
+    def host(self) -> str:
+        """The server's name, for messages."""
+        return self.transport.endpoint.host
+
+    def until(self, cancellation: Cancellation) -> Repository:
+        """Return the same repository for work that something else cancels."""
+        return Repository(self.transport, self.name, push=self._push, cancellation=cancellation)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        expected: Iterable[int] = (200,),
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Callable[[], Iterable[bytes]] | None = None,
+        scope: str = "",
+    ) -> contextlib.AbstractContextManager[urllib3.BaseHTTPResponse]:
+        request = Request(
+            method, path, scope or self._scope, headers or {}, body, self.cancellation
+        )
+        return self.transport.request(request, expected)
 
     def manifest(self, reference: str) -> tuple[bytes, str]:
         """Return a manifest's or index's bytes and media type.
@@ -56,196 +132,117 @@ class Repository:
         :raises ImageInvalid: it is too large, or not what the digest says.
         """
         path = f"{self.name}/manifests/{reference}"
-        headers = {"Accept": _ACCEPT}
-        with self.transport.request("GET", path, scope=self._scope, headers=headers) as response:
-            raw = _read(response, _MANIFEST_LIMIT, f"the manifest {reference}")
+        with self._request("GET", path, headers={"Accept": _ACCEPT}) as response:
+            raw = read_limited(response, _MANIFEST_LIMIT, f"the manifest {reference}")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if ":" in reference:
             _verify(raw, reference)
-        return raw, media_type
-
-    def manifest_exists(self, digest: str) -> bool:
-        """Whether the repository has a manifest of this digest."""
-        path = f"{self.name}/manifests/{digest}"
-        with (
-            contextlib.suppress(NotFound),
-            self.transport.request("HEAD", path, scope=self._scope, headers={"Accept": _ACCEPT}),
-        ):
-            return True
-        return False
+        # Some simple servers name no type, or a general one; then the document tells its own.
+        return raw, media_type if media_type.startswith("application/vnd.") else ""
 
     def put_manifest(self, reference: str, raw: bytes, media_type: str) -> None:
         """Store a manifest under a tag or its digest."""
         path = f"{self.name}/manifests/{reference}"
         headers = {"Content-Type": media_type}
-        with self.transport.request(
-            "PUT", path, scope=self._scope, headers=headers, body=raw, expected=(201, 202)
-        ):
+        with self._request("PUT", path, (201, 202), headers=headers, body=raw):
             return
 
     @contextlib.contextmanager
-    def blob(self, digest: str, offset: int = 0) -> Iterator[tuple[urllib3.BaseHTTPResponse, int]]:
-        """Open a blob for reading from *offset* on; give the response and where it really begins.
-
-        A server that ignores the range begins at 0.
+    def blob(self, digest: str, offset: int = 0) -> Iterator[BlobStream]:
+        """Open a blob for reading, from *offset* on where the server can do that.
 
         :raises NotFound: the repository has no such blob.
         """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self.transport.request(
-            "GET",
-            f"{self.name}/blobs/{digest}",
-            scope=self._scope,
-            headers=headers,
-            expected=(200, 206),
-        ) as response:
-            partial = response.status == HTTPStatus.PARTIAL_CONTENT
-            yield response, offset if partial else 0
-
-    def blob_size(self, digest: str) -> int | None:
-        """Return the size of a blob that the repository has, or None."""
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
         path = f"{self.name}/blobs/{digest}"
-        with (
-            contextlib.suppress(NotFound),
-            self.transport.request("HEAD", path, scope=self._scope) as response,
-        ):
-            return int(response.headers.get("Content-Length", "0"))
-        return None
+        with self._request("GET", path, (200, 206), headers=headers) as response:
+            yield BlobStream(response, offset)
 
-    def mount(self, digest: str, source: str) -> str | None:
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository has a blob."""
+        with contextlib.suppress(NotFound), self._request("HEAD", f"{self.name}/blobs/{digest}"):
+            return True
+        return False
+
+    # Uploads.
+
+    def mount(self, digest: str, source: str) -> Upload | None:
         """Have the server take a blob over from another of its repositories.
 
-        :returns: None when it did, else the URL of the upload that it began instead.
+        :returns: None when it did, else the upload that it began instead.
         """
         query = urlencode({"mount": digest, "from": source})
-        return self._begin(f"?{query}")
+        return self._begin(f"?{query}", f"{self._scope} {scope_of(source, 'pull')}")
 
-    def begin_upload(self) -> str:
-        """Begin to upload a blob, and return the URL to send it to."""
-        location = self._begin("")
-        if location is None:
-            raise RegistryError(
-                f"{self.transport.endpoint.host} took over a blob that was not sent"
-            )
-        return location
+    def begin_upload(self) -> Upload:
+        """Begin to upload a blob."""
+        upload = self._begin("", "")
+        if upload is None:
+            raise RegistryError(f"{self.host} took over a blob that was not sent")
+        return upload
 
-    def _begin(self, query: str) -> str | None:
+    def _begin(self, query: str, scope: str) -> Upload | None:
         path = f"{self.name}/blobs/uploads/{query}"
-        with self.transport.request(
-            "POST",
-            path,
-            scope=self._scope,
-            headers={"Content-Length": "0"},
-            body=b"",
-            expected=(201, 202),
+        headers = {"Content-Length": "0"}
+        with self._request(
+            "POST", path, (201, 202), headers=headers, body=b"", scope=scope
         ) as response:
             if response.status == HTTPStatus.CREATED:
                 return None
-            return self._location(response)
+            least = response.headers.get("OCI-Chunk-Min-Length", "")
+            return Upload(self._location(response, path), int(least) if least.isdecimal() else 0)
 
-    def _location(self, response: urllib3.BaseHTTPResponse) -> str:
+    def _location(self, response: urllib3.BaseHTTPResponse, path: str) -> str:
         location = response.headers.get("Location", "")
         if not location:
-            raise RegistryError(f"{self.transport.endpoint.host} gave no place to upload to")
-        return location if "://" in location else self.transport.url(location)
+            raise RegistryError(f"{self.host} gave no place to upload to")
+        return urljoin(self.transport.url(path, self.cancellation), location)
 
-    def finish_upload(self, location: str, digest: str, size: int, body: Iterable[bytes]) -> None:
-        """Send a whole blob in one request, and have it verified."""
-        separator = "&" if "?" in location else "?"
+    def finish_upload(
+        self, upload: Upload, digest: str, size: int, body: Callable[[], Iterable[bytes]]
+    ) -> None:
+        """Send a whole blob, or what is left of it, in one request, and have it verified."""
+        separator = "&" if "?" in upload.location else "?"
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        with self.transport.request(
-            "PUT",
-            f"{location}{separator}digest={quote(digest)}",
-            scope=self._scope,
-            headers=headers,
-            body=body,
-            expected=(201, 204),
-        ):
+        url = f"{upload.location}{separator}digest={quote(digest)}"
+        content = body if size else b""
+        with self._request("PUT", url, (201, 204), headers=headers, body=content):
             return
 
-    def send_chunk(self, location: str, offset: int, data: bytes) -> str:
-        """Send a part of a blob; return the URL for the next one."""
+    def send_chunk(self, upload: Upload, offset: int, data: bytes) -> None:
+        """Send a part of a blob; the upload goes on where the server then says."""
         headers = {
             "Content-Range": f"{offset}-{offset + len(data) - 1}",
+            "Content-Length": str(len(data)),
             "Content-Type": "application/octet-stream",
         }
-        with self.transport.request(
-            "PATCH",
-            location,
-            scope=self._scope,
-            headers=headers,
-            body=data,
-            expected=(202, 204),
+        # A function: a part that broke off may have arrived, so it cannot simply be repeated.
+        with self._request(
+            "PATCH", upload.location, (202, 204), headers=headers, body=lambda: [data]
         ) as response:
-            return self._location(response)
+            upload.location = self._location(response, upload.location)
+
+    def abandon_upload(self, upload: Upload) -> None:
+        """Tell the server that nothing more comes; it need not listen."""
+        request = Request("DELETE", upload.location, self._scope, attempts=1)
+        with contextlib.suppress(Exception), self.transport.request(request, (202, 204)):
+            return
 
     def tags(self) -> list[str]:
         """Return every tag, sorted."""
         found: set[str] = set()
         path = f"{self.name}/tags/list?n=1000"
-        for document in self._pages(path):
-            tags = document.get("tags") or []
+        for document in pages(self.transport, path, self._scope, self.cancellation):
+            tags: Any = document.get("tags") or []
             found.update(tag for tag in tags if isinstance(tag, str))
         return sorted(found)
-
-    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
-        yield from _pages(self.transport, path, self._scope)
-
-
-def search(transport: Transport, term: str, limit: int) -> list[dict[str, Any]]:
-    """Search a registry: by its search API where it has one, else in its catalog.
-
-    :returns: objects with ``name``, ``description``, ``star_count``, ``is_official``.
-    """
-    query = urlencode({"q": term, "n": limit})
-    root = transport.url("").removesuffix("/v2/")
-    with (
-        contextlib.suppress(NotFound, RegistryError),
-        transport.request("GET", f"{root}/v1/search?{query}", scope="") as response,
-    ):
-        document = json.loads(_read(response, _LIST_LIMIT, "the search's answer"))
-        if isinstance(document, dict) and isinstance(document.get("results"), list):
-            return [item for item in document["results"] if isinstance(item, dict)][:limit]
-    found: list[dict[str, Any]] = []
-    for page in _pages(transport, "_catalog?n=1000", "registry:catalog:*"):
-        found.extend(
-            {"name": name, "description": "", "star_count": 0, "is_official": False}
-            for name in page.get("repositories") or []
-            if term in name
-        )
-        if len(found) >= limit:
-            break
-    return found[:limit]
-
-
-def _pages(transport: Transport, path: str, scope: str) -> Iterator[dict[str, Any]]:
-    """Yield each page of a listing, following its Link headers (RFC 8288)."""
-    for _ in range(_PAGES):
-        with transport.request("GET", path, scope=scope) as response:
-            raw = _read(response, _LIST_LIMIT, "the listing")
-            link = response.headers.get("Link", "")
-        try:
-            document = json.loads(raw)
-        except ValueError as error:
-            raise RegistryError(f"{transport.endpoint.host} sent a broken listing") from error
-        if isinstance(document, dict):
-            yield document
-        target = link.partition("<")[2].partition(">")[0]
-        if 'rel="next"' not in link or not target:
-            return
-        path = target
-
-
-def _read(response: urllib3.BaseHTTPResponse, limit: int, what: str) -> bytes:
-    raw = response.read(limit + 1)
-    if len(raw) > limit:
-        raise ImageInvalid(f"{what} is larger than {limit >> 20} MiB")
-    return raw
 
 
 def _verify(raw: bytes, digest: str) -> None:
     algorithm, _, expected = digest.partition(":")
-    if algorithm not in {"sha256", "sha512"}:
+    if algorithm not in {"sha256", "sha384", "sha512"}:
         raise ImageInvalid(f"digests of {algorithm} are not supported")
     if hashlib.new(algorithm, raw).hexdigest() != expected:
         raise ImageInvalid(f"the registry sent something else than {digest}")

@@ -2,71 +2,46 @@
 
 Layers come down in parallel; each is hashed while it is written to the content store, and unpacked
 by the storage driver while it arrives, bottom layer first. A layer that two pulls want is fetched
-once. Names are entered in one transaction when everything is there.
+once, and for as long as one of them wants it. Names are entered in one transaction when everything
+is there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pannier.errors import ImageInvalid, NotFound, PannierError, UnsupportedOperation
-from pannier.images import oci
+from pannier.errors import Forbidden, ImageInvalid, NotFound, PannierError, UnsupportedOperation
 from pannier.images.config import ImageConfig
-from pannier.images.digest import chain_ids, digest_of, short_id
+from pannier.images.digest import chain_ids, short_id
 from pannier.images.model import NewImage
-from pannier.images.registry.auth import Credentials
+from pannier.images.partial import finish_partials
+from pannier.images.registry.arrivals import Arrival, Downloads
+from pannier.images.registry.auth import ANONYMOUS
+from pannier.images.registry.cancelling import Cancelled
+from pannier.images.registry.choosing import choose
 from pannier.images.registry.client import Repository
-from pannier.images.registry.incoming import Incoming, download
-from pannier.images.registry.transport import Cancelled, RegistryError, Transport
+from pannier.images.registry.refusals import AccessDenied, RegistryError
+from pannier.images.registry.transfers import TransferEvent
+from pannier.images.registry.transport import Transport
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
     from pannier.images.model import Image
+    from pannier.images.oci import Descriptor, Manifest
     from pannier.images.reference import Reference
     from pannier.images.registry.settings import Endpoint, RegistryOptions
+    from pannier.images.registry.transfers import TransferRequest
 
-__all__ = ["PulledImage", "Puller", "TransferEvent", "TransferRequest"]
+__all__ = ["PulledImage", "Puller"]
 
 _CONFIG_LIMIT = 8 << 20
-_DEPTH = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TransferEvent:
-    """What happens to a layer, in Docker's words.
-
-    :param id: the short form of the layer's digest; empty for the whole transfer.
-    :param current: bytes done; *total* is 0 where there is nothing to count.
-    """
-
-    status: str
-    id: str = ""
-    current: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TransferRequest:
-    """A pull or push.
-
-    :param platform: which image of an index to take; None for this host's.
-    :param report: told of what happens, from several threads.
-    :param cancelled: set it to end the transfer.
-    """
-
-    reference: Reference
-    credentials: Credentials = field(default_factory=Credentials)
-    platform: oci.Platform | None = None
-    report: Callable[[TransferEvent], None] = lambda _: None
-    cancelled: threading.Event = field(default_factory=threading.Event)
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,85 +60,138 @@ class PulledImage:
 
 @dataclass(slots=True)
 class Puller:
-    """Pulls images into a store."""
+    """Pulls images into a store. Safe to use from several threads."""
 
     store: ImageStore
     options: RegistryOptions
-    _incoming: dict[str, Incoming] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _downloads: Downloads = field(default_factory=Downloads)
 
     def pull(self, request: TransferRequest) -> PulledImage:
         """Pull what a reference leads to; mirrors are asked first.
 
-        :raises NotFound: no such image, in Docker's words.
+        :raises NotFound: no such image, in Docker's words; nor is it told apart from one that the
+            registry does not show us.
         :raises RegistryError: the registry cannot be reached, or fails.
         :raises ImageInvalid: what it sent is broken or hostile; nothing was kept.
+        :raises Cancelled: the transfer was given up.
         """
         reference = request.reference.with_default_tag()
-        failures: list[PannierError] = []
-        for endpoint in self.options.endpoints(reference.domain):
-            try:
-                return self._persist(endpoint, replace(request, reference=reference))
-            except (RegistryError, NotFound) as error:
-                failures.append(error)
-        raise _best(failures, reference)
+        request = replace(request, reference=reference)
+        *mirrors, registry = self.options.endpoints(reference.domain)
+        for mirror in mirrors:
+            # Whatever is wrong with a mirror, the registry itself may do.
+            with contextlib.suppress(PannierError):
+                return self._persist(mirror, request)
+            request.cancellation.check()
+        try:
+            return self._persist(registry, request)
+        except (NotFound, Forbidden) as error:
+            raise _in_dockers_words(error, reference) from error
 
     def _persist(self, endpoint: Endpoint, request: TransferRequest) -> PulledImage:
-        while True:
-            try:
-                return self._pull_from(endpoint, request)
-            except Cancelled:
-                # Another pull that was fetching a layer for us, too, may have been given up.
-                if request.cancelled.is_set():
-                    raise
+        for attempt in range(1, _ATTEMPTS + 1):
+            with _Attempt(self, endpoint, request) as work:
+                try:
+                    return work.run()
+                except (Cancelled, RegistryError, Forbidden, NotFound):
+                    # What another pull was fetching for us, too, failed it for reasons of its own.
+                    request.cancellation.check()
+                    if not work.borrowed or attempt == _ATTEMPTS:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
 
     def tags(self, request: TransferRequest) -> list[str]:
-        """Return every tag of a repository, sorted."""
+        """Return every tag of a repository, sorted.
+
+        :raises NotFound: as :meth:`pull`.
+        """
         endpoint = self.options.endpoints(request.reference.domain)[-1]
-        with self._repository(endpoint, request) as repository:
-            return repository.tags()
-
-    @contextlib.contextmanager
-    def _repository(self, endpoint: Endpoint, request: TransferRequest) -> Iterator[Repository]:
-        # A mirror is another server: the registry's credentials are not its business.
-        credentials = Credentials() if endpoint.mirror else request.credentials
-        transport = Transport(endpoint, self.options, credentials, request.cancelled)
         try:
-            yield Repository(transport, request.reference.path)
-        finally:
-            transport.close()
+            with repository_at(endpoint, self.options, request) as repository:
+                return repository.tags()
+        except (NotFound, Forbidden) as error:
+            raise _in_dockers_words(error, request.reference) from error
 
-    def _pull_from(self, endpoint: Endpoint, request: TransferRequest) -> PulledImage:
-        reference = request.reference
-        with self._repository(endpoint, request) as repository, self.store.work() as lease:
-            wanted = reference.digest or reference.tag or ""
-            raw, media_type = repository.manifest(wanted)
-            digest = reference.digest or digest_of(raw)
-            document = oci.parse_document(raw, media_type, str(reference))
-            shown = reference.tag or reference.digest or ""
-            request.report(TransferEvent(f"Pulling from {reference.path}", shown))
-            manifest = _choose(repository, document, request)
-            config = self._config(repository, manifest, lease)
-            self._layers(repository, manifest, config, request, lease)
-            names: tuple[Reference, ...] = (replace(reference, tag=None, digest=digest),)
-            if reference.tag is not None:
-                names = (replace(reference, digest=None), *names)
-            before = self.store.find(names[0].familiar)
-            (added,) = self.store.add([NewImage(config, manifest, names)], lease)
+    @property
+    def downloads(self) -> Downloads:
+        """What is being fetched now, for all pulls."""
+        return self._downloads
+
+
+@contextlib.contextmanager
+def repository_at(
+    endpoint: Endpoint, options: RegistryOptions, request: TransferRequest, *, push: bool = False
+) -> Iterator[Repository]:
+    """Give the repository of a request at a server."""
+    # A mirror is another server: the registry's credentials are not its business.
+    credentials = ANONYMOUS if endpoint.mirror else request.credentials
+    transport = Transport(endpoint, options, credentials)
+    try:
+        yield Repository(
+            transport, request.reference.path, push=push, cancellation=request.cancellation
+        )
+    finally:
+        transport.close()
+
+
+class _Attempt:
+    """One try to pull an image from one server."""
+
+    def __init__(self, puller: Puller, endpoint: Endpoint, request: TransferRequest) -> None:
+        self._puller = puller
+        self._store = puller.store
+        self._request = request
+        self._stack = contextlib.ExitStack()
+        self._endpoint = endpoint
+        self._repository: Repository
+        self._lease: Lease
+        self.borrowed = False
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._lease = stack.enter_context(self._store.work())
+            self._repository = stack.enter_context(
+                repository_at(self._endpoint, self._puller.options, self._request)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self) -> PulledImage:
+        """Pull."""
+        request, reference = self._request, self._request.reference
+        chosen = choose(self._repository, reference, request.platform)
+        manifest = chosen.manifest
+        request.report(
+            TransferEvent(f"Pulling from {reference.path}", reference.tag or reference.digest or "")
+        )
+        config = self._config(manifest)
+        self._check_platform(config)
+        if not self._is_here(config):
+            self._layers(manifest, config)
+        names: tuple[Reference, ...] = (replace(reference, tag=None, digest=chosen.digest),)
+        if reference.tag is not None and reference.digest is None:
+            names = (reference, *names)
+        before = self._store.find(names[0].familiar)
+        (added,) = self._store.add([NewImage(config, manifest, names)], self._lease)
+        blobs = (manifest.config, *manifest.layers)
+        finish_partials(self._store.content, [blob.digest for blob in blobs])
         changed = before is None or before.id != added.image.id
-        return PulledImage(added.image, reference, digest, changed)
+        return PulledImage(added.image, reference, chosen.digest, changed)
 
-    def _config(self, repository: Repository, manifest: oci.Manifest, lease: Lease) -> ImageConfig:
+    def _config(self, manifest: Manifest) -> ImageConfig:
         descriptor = manifest.config
         if descriptor.size > _CONFIG_LIMIT:
             raise ImageInvalid(
                 f"the image's configuration is larger than {_CONFIG_LIMIT >> 20} MiB"
             )
-        if self.store.content.hold(descriptor.digest, lease) is None:
-            incoming = Incoming(descriptor)
-            with self.store.content.writer(lease, descriptor.digest) as writer:
-                download(repository, incoming, writer, lambda _: None)
-        config = ImageConfig.parse(self.store.content.read(descriptor.digest))
+        with ThreadPoolExecutor(1, "pull-config") as pool:
+            arrival = self._arrival(descriptor, quiet=True)
+            with arrival.begun(pool):
+                arrival.wait()
+        config = ImageConfig.parse(self._store.content.read(descriptor.digest))
         if config.os != "linux":
             raise ImageInvalid(
                 f"image operating system {config.os[:50]!r} cannot be used on this platform",
@@ -176,174 +204,97 @@ class Puller:
             )
         return config
 
-    def _layers(
-        self,
-        repository: Repository,
-        manifest: oci.Manifest,
-        config: ImageConfig,
-        request: TransferRequest,
-        lease: Lease,
-    ) -> None:
-        unique = {layer.digest: layer for layer in manifest.layers}
-        foreign = [layer for layer in unique.values() if layer.urls]
-        if foreign:
-            raise UnsupportedOperation(
-                f"layer {short_id(foreign[0].digest)} is a foreign layer, kept elsewhere",
-                hint="only Windows images have such layers",
+    def _check_platform(self, config: ImageConfig) -> None:
+        """Say so where the one image that there is is for another platform; as Docker does."""
+        wanted = self._request.platform
+        if wanted is not None and not config.platform.matches(wanted):
+            self._request.report(
+                TransferEvent(
+                    f"WARNING: image with reference {self._request.reference.familiar} was found "
+                    f"but does not match the specified platform: wanted {wanted}, "
+                    f"actual: {config.platform}"
+                )
             )
-        with ThreadPoolExecutor(self.options.common.parallel, "pull") as pool:
-            arrivals: dict[str, _Arrival] = {}
-            try:
-                for layer in unique.values():
-                    arrivals[layer.digest] = _Arrival(self, repository, layer, request, lease)
-                    arrivals[layer.digest].begin(pool)
-                self._unpack(manifest.layers, config, arrivals, request, lease)
-            except BaseException:
-                for arrival in arrivals.values():
-                    arrival.give_up()
-                raise
+
+    def _is_here(self, config: ImageConfig) -> bool:
+        """Whether the image is here, perhaps out of an archive: then only a name is new."""
+        known = self._store.find(config.id)
+        if known is None:
+            return False
+        with contextlib.suppress(NotFound):  # removed meanwhile
+            self._store.held(config.id, self._lease)
+            whole = all(self._store.storage.has_layer(layer.chain_id) for layer in known.layers)
+            blobs = all(self._store.content.has(layer.blob.digest) for layer in known.layers)
+            if whole and blobs:
+                for layer in known.layers:
+                    event = TransferEvent("Already exists", short_id(layer.blob.digest))
+                    self._request.report(event)
+                return True
+        return False
+
+    def _arrival(self, descriptor: Descriptor, *, quiet: bool = False) -> Arrival:
+        return Arrival(
+            self._store.content,
+            self._puller.downloads,
+            self._repository,
+            descriptor,
+            lease=self._lease,
+            request=self._request,
+            quiet=quiet,
+        )
+
+    def _layers(self, manifest: Manifest, config: ImageConfig) -> None:
+        unique = {layer.digest: layer for layer in manifest.layers}
+        for layer in manifest.layers:
+            if layer.urls:
+                raise UnsupportedOperation(
+                    f"layer {short_id(layer.digest)} is a foreign layer, kept elsewhere",
+                    hint="only Windows images have such layers",
+                )
+            if layer.size != unique[layer.digest].size:
+                raise ImageInvalid(f"the manifest gives layer {layer.digest} two sizes")
+        with (
+            ThreadPoolExecutor(self._puller.options.common.parallel, "pull") as pool,
+            contextlib.ExitStack() as stack,
+        ):
+            arrivals: dict[str, Arrival] = {}
+            for layer in unique.values():
+                arrivals[layer.digest] = arrival = self._arrival(layer)
+                stack.enter_context(arrival.begun(pool))
+                self.borrowed = self.borrowed or arrival.borrowed
+            self._unpack(manifest, config, arrivals)
 
     def _unpack(
-        self,
-        layers: Sequence[oci.Descriptor],
-        config: ImageConfig,
-        arrivals: dict[str, _Arrival],
-        request: TransferRequest,
-        lease: Lease,
+        self, manifest: Manifest, config: ImageConfig, arrivals: dict[str, Arrival]
     ) -> None:
         parent = None
         chains = chain_ids(config.diff_ids)
-        for position, layer in enumerate(layers):
+        for position, layer in enumerate(manifest.layers):
             arrival = arrivals[layer.digest]
-            known = self.store.storage.has_layer(chains[position])
-            parent = self.store.unpack_one(
-                config, position, layer, parent, lease, open_blob=arrival.open
+            known = self._store.storage.has_layer(chains[position])
+            parent = self._store.unpack_one(
+                config, position, layer, parent, self._lease, open_blob=arrival.open
             )
             arrival.wait()
+            self._request.cancellation.check()
             status = "Already exists" if known and not arrival.fetched else "Pull complete"
-            request.report(TransferEvent(status, short_id(layer.digest)))
-
-    # One download for everybody who wants a blob.
-
-    def share(self, descriptor: oci.Descriptor) -> tuple[Incoming, bool]:
-        """Return the download of a blob, and whether the caller is the one to do it."""
-        with self._lock:
-            known = self._incoming.get(descriptor.digest)
-            if known is not None:
-                return known, False
-            made = self._incoming[descriptor.digest] = Incoming(descriptor)
-            return made, True
-
-    def unshare(self, digest: str) -> None:
-        """Note that a download has ended: who comes now looks in the store, or begins anew."""
-        with self._lock:
-            self._incoming.pop(digest, None)
+            self._request.report(TransferEvent(status, short_id(layer.digest)))
 
 
-class _Arrival:
-    """One layer of one pull: it is here, somebody fetches it, or we do."""
-
-    def __init__(
-        self,
-        puller: Puller,
-        repository: Repository,
-        layer: oci.Descriptor,
-        request: TransferRequest,
-        lease: Lease,
-    ) -> None:
-        self._puller = puller
-        self._repository = repository
-        self._layer = layer
-        self._request = request
-        self._lease = lease
-        self._gone = threading.Event()
-        self._incoming: Incoming | None = None
-        self.fetched = False
-
-    def begin(self, pool: ThreadPoolExecutor) -> None:
-        """Have the layer fetched, unless it is here."""
-        blob = self._puller.store.content.hold(self._layer.digest, self._lease)
-        if blob is not None and blob.size == self._layer.size:
-            return
-        self.fetched = True
-        self._report("Pulling fs layer")
-        self._incoming, mine = self._puller.share(self._layer)
-        if mine:
-            pool.submit(self._fetch, self._incoming)
-        else:
-            self._report("Waiting")
-
-    def _fetch(self, incoming: Incoming) -> None:
-        try:
-            self._check_wanted()
-            content = self._puller.store.content
-            with content.writer(self._lease, self._layer.digest) as writer:
-                incoming.begin(writer.fileno())
-                download(self._repository, incoming, writer, self._progress)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the blob gets it
-            self._puller.unshare(self._layer.digest)
-            incoming.end(error)
-        else:
-            self._puller.unshare(self._layer.digest)
-            incoming.end()
-            self._report("Download complete")
-
-    def _check_wanted(self) -> None:
-        if self._gone.is_set():
-            raise Cancelled("the transfer was cancelled")
-
-    def _progress(self, received: int) -> None:
-        self._check_wanted()
-        self._report("Downloading", received)
-
-    def _report(self, status: str, current: int = 0) -> None:
-        total = self._layer.size if current else 0
-        self._request.report(TransferEvent(status, short_id(self._layer.digest), current, total))
-
-    def open(self, digest: str) -> io.RawIOBase:
-        """Return the layer's stream, which may still be arriving."""
-        if self._incoming is None:
-            return self._puller.store.content.open(digest, self._layer.size)
-        self._report("Extracting", self._layer.size)
-        return self._incoming.reader()
-
-    def wait(self) -> None:
-        """Wait until the layer's blob is whole and verified."""
-        if self._incoming is not None:
-            self._incoming.wait()
-
-    def give_up(self) -> None:
-        """End our own download. One that another pull does goes on."""
-        self._gone.set()
-
-
-def _choose(
-    repository: Repository, document: oci.Manifest | oci.Index, request: TransferRequest
-) -> oci.Manifest:
-    """Follow indexes to the manifest for the platform that is asked for."""
-    wanted = request.platform or oci.Platform.native()
-    for _ in range(_DEPTH):
-        if isinstance(document, oci.Manifest):
-            return document
-        fitting = [
-            entry
-            for entry in document.manifests
-            if entry.platform is not None and entry.platform.matches(wanted)
-        ]
-        if not fitting:
-            raise NotFound(
-                f"no matching manifest for {wanted} in the manifest list entries",
-                hint="offered: "
-                + ", ".join(sorted({str(e.platform) for e in document.manifests if e.platform})),
-            )
-        raw, media_type = repository.manifest(fitting[0].digest)
-        document = oci.parse_document(raw, media_type, fitting[0].digest)
-    raise ImageInvalid("the image's index leads to further indexes without end")
-
-
-def _best(failures: list[PannierError], reference: Reference) -> PannierError:
-    """Return what to tell of several failures: the registry's own word, which came last."""
-    last = failures[-1]
-    if isinstance(last, NotFound) and "manifest unknown" in str(last).lower():
-        return NotFound(f"manifest for {reference.familiar} not found: manifest unknown")
-    return last
+def _in_dockers_words(error: PannierError, reference: Reference) -> NotFound:
+    """Return what Docker's clients look for when an image is not there, or not for us."""
+    name = reference.familiar_name
+    if isinstance(error, AccessDenied):
+        return NotFound(
+            f"pull access denied for {name}, repository does not exist or may require "
+            f"'docker login': {error.words}",
+            hint=error.hint,
+        )
+    text = str(error)
+    if isinstance(error, Forbidden) or text.startswith("no matching manifest"):
+        raise error
+    if "manifest unknown" in text.lower():
+        return NotFound(f"manifest for {reference.familiar} not found: {text}", hint=error.hint)
+    if "name unknown" in text.lower():
+        return NotFound(f"repository {name} not found: {text}", hint=error.hint)
+    return NotFound(f"{reference.familiar} not found: {text}", hint=error.hint)

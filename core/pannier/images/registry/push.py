@@ -1,45 +1,45 @@
 """``docker push``: images to a registry.
 
 What the registry has already is not sent; what another of its repositories has is taken over from
-there. Layers go up in parallel, compressed as they are stored. A broken connection is tried again,
-blob by blob.
+there. Layers go up in parallel: those that are stored compressed byte for byte, plain ones (of
+images that were committed, built or loaded) as gzip, which other engines expect. The manifest that
+is pushed then names the compressed layers, and the image gets its digest as a name.
 """
 
 from __future__ import annotations
 
-import contextlib
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pannier.errors import PannierError
+from pannier.errors import InvalidRequest
 from pannier.images.digest import short_id
-from pannier.images.oci import Manifest, parse_document
-from pannier.images.reference import parse_reference
-from pannier.images.registry.client import Repository
-from pannier.images.registry.pull import TransferEvent, TransferRequest
-from pannier.images.registry.transport import RegistryError, Transport
+from pannier.images.gzipping import compress
+from pannier.images.oci import Descriptor, Manifest, parse_document
+from pannier.images.registry.pull import repository_at
+from pannier.images.registry.transfers import TransferEvent
+from pannier.images.registry.uploading import Uploader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
 
     from pannier.images.images import ImageStore
-    from pannier.images.model import Image
-    from pannier.images.oci import Descriptor
+    from pannier.images.leases import Lease
+    from pannier.images.model import Image, Layer
     from pannier.images.reference import Reference
     from pannier.images.registry.settings import RegistryOptions
+    from pannier.images.registry.transfers import TransferRequest
 
 __all__ = ["PushedImage", "Pusher"]
 
-_CHUNK = 1 << 20
-_REPORT_EVERY = 1 << 20
-_TRIES = 4
-_PAUSE = 0.5
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PushedImage:
-    """The answer to a push: the manifest's digest and size."""
+    """The answer to a push: the digest and size of the manifest that the registry has now."""
 
     reference: Reference
     digest: str
@@ -48,7 +48,7 @@ class PushedImage:
 
 @dataclass(slots=True)
 class Pusher:
-    """Pushes images from a store."""
+    """Pushes images from a store. Safe to use from several threads."""
 
     store: ImageStore
     options: RegistryOptions
@@ -57,91 +57,107 @@ class Pusher:
         """Push the image that a name leads to, under that name.
 
         :raises NotFound: there is no such image here.
-        :raises Forbidden: the registry does not let us.
+        :raises AccessDenied: the registry does not let us.
         :raises RegistryError: the registry cannot be reached, or fails.
+        :raises Cancelled: the transfer was given up.
         """
         reference = request.reference.with_default_tag()
+        if reference.digest is not None:
+            raise InvalidRequest("cannot push a digest reference", hint="push a tag instead")
         endpoint = self.options.endpoints(reference.domain, push=True)[-1]
-        with self.store.hold(reference.familiar) as image:
-            transport = Transport(endpoint, self.options, request.credentials, request.cancelled)
-            try:
-                repository = Repository(transport, reference.path, push=True)
-                raw = self.store.content.read(image.manifest.digest)
-                manifest = parse_document(raw, image.manifest.media_type, reference.familiar)
-                assert isinstance(manifest, Manifest)
-                request.report(TransferEvent(f"The push refers to repository [{reference.name}]"))
-                self._blobs(repository, image, manifest, request)
-                name = reference.tag or manifest.digest
-                repository.put_manifest(name, manifest.raw, manifest.media_type)
-            finally:
-                transport.close()
+        request.report(TransferEvent(f"The push refers to repository [{reference.name}]"))
+        with (
+            self.store.work() as lease,
+            repository_at(endpoint, self.options, request, push=True) as repository,
+        ):
+            image = self.store.held(reference.familiar, lease)
+            uploader = Uploader(repository, self.store, request)
+            manifest = _Push(self.store, uploader, image, request, lease).run(
+                self.options.common.parallel
+            )
+            repository.put_manifest(
+                reference.tag or manifest.digest, manifest.raw, manifest.media_type
+            )
+            pushed = replace(reference, tag=None, digest=manifest.digest)
+            self.store.note_pushed(image.id, pushed)
         return PushedImage(reference, manifest.digest, len(manifest.raw))
 
-    def _blobs(
-        self, repository: Repository, image: Image, manifest: Manifest, request: TransferRequest
-    ) -> None:
-        names = [parse_reference(text) for text in (*image.tags, *image.digests)]
-        sources = sorted(
-            {name.path for name in names if name.domain == request.reference.domain}
-            - {request.reference.path}
-        )
-        layers = list({layer.digest: layer for layer in manifest.layers}.values())
-        for layer in layers:
-            request.report(TransferEvent("Preparing", short_id(layer.digest)))
-        with ThreadPoolExecutor(self.options.common.parallel, "push") as pool:
-            jobs = [
-                pool.submit(self._blob, repository, layer, sources, request)
-                for layer in (*layers, manifest.config)
-            ]
-            try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
-                request.cancelled.set()
-                raise
 
-    def _blob(
+class _Push:
+    """The blobs of one image on their way."""
+
+    def __init__(
         self,
-        repository: Repository,
-        blob: Descriptor,
-        sources: list[str],
+        store: ImageStore,
+        uploader: Uploader,
+        image: Image,
         request: TransferRequest,
+        lease: Lease,
     ) -> None:
-        short = short_id(blob.digest)
-        if repository.blob_size(blob.digest) is not None:
-            request.report(TransferEvent("Layer already exists", short))
-            return
-        location = None
-        for source in sources:
-            with contextlib.suppress(PannierError):  # a source that we may not read is no harm
-                location = repository.mount(blob.digest, source)
-                if location is None:
-                    request.report(TransferEvent(f"Mounted from {source}", short))
-                    return
-        for attempt in range(1, _TRIES + 1):
-            try:
-                location = location or repository.begin_upload()
-                body = self._content(repository, blob, request)
-                repository.finish_upload(location, blob.digest, blob.size, body)
-            except RegistryError as error:
-                passing = error.http_status == 0 or error.http_status >= 500
-                if attempt == _TRIES or not passing:
-                    raise
-                location = None
-                repository.transport.pause(_PAUSE * 2**attempt)
-            else:
-                request.report(TransferEvent("Pushed", short))
-                return
+        self._store = store
+        self._uploader = uploader
+        self._image = image
+        self._request = request
+        self._lease = lease
 
-    def _content(
-        self, repository: Repository, blob: Descriptor, request: TransferRequest
-    ) -> Iterator[bytes]:
-        sent = reported = 0
-        with self.store.content.open(blob.digest, blob.size) as stream:
-            while data := stream.read(_CHUNK):
-                repository.transport.check_cancelled()
-                yield data
-                sent += len(data)
-                if sent - reported >= _REPORT_EVERY or sent == blob.size:
-                    reported = sent
-                    request.report(TransferEvent("Pushing", short_id(blob.digest), sent, blob.size))
+    def run(self, parallel: int) -> Manifest:
+        """Send all blobs; return the manifest that names them."""
+        image = self._image
+        raw = self._store.content.read(image.manifest.digest)
+        manifest = parse_document(raw, image.manifest.media_type, image.id)
+        assert isinstance(manifest, Manifest)
+        unique = {layer.diff_id: layer for layer in image.layers}
+        for layer in unique.values():
+            self._request.report(TransferEvent("Preparing", short_id(layer.diff_id)))
+        config = Descriptor(manifest.config.media_type, image.id, len(image.config.raw))
+        with (
+            ThreadPoolExecutor(os.cpu_count() or 1, "compress") as deflating,
+            ThreadPoolExecutor(parallel, "push") as pool,
+        ):
+            tasks: list[Callable[[], Descriptor]] = [
+                partial(self._layer, layer, deflating) for layer in unique.values()
+            ]
+            tasks.append(partial(self._uploader.send, config, ""))
+            sent = self._all(pool, tasks)
+        blobs = dict(zip(unique, sent, strict=False))
+        layers = [blobs[layer.diff_id] for layer in image.layers]
+        if [layer.digest for layer in layers] == [layer.digest for layer in manifest.layers]:
+            return manifest
+        return Manifest.make(manifest.config, layers)
+
+    def _all(
+        self, pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], Descriptor]]
+    ) -> list[Descriptor]:
+        jobs = [pool.submit(task) for task in tasks]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            self._uploader.stop.cancel()
+            for job in jobs:
+                job.cancel()
+            raise
+
+    def _layer(self, layer: Layer, deflating: ThreadPoolExecutor) -> Descriptor:
+        shown = short_id(layer.diff_id)
+        if layer.blob.digest != layer.diff_id:
+            return self._uploader.send(layer.blob, shown)
+        known = self._store.compressed.get(layer.diff_id)
+        if known is not None and self._uploader.is_there(known, shown):
+            return known
+        made = self._compress(layer, deflating)
+        if made == known:
+            self._uploader.upload(made, shown)
+            return made
+        return self._uploader.send(made, shown)
+
+    def _compress(self, layer: Layer, deflating: ThreadPoolExecutor) -> Descriptor:
+        """Make the compressed form of a layer; it stays in the content store for this push."""
+        stop = self._uploader.stop
+        with (
+            self._store.content.open(layer.diff_id, layer.blob.size) as plain,
+            self._store.content.writer(self._lease) as writer,
+        ):
+            for piece in compress(plain, deflating, _AHEAD, stop.check):
+                writer.write(piece)
+            blob = writer.commit()
+        return self._store.compressed.put(layer.diff_id, blob.digest, blob.size)

@@ -55,6 +55,11 @@ class RegistryOptions:
         host = _DOCKER_HOST if domain == _DOCKER_DOMAIN else domain
         return [*found, Endpoint(host, _schemes(host, settings), settings=settings)]
 
+    def endpoint(self, host: str) -> Endpoint:
+        """Return one server, by its host and port, as it is configured."""
+        settings = self.hosts.get(host, RegistryTable())
+        return Endpoint(host, _schemes(host, settings), settings=settings)
+
     def _mirror(self, url: str) -> Endpoint:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query:

@@ -7,169 +7,174 @@ Credentials go to the server that they belong to and never follow a redirect to 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import ssl
 import threading
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
 from pannier import __version__
-from pannier.errors import Forbidden, NotFound, PannierError
-from pannier.images.registry.auth import Authorizer, Credentials
+from pannier.errors import Forbidden
+from pannier.images.registry.auth import ANONYMOUS, Authorizer, Credentials
+from pannier.images.registry.cancelling import Cancellation
+from pannier.images.registry.refusals import (
+    LONGEST_PAUSE,
+    RegistryError,
+    cause_of,
+    refusal,
+    retry_after,
+    unreachable,
+)
 from pannier.images.registry.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pannier.images.registry.settings import Endpoint, RegistryOptions
 
-__all__ = ["Cancelled", "RegistryError", "Transport"]
+__all__ = ["Request", "Transport"]
 
 _TRIES = 6
+_FEW_TRIES = 3
 _FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 30.0
 _REDIRECTS = 10
 _SMALL_BODY = 4 << 20
+_DRAINED = 1 << 16
+_CONNECT_SECONDS = 15
 _REDIRECTING = {301, 302, 303, 307, 308}
 _PASSING = {408, 429, 500, 502, 503, 504}
 
 
-class RegistryError(PannierError):
-    """A registry answered with an error, or could not be reached.
-
-    :param http_status: what it answered; 0 where it did not.
-    """
-
-    def __init__(self, message: str, *, http_status: int = 0, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.http_status = http_status
-
-
-class Cancelled(PannierError):
-    """The transfer's client has gone."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """A request; *path* as :meth:`Transport.request` takes it."""
+class Request:
+    """A request to a registry.
+
+    :param path: below ``/v2/``, or a whole URL that the server gave.
+    :param scope: what is asked of a token server for it.
+    :param body: bytes, or a function that gives pieces from the beginning, each time anew.
+    :param cancellation: ends it while it waits.
+    :param attempts: how often it is tried, where it is repeatable.
+    :param pinned: follow no redirect to another server, since the body is not its business.
+    """
 
     method: str
     path: str
-    scope: str
-    headers: Mapping[str, str]
-    body: bytes | Iterable[bytes] | None
+    scope: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Callable[[], Iterable[bytes]] | None = None
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    pinned: bool = False
+    attempts: int = _TRIES
 
     @property
     def repeatable(self) -> bool:
-        """Whether the body can be sent again."""
-        return self.body is None or isinstance(self.body, bytes)
+        """Whether the server's state allows the request to be made again after a failure.
+
+        An upload that broke off leaves its session half filled: its caller begins anew.
+        """
+        return not callable(self.body)
 
 
 class Transport:
-    """Requests to one server.
-
-    :param cancelled: set it to end whatever is waiting.
-    """
+    """Requests to one server. Safe to use from several threads."""
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        options: RegistryOptions,
-        credentials: Credentials,
-        cancelled: threading.Event | None = None,
+        self, endpoint: Endpoint, options: RegistryOptions, credentials: Credentials = ANONYMOUS
     ) -> None:
         self.endpoint = endpoint
         self._options = options
         self._credentials = credentials
-        self._cancelled = cancelled or threading.Event()
-        self._lock = threading.Lock()
-        self._root = ""
+        self._finding = threading.Lock()
+        self._authorizing = threading.Lock()
+        self._opening = threading.Lock()
+        self._root: SplitResult | None = None
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._authorizer: Authorizer | None = None
 
     def close(self) -> None:
         """Close the connections."""
-        for pool in self._pools.values():
-            pool.clear()
+        with self._opening:
+            for pool in self._pools.values():
+                pool.clear()
 
     @contextlib.contextmanager
     def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        scope: str,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | Iterable[bytes] | None = None,
-        expected: Iterable[int] = (200,),
+        self, request: Request, expected: Iterable[int] = (200,)
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """Make a request and give its response, its body unread.
 
-        A passing failure (no connection, 429, 5xx) is tried again, with back-off, where the body
-        can be sent again (bytes or none).
+        A passing failure (no connection, 429, 5xx) is tried again, with back-off, where the
+        request may be repeated.
 
-        :param path: below ``/v2/``, or a whole URL that the server gave.
         :raises RegistryError: the server's answer is not among *expected*, or there is none.
         :raises NotFound: it is 404.
-        :raises Forbidden: it is 401 or 403.
+        :raises AccessDenied: it is 401 or 403.
         """
-        response = self._persist(_Request(method, path, scope, headers or {}, body))
+        response = self._persist(request, lambda: self._authorized(request))
         try:
             if response.status not in set(expected):
-                raise _refusal(self.endpoint.host, method, path, response)
+                raise refusal(self.endpoint.host, request.method, request.path, response)
             yield response
         finally:
-            # A body that was not read to its end makes the connection useless for the next one.
-            response.release_conn() if response.closed else response.close()
+            _finish(response, bodiless=request.method == "HEAD")
 
-    def _persist(self, request: _Request) -> urllib3.BaseHTTPResponse:
+    def _persist(
+        self, request: Request, send: Callable[[], urllib3.BaseHTTPResponse]
+    ) -> urllib3.BaseHTTPResponse:
         pause = _FIRST_PAUSE
-        for attempt in range(1, _TRIES + 1):
-            self.check_cancelled()
-            last = attempt == _TRIES or not request.repeatable
+        for attempt in range(1, request.attempts + 1):
+            request.cancellation.check()
+            last = attempt == request.attempts or not request.repeatable
             try:
-                response = self._authorized(request)
+                response = send()
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if last or isinstance(_cause(error), ssl.SSLCertVerificationError):
-                    raise _unreachable(self.endpoint.host, error) from error
-                self.pause(pause)
+                if last or isinstance(cause_of(error), ssl.SSLCertVerificationError):
+                    raise unreachable(self.endpoint.host, error) from error
+                request.cancellation.pause(pause)
             else:
                 if response.status not in _PASSING or last:
                     return response
-                wait = _retry_after(response.headers.get("Retry-After"), pause)
+                wait = retry_after(response.headers.get("Retry-After"), pause)
                 response.close()
-                self.pause(wait)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                request.cancellation.pause(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
         raise AssertionError("the last attempt returns or raises")
 
-    def _authorized(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        url = self.url(request.path)
+    def _authorized(self, request: Request) -> urllib3.BaseHTTPResponse:
+        url = self.url(request.path, request.cancellation)
         authorizer = self._authorizer
         assert authorizer is not None  # url() has made it
-        for _ in range(2):
-            with self._lock:
+        if not self._is_own(url):
+            # A place for an upload, say, at a storage service: what is ours to know is in the URL.
+            return self._send(request, url, None)
+        for attempt in (1, 2, 3):
+            with self._authorizing:
                 authorization = authorizer.header(request.scope)
             response = self._send(request, url, authorization)
             challenge = response.headers.get("WWW-Authenticate", "")
-            if response.status != HTTPStatus.UNAUTHORIZED or not challenge:
+            if response.status != HTTPStatus.UNAUTHORIZED or not challenge or attempt == 3:
                 return response
-            with self._lock:
+            with self._authorizing:
                 # Another thread may have renewed the token meanwhile.
                 if authorizer.header(request.scope) == authorization and not authorizer.learn(
                     challenge, request.scope
                 ):
                     return response
             response.close()
-        return response
+        raise AssertionError("the last attempt returns")
+
+    def _is_own(self, url: str) -> bool:
+        assert self._root is not None
+        parts = urlsplit(url)
+        return (parts.scheme, parts.netloc) == (self._root.scheme, self._root.netloc)
 
     def _send(
-        self, request: _Request, url: str, authorization: str | None
+        self, request: Request, url: str, authorization: str | None
     ) -> urllib3.BaseHTTPResponse:
         origin = urlsplit(url)
         for _ in range(_REDIRECTS):
@@ -181,7 +186,7 @@ class Transport:
                 request.method,
                 url,
                 headers=sent,
-                body=request.body,
+                body=request.body() if callable(request.body) else request.body,
                 redirect=False,
                 preload_content=False,
                 retries=False,
@@ -190,19 +195,25 @@ class Transport:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTING or not location:
                 return response
-            response.close()
+            _finish(response)
             target = urljoin(url, location)
-            self._check_redirect(url, target)
+            self._check_redirect(url, target, pinned=request.pinned)
             url = target
         raise RegistryError(f"{self.endpoint.host} redirects without end ({request.method} {url})")
 
-    def _check_redirect(self, source: str, target: str) -> None:
+    def _check_redirect(self, source: str, target: str, *, pinned: bool) -> None:
         old, new = urlsplit(source), urlsplit(target)
+        if pinned and (old.scheme, old.netloc) != (new.scheme, new.netloc):
+            raise Forbidden(
+                f"{old.netloc} redirects to {new.netloc}, where the credentials were not sent"
+            )
+        plain = new.scheme == "http" and old.scheme == "http"
         safe = new.scheme == "https" or (
-            new.scheme == "http"
+            plain
             and (
-                is_loopback(new.netloc)
-                or (old.scheme == "http" and self.endpoint.settings.insecure)
+                self.endpoint.settings.insecure
+                # A registry elsewhere has no business with this machine's own services.
+                or (is_loopback(old.netloc) and is_loopback(new.netloc))
             )
         )
         if not safe:
@@ -210,33 +221,38 @@ class Transport:
                 f"{old.netloc} redirects to {new.scheme}://{new.netloc}, which is not encrypted"
             )
 
-    def url(self, path: str) -> str:
-        """Return the whole URL of a path below ``/v2/``; finds out which scheme is spoken."""
-        with self._lock:
-            if not self._root:
-                self._root = self._find_root()
-        if "://" in path:
-            return path
-        return (
-            urljoin(self._root, path.lstrip("/"))
-            if not path.startswith("/v2/")
-            else (self._root.removesuffix("/v2/") + path)
-        )
+    # Where the server is, and how it is spoken to.
 
-    def _find_root(self) -> str:
+    def url(self, path: str, cancellation: Cancellation) -> str:
+        """Return the whole URL of a path below ``/v2/``; finds out which scheme is spoken."""
+        with self._finding:
+            if self._root is None:
+                self._root = urlsplit(self._find_root(cancellation))
+        root = self._root.geturl()
+        if "://" not in path:
+            return urljoin(root, path if path.startswith("/") else f"{root}{path}")
+        parts = urlsplit(path)
+        if parts.netloc == self._root.netloc and parts.scheme == "http":
+            # Behind a proxy that ends TLS, a registry may not know that it is spoken to over it.
+            return parts._replace(scheme=self._root.scheme).geturl()
+        return path
+
+    def _find_root(self, cancellation: Cancellation) -> str:
         host, schemes = self.endpoint.host, self.endpoint.schemes
-        failures: list[BaseException] = []
+        failures: list[RegistryError] = []
         for scheme in schemes:
             root = f"{scheme}://{host}{self.endpoint.base}/v2/"
             authorizer = Authorizer(self._credentials, self._fetch, scheme == "https")
+            tries = _FEW_TRIES if scheme == schemes[-1] else 1
+            ping = Request("GET", root, cancellation=cancellation, attempts=tries)
             try:
-                response = self._persist_ping(root, patient=scheme == schemes[-1])
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+                response = self._persist(ping, partial(self._send, ping, root, None))
+            except RegistryError as error:
                 failures.append(error)
                 continue
             challenge = response.headers.get("WWW-Authenticate", "")
             status = response.status
-            response.close()
+            _finish(response)
             if status == HTTPStatus.UNAUTHORIZED:
                 authorizer.learn(challenge, "")
             elif status == HTTPStatus.NOT_FOUND:
@@ -246,24 +262,16 @@ class Transport:
                 )
             self._authorizer = authorizer
             return root
-        raise _unreachable(host, failures[0]) from failures[0]
-
-    def _persist_ping(self, root: str, *, patient: bool) -> urllib3.BaseHTTPResponse:
-        pause = _FIRST_PAUSE
-        for _ in range(2 if patient else 0):
-            with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
-                response = self._send(_Request("GET", root, "", {}, None), root, None)
-                if response.status not in _PASSING:
-                    return response
-                response.close()
-            self.pause(pause)
-            pause *= 2
-        return self._send(_Request("GET", root, "", {}, None), root, None)
+        raise failures[0]
 
     def _fetch(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        response = self._send(_Request(method, url, "", headers, body), url, None)
+        authorization = headers.pop("Authorization", None)
+        request = Request(
+            method, url, headers=headers, body=body, pinned=body is not None, attempts=_FEW_TRIES
+        )
+        response = self._persist(request, lambda: self._send(request, url, authorization))
         try:
             return response.status, response.read(_SMALL_BODY)
         finally:
@@ -271,85 +279,43 @@ class Transport:
 
     def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
         key = f"{scheme}://{host}"
-        if key not in self._pools:
+        with self._opening:
+            if key not in self._pools:
+                self._pools[key] = self._open(scheme, host)
+            return self._pools[key]
+
+    def _open(self, scheme: str, host: str) -> urllib3.PoolManager:
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=self._options.common.timeout)
+        context = None
+        if scheme == "https":
             own = host == self.endpoint.host
-            timeout = urllib3.Timeout(connect=15, read=self._options.common.timeout)
-            context = None
-            if scheme == "https":
-                context = self._options.tls_context(self.endpoint) if own else None
-            proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-            self._pools[key] = (
-                urllib3.ProxyManager(proxy, timeout=timeout, ssl_context=context, maxsize=8)
-                if proxy
-                else urllib3.PoolManager(timeout=timeout, ssl_context=context, maxsize=8)
+            context = self._options.tls_context(
+                self.endpoint if own else self._options.endpoint(host)
             )
-        return self._pools[key]
-
-    def pause(self, seconds: float) -> None:
-        """Wait before another try.
-
-        :raises Cancelled: the client has gone meanwhile.
-        """
-        self._cancelled.wait(seconds)
-        self.check_cancelled()
-
-    def check_cancelled(self) -> None:
-        """Raise Cancelled when the client has gone."""
-        if self._cancelled.is_set():
-            raise Cancelled("the transfer was cancelled")
-
-
-def _retry_after(value: str | None, default: float) -> float:
-    """Return the seconds that a Retry-After header (RFC 9110, 10.2.3) asks to wait, bounded."""
-    if value is None:
-        return default
-    if value.strip().isdecimal():
-        return min(float(value), _LONGEST_PAUSE)
-    with contextlib.suppress(ValueError, TypeError):
-        moment = email.utils.parsedate_to_datetime(value).timestamp()
-        return min(max(moment - time.time(), 0.0), _LONGEST_PAUSE)
-    return default
-
-
-def _cause(error: BaseException) -> BaseException:
-    while True:
-        inner = getattr(error, "reason", None) or error.__cause__
-        if not isinstance(inner, BaseException):
-            return error
-        error = inner
-
-
-def _unreachable(host: str, error: BaseException) -> RegistryError:
-    cause = _cause(error)
-    hint = "is the name right, and the network up? see also HTTPS_PROXY"
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = f"put the authority's certificate into /etc/pannier/certs.d/{host}/ca.crt"
-    return RegistryError(f"the registry {host} cannot be reached: {cause}", hint=hint)
-
-
-def _refusal(host: str, method: str, path: str, response: urllib3.BaseHTTPResponse) -> PannierError:
-    """Return the error for an answer that was not expected, with the registry's own words."""
-    text = _messages(response)
-    if response.status == HTTPStatus.NOT_FOUND:
-        return NotFound(text or f"{host} has no {path}")
-    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Forbidden(
-            f"{host} denied access: {text or response.status}",
-            hint=f"log in first: pannier login {host}",
+        proxy = None
+        if not (is_loopback(host) or proxy_bypass(host)):
+            proxy = getproxies().get(scheme)
+        if not proxy:
+            return urllib3.PoolManager(timeout=timeout, ssl_context=context, maxsize=8)
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        headers = None
+        if parts.username:
+            user, password = unquote(parts.username), unquote(parts.password or "")
+            headers = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}")
+        return urllib3.ProxyManager(
+            parts.geturl(),
+            timeout=timeout,
+            ssl_context=context,
+            proxy_headers=headers,
+            maxsize=8,
         )
-    return RegistryError(
-        f"{host} answered {response.status} to {method} {path}{f': {text}' if text else ''}",
-        http_status=response.status,
-    )
 
 
-def _messages(response: urllib3.BaseHTTPResponse) -> str:
-    """Return the texts of a distribution-specification error document."""
-    import json  # noqa: PLC0415 - only errors need it
-
-    with contextlib.suppress(Exception):
-        document = json.loads(response.read(1 << 16))
-        return "; ".join(
-            str(item.get("message") or item.get("code")) for item in document["errors"]
-        )
-    return ""
+def _finish(response: urllib3.BaseHTTPResponse, *, bodiless: bool = False) -> None:
+    """Let go of a response; its connection serves again if its end was, or is soon, reached."""
+    length = response.headers.get("Content-Length", "")
+    short = bodiless or (length.isdecimal() and int(length) <= _DRAINED)
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+        if short and not response.closed:
+            response.read()
+    response.close()

@@ -1,0 +1,170 @@
+"""A registry's listings: pages of tags or repositories, and searches."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin
+
+from pannier.errors import Forbidden, ImageInvalid, InvalidRequest, NotFound
+from pannier.images.reference import DEFAULT_DOMAIN
+from pannier.images.registry.auth import ANONYMOUS, Credentials
+from pannier.images.registry.cancelling import Cancellation
+from pannier.images.registry.refusals import RegistryError
+from pannier.images.registry.transport import Request, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import urllib3
+
+    from pannier.images.registry.settings import RegistryOptions
+
+__all__ = ["SearchQuery", "SearchResult", "pages", "read_limited", "search"]
+
+_LIST_LIMIT = 16 << 20
+_PAGES = 1000
+_MOST = 100
+_USUAL = 25
+_DOCKER_SEARCH = "index.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What is searched for.
+
+    :param term: words, with a registry's host before them for another than the default one.
+    :param limit: how many results at most; 0 is the usual number.
+    :param official: only official images, or only others; None for both.
+    :param automated: likewise, of images that the registry itself built.
+    :param stars: how many stars a result has at least.
+    """
+
+    term: str
+    limit: int = 0
+    official: bool | None = None
+    automated: bool | None = None
+    stars: int = 0
+
+    def accepts(self, result: SearchResult) -> bool:
+        """Whether the filters let a result through."""
+        return (
+            self.official in (None, result.official)
+            and self.automated in (None, result.automated)
+            and result.stars >= self.stars
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A repository that was found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+    automated: bool = False
+
+
+def search(
+    options: RegistryOptions, query: SearchQuery, credentials: Credentials = ANONYMOUS
+) -> list[SearchResult]:
+    """Search a registry: by its search API where it has one, else in its catalog.
+
+    :raises InvalidRequest: the limit is out of range.
+    :raises RegistryError: the registry cannot be reached, or offers neither.
+    """
+    if not 0 <= query.limit <= _MOST:
+        raise InvalidRequest(f"limit {query.limit} is outside the range of [1, {_MOST}]")
+    first, slash, rest = query.term.partition("/")
+    host, term = DEFAULT_DOMAIN, query.term
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        host, term = first, rest
+    official = host == DEFAULT_DOMAIN
+    endpoint = options.endpoint(_DOCKER_SEARCH) if official else options.endpoints(host)[-1]
+    limit = query.limit or _USUAL
+    transport = Transport(endpoint, options, credentials)
+    try:
+        found = _by_api(transport, term, limit)
+        if found is None:
+            found = _in_catalog(transport, term)
+    finally:
+        transport.close()
+    prefix = "" if official else f"{host}/"
+    return [
+        SearchResult(prefix + one.name, one.description, one.stars, one.official, one.automated)
+        for one in found
+        if query.accepts(one)
+    ][:limit]
+
+
+def _by_api(transport: Transport, term: str, limit: int) -> list[SearchResult] | None:
+    query = urlencode({"q": term, "n": limit})
+    url = urljoin(transport.url("", Cancellation()), f"/v1/search?{query}")
+    with (
+        contextlib.suppress(NotFound, Forbidden, RegistryError),
+        transport.request(Request("GET", url)) as response,
+    ):
+        document = _parse(read_limited(response, _LIST_LIMIT, "the search's answer"), transport)
+        if isinstance(document.get("results"), list):
+            return [_result(item) for item in document["results"] if isinstance(item, dict)]
+    return None
+
+
+def _result(item: dict[str, Any]) -> SearchResult:
+    stars = item.get("star_count")
+    return SearchResult(
+        str(item.get("name", "")),
+        str(item.get("description") or ""),
+        stars if isinstance(stars, int) else 0,
+        bool(item.get("is_official")),
+        bool(item.get("is_automated")),
+    )
+
+
+def _in_catalog(transport: Transport, term: str) -> list[SearchResult]:
+    return [
+        SearchResult(name)
+        for page in pages(transport, "_catalog?n=1000", "registry:catalog:*", Cancellation())
+        for name in page.get("repositories") or []
+        if isinstance(name, str) and term in name
+    ]
+
+
+def pages(
+    transport: Transport, path: str, scope: str, cancellation: Cancellation
+) -> Iterator[dict[str, Any]]:
+    """Yield each page of a listing, following its Link headers (RFC 8288)."""
+    for _ in range(_PAGES):
+        with transport.request(Request("GET", path, scope, cancellation=cancellation)) as response:
+            raw = read_limited(response, _LIST_LIMIT, "the listing")
+            link = response.headers.get("Link", "")
+        yield _parse(raw, transport)
+        target = link.partition("<")[2].partition(">")[0]
+        if 'rel="next"' not in link or not target:
+            return
+        path = urljoin(transport.url(path, cancellation), target)
+
+
+def _parse(raw: bytes, transport: Transport) -> dict[str, Any]:
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise RegistryError(f"{transport.endpoint.host} sent a broken listing") from error
+    return document if isinstance(document, dict) else {}
+
+
+def read_limited(response: urllib3.BaseHTTPResponse, limit: int, what: str) -> bytes:
+    """Return a small body.
+
+    :raises ImageInvalid: it is larger than *limit* bytes.
+    """
+    raw = b""
+    while len(raw) <= limit:
+        data = response.read(limit + 1 - len(raw))
+        if not data:
+            return raw
+        raw += data
+    raise ImageInvalid(f"{what} is larger than {limit >> 20} MiB")
