@@ -481,3 +481,21 @@ async def test_a_trace_has_the_steps_with_their_times(rig: Rig) -> None:
     assert all(timing.begin <= timing.end for _, timing in steps)
     times = [timing.begin for _, timing in steps]
     assert times == sorted(times)
+
+
+@engine_test
+async def test_a_trace_outlives_its_container_for_a_while(rig: Rig) -> None:
+    """By its id it is found after the removal, until 32 others were kept."""
+    containers = rig.engine.containers
+    first = (await rig.create("first")).id
+    await containers.start("first", trace=True)
+    kept = containers.trace("first")
+    await containers.remove("first", force=True)
+    assert containers.trace(first) == kept
+    with pytest.raises(NotFound):
+        containers.trace("first")
+    for number in range(32):
+        await rig.create(f"c{number}")
+        await containers.start(f"c{number}", trace=True)
+    with pytest.raises(NotFound):
+        containers.trace(first)

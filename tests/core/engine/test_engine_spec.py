@@ -11,7 +11,7 @@ import pytest
 
 from pannier.drivers.base import IdMap, IdMapping
 from pannier.drivers.resources import DeviceRule
-from pannier.engine import caps, devices, security, spec
+from pannier.engine import caps, devices, security, spec, specmounts
 from pannier.engine.joins import Joins
 from pannier.engine.model import (
     Container,
@@ -265,3 +265,17 @@ def test_shared_memory_modes() -> None:
     assert "size=99" in shm(HostOptions(shm_size=99))[0]["options"]
     assert shm(HostOptions(ipc_mode="none")) == []
     assert shm(HostOptions(ipc_mode="shareable"), "/run/x")[0]["source"] == "/run/x"
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_the_hosts_message_queues_need_no_mount_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, mounted: bool
+) -> None:
+    """With the host's IPC namespace its mount is bound, or a fresh one shows the same queues."""
+    place = tmp_path / "mqueue"
+    if mounted:
+        place.mkdir()
+    monkeypatch.setattr(specmounts, "_QUEUES", str(place))
+    spec = _build(_container(HostOptions(ipc_mode="host")))
+    (found,) = [mount for mount in spec["mounts"] if mount["destination"] == str(place)]
+    assert found["type"] == ("bind" if mounted else "mqueue")
