@@ -57,6 +57,18 @@ def test_the_exit_status_is_the_commands(daemon: Daemon, command: list[str], sta
     assert daemon.cli("ps", "-aq").stdout == ""
 
 
+def test_a_trace_of_a_removed_container_can_be_read(daemon: Daemon, tmp_path: Path) -> None:
+    """``run --rm --trace`` prints the waterfall though the container is gone by then."""
+    done = daemon.cli("run", "--rm", "--trace", "busybox", "echo", "done")
+    assert done.stdout == "done\n"
+    assert "mount" in done.stderr
+    daemon.cli("run", "--rm", f"--trace={tmp_path}/trace.json", "busybox", "true")
+    names = {
+        event["name"] for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    }
+    assert any("create group" in name for name in names)
+
+
 def test_a_daemon_error_has_status_125(daemon: Daemon) -> None:
     """The container was not made."""
     assert daemon.cli("run", "no/such:image", "true", check=False).returncode == 125
