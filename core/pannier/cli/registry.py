@@ -26,6 +26,8 @@ COMMANDS = {
     "inspect": "inspect:INSPECT",
     "kill": "lifecycle:KILL",
     "load": "transfer:LOAD",
+    "login": "login:LOGIN",
+    "logout": "login:LOGOUT",
     "logs": "logs:LOGS",
     "pause": "lifecycle:PAUSE",
     "port": "inspecting:PORT",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
-
-from pannier.cli.command import Command, arg, flag, many, text
+from pannier.cli.command import Command, UsageError, arg, flag, many, text
 from pannier.cli.commands.images import split_reference
 from pannier.cli.commands.inspect import image_path
+from pannier.cli.credentials import auth_header, full_name
 from pannier.cli.listing import print_rows
 from pannier.cli.progress import pull_image, show_progress
 from pannier.cli.readers import filters
@@ -20,37 +18,42 @@ if TYPE_CHECKING:
 
 __all__ = ["PULL", "PUSH", "SEARCH"]
 
-#: Push asks for credentials in a header; this is the empty set of them.
-_NO_CREDENTIALS = base64.urlsafe_b64encode(json.dumps({}).encode()).decode()
-
 
 def _pull(ctx: Context, values: Values) -> int:
     image, quiet = values.args[0], values.on("quiet")
     platform = values.text("platform")
-    repository, tag = (image, "") if "@" in image else split_reference(image)
     if values.on("all-tags"):
-        query = {"fromImage": repository, "platform": platform or None}
-        show_progress(ctx.client.request("POST", "/images/create", query=query).objects())
+        repository, tag = split_reference(image)
+        if tag or "@" in image:
+            raise UsageError("tag can't be used with --all-tags/-a", code=1)
+        pull_image(ctx, repository, platform, quiet=quiet, every=True)
+        ctx.out(full_name(repository))
         return 0
-    if not tag and "@" not in image:
+    if not split_reference(image)[1] and "@" not in image:
         image = f"{image}:latest"
         if not quiet:
             ctx.out("Using default tag: latest")
     pull_image(ctx, image, platform, quiet=quiet)
-    ctx.out(image)
+    ctx.out(full_name(image))
     return 0
 
 
 def _push(ctx: Context, values: Values) -> int:
-    repository, tag = split_reference(values.args[0])
-    query = {
-        "tag": None if values.on("all-tags") else tag or "latest",
-        "platform": values.text("platform") or None,
-    }
-    headers = {"X-Registry-Auth": _NO_CREDENTIALS}
+    image, quiet = values.args[0], values.on("quiet")
+    repository, tag = split_reference(image)
+    every = values.on("all-tags")
+    if every and tag:
+        raise UsageError("tag can't be used with --all-tags/-a", code=1)
+    if not tag and not every:
+        tag = "latest"
+        if not quiet:
+            ctx.out("Using default tag: latest")
+    query = {"tag": tag or None, "platform": values.text("platform") or None}
     path = f"{image_path(repository)}/push"
-    answer = ctx.client.request("POST", path, query=query, headers=headers)
-    show_progress(answer.objects(), quiet=values.on("quiet"))
+    answer = ctx.client.request("POST", path, query=query, headers=auth_header(image))
+    show_progress(answer.objects(), silent=quiet)
+    if quiet:
+        ctx.out(full_name(f"{repository}:{tag}" if tag else repository))
     return 0
 
 
@@ -70,7 +73,9 @@ def _search(ctx: Context, values: Values) -> int:
     }
     whole = values.on("no-trunc")
     rows = []
-    for one in ctx.client.get("/images/search", query) or ():
+    headers = auth_header(values.args[0])
+    found = ctx.client.request("GET", "/images/search", query=query, headers=headers).json()
+    for one in found or ():
         description = str(one.get("description", "")).replace("\n", " ")
         rows.append(
             {
@@ -91,6 +96,7 @@ PULL = Command(
     _pull,
     flags=[
         flag("-a,--all-tags", "Download all tagged images in the repository"),
+        flag("--disable-content-trust", "Accepted and ignored", default="true"),
         text("--platform", "Set platform if server is multi-platform capable"),
         flag("-q,--quiet", "Suppress verbose output"),
     ],
@@ -103,6 +109,7 @@ PUSH = Command(
     _push,
     flags=[
         flag("-a,--all-tags", "Push all tags of an image to the repository"),
+        flag("--disable-content-trust", "Accepted and ignored", default="true"),
         text("--platform", "Push a platform-specific manifest only"),
         flag("-q,--quiet", "Suppress verbose output"),
     ],
