@@ -87,7 +87,8 @@ def unpack_layer(
     :param root: the folder, or a descriptor of it that can be read (it stays open). For
         ``overlay`` an empty one. On an error it is left as it then is.
     :param whiteouts: ``overlay`` turns whiteouts into overlayfs' own form, device 0/0 and the
-        attribute ``trusted.overlay.opaque``; ``apply`` deletes at once what they name.
+        attribute ``trusted.overlay.opaque``; ``apply`` deletes at once what they name; ``none`` takes them for
+        the plain files that they are in an archive that is no layer.
     :param lower: with ``overlay``, gives a descriptor of the merged layers below, which becomes
         the unpacker's; called at most once, and only if needed. What parent folders are like that
         the archive itself leaves out is then looked up there.
@@ -118,6 +119,7 @@ class _Unpacker:
         self._limits = limits
         self._root = root
         self._overlay = whiteouts == "overlay"
+        self._plain = whiteouts == "none"
         self._size = 0
         self._inodes = 0
         self._opaque = False
@@ -165,7 +167,7 @@ class _Unpacker:
             self._finish_folder(os.dup(self._root), path, entry)
             return
         head, _, name = path.rpartition(b"/")
-        if path.startswith(_PREFIX) or b"/" + _PREFIX in path:
+        if not self._plain and (path.startswith(_PREFIX) or b"/" + _PREFIX in path):
             self._whiteout(head, name)
             return
         parent = self.tree.folder(head)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPAQUE", "Tree", "Whiteouts"]
 
-Whiteouts = Literal["overlay", "apply"]
+Whiteouts = Literal["overlay", "apply", "none"]
 
 OPAQUE: Final = b"trusted.overlay.opaque"
 """The attribute by which overlayfs hides what lies below a folder (kernel: overlayfs.rst)."""

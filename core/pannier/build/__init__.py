@@ -1,0 +1,1 @@
+"""Images from Dockerfiles: the language, its cache, and the builder."""
