@@ -26,6 +26,7 @@ from pannier.engine.engine import Engine
 from pannier.engine.settings import EngineSettings
 from pannier.errors import ConfigError, Conflict, DriverUnavailable, PannierError
 from pannier.images.images import ImageStore
+from pannier.images.registry.settings import RegistryOptions
 from pannier.plugins import DriverRecord, Drivers, open_drivers
 from pannier.server.app import create_app
 from pannier.server.connection import Site
@@ -115,7 +116,8 @@ async def _open_engine(config: Config, stack: contextlib.AsyncExitStack) -> tupl
         userns_remap=parse_remap(config.engine.userns_remap),
     )
     images = ImageStore(config.engine.root, database, opened.storage)
-    engine = Engine(settings, database, opened, images)
+    registries = RegistryOptions(config.registry, config.registries)
+    engine = Engine(settings, database, opened, images, registries)
     await engine.start()
     stack.push_async_callback(engine.close)
     return engine, drivers

@@ -62,6 +62,7 @@ from pannier.images.model import (
 )
 from pannier.images.model import DiskUsage as ImageDiskUsage
 from pannier.images.oci import OCI_CONFIG, OCI_LAYER, Descriptor, Platform
+from support.fake_transfers import FakeTransfers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -792,6 +793,7 @@ class FakeEngine:
         self.containers = FakeContainers(self)
         self.execs = FakeExecs(self)
         self.images = FakeImages()
+        self.transfers = FakeTransfers(self.images.image)
         self.networks = FakeNetworks(self)
         self.system = FakeSystem(self)
         self.drivers = FakeDrivers()

@@ -28,8 +28,10 @@ from pannier.engine.store import Store
 from pannier.engine.supervision import Exits, Supervisor
 from pannier.engine.system import System
 from pannier.engine.telling import Teller
+from pannier.engine.transfers import Transfers
 from pannier.engine.volumes import Volumes, VolumeStore
 from pannier.engine.workers import Workers
+from pannier.images.registry.settings import RegistryOptions
 
 if TYPE_CHECKING:
     from pannier.database import Database
@@ -45,6 +47,8 @@ class Engine:
 
     Made and used on one event loop. The database, the drivers and the image store are the
     caller's, who closes them after the engine.
+
+    :param registries: how registries are reached; by default as without a configuration.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Engine:
         database: Database,
         drivers: DriverSet,
         images: ImageStore,
+        registries: RegistryOptions | None = None,
     ) -> None:
         self.settings = settings
         self.drivers = drivers
@@ -80,6 +85,7 @@ class Engine:
         entering = Entering(drivers, settings.state / "scratch")
         logs = Logs(folder, workers)
         self.images = Images(images, store, self.events, workers)
+        self.transfers = Transfers(images, registries or RegistryOptions(), self.events)
         self.volumes = Volumes(volumes, registry, self.events, workers)
         self.execs = Execs(registry, drivers, launcher, entering, supervisor, teller, workers)
         supervisor.exits = Exits(
@@ -141,6 +147,7 @@ class Engine:
         """Let go of everything. Containers live on; the next engine takes them over."""
         self._supervisor.closing = True
         self.events.close()
+        await self.transfers.close()
         for live in self._registry:
             if live.restart is not None:
                 live.restart.cancel()

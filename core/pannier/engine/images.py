@@ -155,6 +155,10 @@ class Images:
         """Return images, the newest first."""
         return await self._workers.run(self._images.list, filters, all=all)
 
+    async def select(self, text: str) -> Sequence[tuple[str, tuple[str, ...]]]:
+        """Return the images that *text* means to push, by id, with the tags it means."""
+        return await self._workers.run(self._images.select, text)
+
     async def history(self, text: str) -> Sequence[HistoryItem]:
         """Return how an image was made, the last step first."""
         return await self._workers.run(self._images.history, text)

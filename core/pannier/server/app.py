@@ -22,6 +22,7 @@ from pannier.server import (
     pannier,
     stats,
     system,
+    transfers,
     volumes,
 )
 from pannier.server.call import API_VERSION, Call, Services
@@ -53,6 +54,7 @@ _MODULES: Final = (
     archives,
     execs,
     images,
+    transfers,
     volumes,
     networks,
     absent,

@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from pannier.errors import InvalidRequest, NotFound, PannierError, UnsupportedOperation
+from pannier.errors import InvalidRequest, NotFound, UnsupportedOperation
 from pannier.images.filters import ImageFilters
 from pannier.images.importing import ImportRequest
 from pannier.images.load import LoadedImage, RenamedImage
-from pannier.images.oci import Platform
 from pannier.images.reference import parse_reference
+from pannier.server import transfers
 from pannier.server.body import body_chunks, read_fields
 from pannier.server.call import Route
-from pannier.server.errors import error_text
+from pannier.server.messages import message_stream, parse_platform
 from pannier.server.parse.config import parse_config
 from pannier.server.parse.query import parse_time
 from pannier.server.respond import (
-    JSON_TYPE,
     closed,
     created,
-    encode,
     json_response,
-    open_stream,
     stream_chunks,
 )
 from pannier.server.views.images import history_view, image_summary, image_view, removals_view
@@ -154,7 +151,7 @@ async def _get_many(call: Call) -> web.StreamResponse:
 
 
 async def _load(call: Call) -> web.StreamResponse:
-    platform = _platform(call.query.text("platform"))
+    platform = parse_platform(call.query.text("platform"))
     quiet = call.query.boolean("quiet")
     events = call.engine.images.load(body_chunks(call.request), platform)
 
@@ -167,55 +164,13 @@ async def _load(call: Call) -> web.StreamResponse:
                     progress = {"current": event.current, "total": event.total}
                     yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
 
-    return await _messages(call, lines())
-
-
-async def _messages(call: Call, lines: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
-    """Answer with a line of JSON for each message.
-
-    What fails before the first one is a plain error; later the status is out already, and the
-    error is a message of its own, as Docker's clients expect it.
-    """
-    response: web.StreamResponse | None = None
-    try:
-        async with closed(lines):
-            async for line in lines:
-                if response is None:
-                    response = await open_stream(call, JSON_TYPE)
-                await response.write(encode(line))
-    except PannierError as error:
-        if response is None:
-            raise
-        text = error_text(error)
-        await response.write(encode({"errorDetail": {"message": text}, "error": text}))
-    if response is None:
-        response = await open_stream(call, JSON_TYPE)
-    await response.write_eof()
-    return response
-
-
-def _platform(text: str) -> Platform | None:
-    # Docker's newer clients send {"os": …, "architecture": …} where older ones send a word.
-    if not text:
-        return None
-    if text.startswith("{"):
-        from pannier.server.body import parse_json  # noqa: PLC0415 - rare
-        from pannier.server.parse.fields import Fields  # noqa: PLC0415 - rare
-
-        fields = Fields(parse_json(text.encode()), "platform")
-        return Platform(
-            fields.text("os", "linux"), fields.text("architecture"), fields.text("variant")
-        )
-    return Platform.parse(text)
+    return await message_stream(call, lines())
 
 
 async def _create(call: Call) -> web.StreamResponse:
     source = call.query.text("fromSrc")
     if not source:
-        raise UnsupportedOperation(
-            "pulling images is not supported yet",
-            hint="bring images in with `docker load` or `docker import`",
-        )
+        return await transfers.pull(call)
     if source != "-":
         raise UnsupportedOperation(
             "importing from a URL is not supported yet", hint="download it, and import it as -"
@@ -224,7 +179,7 @@ async def _create(call: Call) -> web.StreamResponse:
         name=_named(call),
         changes=call.query.texts("changes"),
         message=call.query.text("message"),
-        platform=_platform(call.query.text("platform")),
+        platform=parse_platform(call.query.text("platform")),
         source=source,
     )
     added = await call.engine.images.import_image(body_chunks(call.request), request)
@@ -232,7 +187,7 @@ async def _create(call: Call) -> web.StreamResponse:
     async def lines() -> AsyncIterator[dict[str, Any]]:
         yield {"status": added.image.id}
 
-    return await _messages(call, lines())
+    return await message_stream(call, lines())
 
 
 async def _commit(call: Call) -> web.StreamResponse:
@@ -255,28 +210,16 @@ async def _commit(call: Call) -> web.StreamResponse:
     return created({"Id": identity})
 
 
-async def _no_registry(call: Call) -> web.StreamResponse:
-    what = {"search": "searching a registry", "push": "pushing images"}
-    word = call.request.path.rpartition("/")[2]
-    raise UnsupportedOperation(
-        f"{what.get(word, 'asking a registry')} is not supported yet",
-        hint="move images with `docker save` and `docker load`",
-    )
-
-
 ROUTES: Final = (
     Route("GET", "/images/json", _list),
     Route("GET", "/images/get", _get_many, stream=True),
-    Route("GET", "/images/search", _no_registry),
     Route("POST", "/images/load", _load),
-    Route("POST", "/images/create", _create),
+    Route("POST", "/images/create", _create, stream=True),
     Route("POST", "/images/prune", _prune),
     Route("GET", "/images/{name}/json", _inspect, slashes=True),
     Route("GET", "/images/{name}/history", _history, slashes=True),
     Route("GET", "/images/{name}/get", _get, stream=True, slashes=True),
     Route("POST", "/images/{name}/tag", _tag, slashes=True),
-    Route("POST", "/images/{name}/push", _no_registry, slashes=True),
     Route("DELETE", "/images/{name}", _remove, slashes=True),
-    Route("GET", "/distribution/{name}/json", _no_registry, slashes=True),
     Route("POST", "/commit", _commit),
 )

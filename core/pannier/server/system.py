@@ -101,13 +101,6 @@ async def _disk_usage(call: Call) -> web.StreamResponse:
     return json_bytes(head + comma + b'"Containers":' + listing.rstrip() + b"}\n")
 
 
-async def _auth(_call: Call) -> web.StreamResponse:
-    raise UnsupportedOperation(
-        "logging in to a registry is not supported yet",
-        hint="bring images in with `docker load` or `docker import`",
-    )
-
-
 async def _no_build(_call: Call) -> web.StreamResponse:
     raise UnsupportedOperation(
         "building images is not supported yet",
@@ -125,7 +118,6 @@ ROUTES: Final = (
     Route("GET", "/version", _version),
     Route("GET", "/info", _info),
     Route("GET", "/system/df", _disk_usage),
-    Route("POST", "/auth", _auth),
     Route("POST", "/build", _no_build),
     Route("POST", "/build/prune", _build_prune),
 )

@@ -268,4 +268,4 @@ class TestDockerCommand:
         assert done.returncode == 1
         assert b"No such object: nope" in done.stderr
         assert b"not a swarm manager" in self.docker(server, "node", "ls").stderr
-        assert b"pulling images is not supported yet" in self.docker(server, "pull", "x").stderr
+        assert b"pull access denied" in self.docker(server, "pull", "absent").stderr

@@ -137,7 +137,8 @@ class Arrival:
             incoming.end(error)
 
     def _progress(self, received: int) -> None:
-        self._report("Downloading", received)
+        if received:
+            self._report("Downloading", received)
 
     def _report(self, status: str, current: int = 0) -> None:
         if not self._quiet:

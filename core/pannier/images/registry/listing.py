@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pannier.images.registry.settings import RegistryOptions
 
-__all__ = ["SearchQuery", "SearchResult", "pages", "read_limited", "search"]
+__all__ = ["SearchQuery", "SearchResult", "check_access", "pages", "read_limited", "search"]
 
 _LIST_LIMIT = 16 << 20
 _PAGES = 1000
@@ -131,6 +131,21 @@ def _in_catalog(transport: Transport, term: str) -> list[SearchResult]:
         for name in page.get("repositories") or []
         if isinstance(name, str) and term in name
     ]
+
+
+def check_access(options: RegistryOptions, registry: str, credentials: Credentials) -> None:
+    """Find out whether a registry accepts credentials.
+
+    :param registry: its host and port.
+    :raises AccessDenied: it does not.
+    :raises RegistryError: it cannot be reached.
+    """
+    transport = Transport(options.endpoints(registry)[-1], options, credentials)
+    try:
+        with transport.request(Request("GET", "")):
+            return
+    finally:
+        transport.close()
 
 
 def pages(

@@ -21,7 +21,7 @@ from pannier.images.partial import finish_partials
 from pannier.images.registry.arrivals import Arrival, Downloads
 from pannier.images.registry.auth import ANONYMOUS
 from pannier.images.registry.cancelling import Cancelled
-from pannier.images.registry.choosing import choose
+from pannier.images.registry.choosing import Described, choose, describe
 from pannier.images.registry.client import Repository
 from pannier.images.registry.refusals import AccessDenied, RegistryError
 from pannier.images.registry.transfers import TransferEvent
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pannier.images.registry.settings import Endpoint, RegistryOptions
     from pannier.images.registry.transfers import TransferRequest
 
-__all__ = ["PulledImage", "Puller"]
+__all__ = ["PulledImage", "Puller", "describe_at", "repository_at"]
 
 _CONFIG_LIMIT = 8 << 20
 _ATTEMPTS = 3
@@ -132,6 +132,19 @@ def repository_at(
         )
     finally:
         transport.close()
+
+
+def describe_at(options: RegistryOptions, request: TransferRequest) -> Described:
+    """Tell what a registry has under a name, without fetching the image.
+
+    :raises NotFound: as :meth:`Puller.pull`.
+    """
+    endpoint = options.endpoints(request.reference.domain)[-1]
+    try:
+        with repository_at(endpoint, options, request) as repository:
+            return describe(repository, request.reference)
+    except (NotFound, Forbidden) as error:
+        raise _in_dockers_words(error, request.reference) from error
 
 
 class _Attempt:

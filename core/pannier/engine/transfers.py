@@ -1,0 +1,189 @@
+"""Images to and from registries: pulls, pushes, log-ins and searches, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from pannier.engine.results import Event
+from pannier.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from pannier.engine.events import Events
+    from pannier.images.images import ImageStore
+    from pannier.images.oci import Platform
+    from pannier.images.reference import Reference
+    from pannier.images.registry.auth import Credentials
+    from pannier.images.registry.cancelling import Cancellation
+    from pannier.images.registry.choosing import Described
+    from pannier.images.registry.listing import SearchQuery, SearchResult
+    from pannier.images.registry.pull import PulledImage, Puller
+    from pannier.images.registry.push import PushedImage, Pusher
+    from pannier.images.registry.settings import RegistryOptions
+    from pannier.images.registry.transfers import TransferEvent, TransferRequest
+
+__all__ = ["Transfers"]
+
+T = TypeVar("T")
+
+_AT_ONCE = 32
+_UNREAD = 256
+
+
+class Transfers:
+    """Talks to registries on threads of its own: a transfer may wait for long.
+
+    The registry client is imported with its first use, since most daemons start without a pull.
+    """
+
+    def __init__(self, images: ImageStore, options: RegistryOptions, events: Events) -> None:
+        self._images = images
+        self._options = options
+        self._events = events
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "pannier-transfer")
+        self._running: set[Cancellation] = set()
+
+    @functools.cached_property
+    def _puller(self) -> Puller:
+        from pannier.images.registry.pull import Puller  # noqa: PLC0415 - see the class
+
+        return Puller(self._images, self._options)
+
+    @functools.cached_property
+    def _pusher(self) -> Pusher:
+        from pannier.images.registry.push import Pusher  # noqa: PLC0415 - see the class
+
+        return Pusher(self._images, self._options)
+
+    async def pull(
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        platform: Platform | None = None,
+        *,
+        all_tags: bool = False,
+    ) -> AsyncGenerator[TransferEvent | PulledImage, None]:
+        """Pull an image, or every tag of a repository; yields what happens, and each image.
+
+        Ending the iteration early gives the transfer up.
+
+        :raises NotFound: there is no such image, or it is not for us.
+        """
+        request = _request(reference, credentials, platform)
+        references = [reference]
+        if all_tags:
+            tags = await self._call(self._puller.tags, request)
+            references = [replace(reference, tag=tag) for tag in tags]
+        for one in references:
+            async for item in self._run(self._puller.pull, replace(request, reference=one)):
+                yield item
+            self._publish("pull", one)
+
+    async def push(
+        self, reference: Reference, credentials: Credentials
+    ) -> AsyncGenerator[TransferEvent | PushedImage, None]:
+        """Push an image; yields what happens, then what the registry has.
+
+        Ending the iteration early gives the transfer up.
+        """
+        request = _request(reference, credentials, None)
+        async for item in self._run(self._pusher.push, request):
+            yield item
+        self._publish("push", reference)
+
+    def _publish(self, action: str, reference: Reference) -> None:
+        name = reference.with_default_tag().familiar
+        self._events.publish(Event("image", action, name, {"name": reference.familiar_name}))
+
+    async def _run(
+        self, work: Callable[[TransferRequest], T], request: TransferRequest
+    ) -> AsyncGenerator[TransferEvent | T, None]:
+        from pannier.images.registry.cancelling import Cancellation  # noqa: PLC0415 - see the class
+        from pannier.images.registry.transfers import Throttle  # noqa: PLC0415 - see the class
+
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[TransferEvent | None] = asyncio.Queue()
+
+        def report(event: TransferEvent) -> None:
+            # A client that does not read misses progress, never what is said but once.
+            if not event.total or events.qsize() < _UNREAD:
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        cancellation = Cancellation()
+        watched = replace(request, report=Throttle(report), cancellation=cancellation)
+        self._running.add(cancellation)
+        future = loop.run_in_executor(self._pool, work, watched)
+        future.add_done_callback(functools.partial(_ended, events))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield _result(future)
+        finally:
+            # The thread goes on for as long as another transfer needs what it fetches.
+            cancellation.cancel()
+            self._running.discard(cancellation)
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, function, *arguments)
+        except OSError as error:
+            raise DriverError(str(error)) from error
+
+    async def log_in(self, registry: str, credentials: Credentials) -> None:
+        """Find out whether a registry accepts credentials.
+
+        :param registry: its host and port.
+        :raises Forbidden: it does not.
+        :raises RegistryError: it cannot be reached.
+        """
+        from pannier.images.registry.listing import check_access  # noqa: PLC0415 - see the class
+
+        await self._call(check_access, self._options, registry, credentials)
+
+    async def search(self, query: SearchQuery, credentials: Credentials) -> list[SearchResult]:
+        """Search a registry; see :func:`pannier.images.registry.listing.search`."""
+        from pannier.images.registry.listing import search  # noqa: PLC0415 - see the class
+
+        return await self._call(search, self._options, query, credentials)
+
+    async def describe(self, reference: Reference, credentials: Credentials) -> Described:
+        """Tell what a registry has under a name, without fetching the image."""
+        from pannier.images.registry.pull import describe_at  # noqa: PLC0415 - see the class
+
+        request = _request(reference.with_default_tag(), credentials, None)
+        return await self._call(describe_at, self._options, request)
+
+    async def close(self) -> None:
+        """Give every transfer up, and wait for its end."""
+        for cancellation in self._running:
+            cancellation.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+
+
+def _request(
+    reference: Reference, credentials: Credentials, platform: Platform | None
+) -> TransferRequest:
+    from pannier.images.registry.transfers import (  # noqa: PLC0415 - see Transfers
+        TransferRequest,
+    )
+
+    return TransferRequest(reference, credentials, platform)
+
+
+def _ended(events: asyncio.Queue[TransferEvent | None], future: asyncio.Future[object]) -> None:
+    events.put_nowait(None)
+    if not future.cancelled():
+        future.exception()  # looked at, so that asyncio does not report what nobody waits for
+
+
+def _result(future: asyncio.Future[T]) -> T:
+    try:
+        return future.result()
+    except OSError as error:
+        raise DriverError(str(error)) from error
