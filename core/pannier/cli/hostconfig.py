@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pannier.cli.command import Values
 
-__all__ = ["host_config", "limits", "restart_policy"]
+__all__ = ["host_config", "limits", "parse_ulimits", "restart_policy"]
 
 _INT32 = 1 << 31
 _SECURITY_KEYS = (
@@ -38,7 +38,7 @@ def host_config(values: Values) -> dict[str, Any]:
     host: dict[str, Any] = {}
     limits(values, host)
     host["ShmSize"] = read(values, "shm-size", parse_size)
-    host["Ulimits"] = _ulimits(values.many("ulimit"))
+    host["Ulimits"] = parse_ulimits(values.many("ulimit"))
     if values.given("oom-kill-disable"):
         host["OomKillDisable"] = values.on("oom-kill-disable")
     _block_io(values, host)
@@ -100,7 +100,11 @@ def limits(values: Values, host: dict[str, Any]) -> None:
         host[key] = values.text(name)
 
 
-def _ulimits(specs: list[str]) -> list[dict[str, Any]]:
+def parse_ulimits(specs: list[str]) -> list[dict[str, Any]]:
+    """Return what ``--ulimit name=soft[:hard]`` asks for, in the API's form.
+
+    :raises UsageError: one is malformed.
+    """
     found = {}
     for spec in specs:
         name, equals, limits = spec.partition("=")

@@ -7,6 +7,7 @@ __all__ = ["COMMANDS", "GROUPS", "load"]
 #: A command's name to the module (within ``pannier.cli.commands``) and the attribute.
 COMMANDS = {
     "attach": "attach:ATTACH",
+    "build": "build:BUILD",
     "commit": "transfer:COMMIT",
     "completion": "completion:COMPLETION",
     "config": "host:config",
@@ -90,9 +91,17 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "prune": "prune:CONTAINER_PRUNE",
         },
     ),
+    "builder": (
+        "Manage builds",
+        {
+            "build": COMMANDS["build"],
+            "prune": "build:BUILDER_PRUNE",
+        },
+    ),
     "image": (
         "Manage images",
         {
+            "build": COMMANDS["build"],
             "history": COMMANDS["history"],
             "import": COMMANDS["import"],
             "inspect": "inspect:IMAGE_INSPECT",
