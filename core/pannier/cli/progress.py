@@ -107,8 +107,8 @@ def pull_image(
     :param every: all tags of the repository that *image* is.
     :raises PannierError: where it cannot be had.
     """
-    from pannier.cli.commands.images import split_reference
     from pannier.cli.credentials import auth_header
+    from pannier.cli.references import split_reference
 
     name, tag = image, None
     if "@" in image:

@@ -21,6 +21,7 @@ from pannier.drivers.network import (
 )
 from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
 from pannier_net_bridge.attach import AttachContext, plan
+from pannier_net_bridge.backends import open_firewall
 from pannier_net_bridge.bridges import (
     Forwarding,
     ensure_bridge,
@@ -31,7 +32,7 @@ from pannier_net_bridge.bridges import (
 )
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.diagnosis import diagnose
-from pannier_net_bridge.firewall import open_firewall, published
+from pannier_net_bridge.firewall import published
 from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
 from pannier_net_bridge.leases import Lease, LeaseBook

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from pannier.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pannier.drivers.network import PortBinding
-    from pannier_net_bridge.config import BridgeConfig
     from pannier_net_bridge.networks import BridgeNetwork
 
-__all__ = ["COMMENT", "Firewall", "Published", "open_firewall", "published"]
+__all__ = ["COMMENT", "Firewall", "Published", "published"]
 
 COMMENT = "pannier"
 """What marks our rules in chains that are not ours, followed by the bridge's name."""
@@ -94,22 +91,3 @@ class Firewall(ABC):
     @abstractmethod
     def intact(self) -> bool:
         """Whether nobody has changed any rules since :meth:`note_generation`, but ourselves."""
-
-
-def open_firewall(config: BridgeConfig) -> Firewall:
-    """Return the firewall that is configured.
-
-    :raises ConfigError: there is none of that name.
-    """
-    if config.firewall == "nftables":
-        from pannier_net_bridge.nft import NftFirewall  # noqa: PLC0415 - one of two is used
-
-        return NftFirewall(config.table)
-    if config.firewall == "iptables":
-        from pannier_net_bridge.iptables import IptablesFirewall  # noqa: PLC0415 - as above
-
-        return IptablesFirewall()
-    raise ConfigError(
-        f'[network.bridge] firewall: "{config.firewall}" is not known',
-        hint='use "nftables" or "iptables"',
-    )

@@ -10,8 +10,8 @@ from pannier.errors import DriverUnavailable, PannierError
 from pannier.linux import nftables as nft
 from pannier.linux.namespaces import CLONE_NEWNET, unshare
 from pannier.linux.netlink import NETFILTER, NetlinkSocket
+from pannier_net_bridge.backends import open_firewall
 from pannier_net_bridge.bridges import ensure_bridge
-from pannier_net_bridge.firewall import open_firewall
 from pannier_net_bridge.networks import resolve
 
 if TYPE_CHECKING:

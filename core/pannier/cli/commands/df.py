@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from pannier.cli.command import Command, flag, text
-from pannier.cli.commands.images import split_reference
 from pannier.cli.commands.ps import container_row
 from pannier.cli.listing import print_rows
+from pannier.cli.references import split_reference
 from pannier.cli.tables import table
 from pannier.cli.units import ago, human_size, short_id
 

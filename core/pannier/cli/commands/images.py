@@ -8,6 +8,7 @@ from pannier.cli.command import Command, UsageError, arg, flag, many, text
 from pannier.cli.commands.inspect import image_path
 from pannier.cli.listing import print_rows
 from pannier.cli.readers import filters
+from pannier.cli.references import split_reference
 from pannier.cli.tables import ellipsis
 from pannier.cli.units import ago, human_size, short_id
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pannier.cli.command import Values
     from pannier.cli.context import Context
 
-__all__ = ["HISTORY", "IMAGES", "RMI", "TAG", "split_reference"]
+__all__ = ["HISTORY", "IMAGES", "RMI", "TAG"]
 
 _NONE = "<none>"
 _HEADERS = {
@@ -37,13 +38,6 @@ _HEADERS = {
 }
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """Return the repository and the tag of ``[host:port/]name[:tag]``; the tag may be empty."""
-    head, slash, name = reference.rpartition("/")
-    base, _, tag = name.partition(":")
-    return head + slash + base, tag
 
 
 def _images(ctx: Context, values: Values) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pannier.cli.command import Command, UsageError, arg, flag, many, text
-from pannier.cli.commands.images import split_reference
+from pannier.cli.references import split_reference
 from pannier.cli.commands.inspect import image_path
 from pannier.cli.credentials import auth_header, full_name
 from pannier.cli.listing import print_rows

@@ -6,10 +6,10 @@ import os
 import stat
 
 from pannier.cli.command import Command, UsageError, arg, flag, many, text
-from pannier.cli.commands.images import split_reference
 from pannier.cli.creating import container_path
 from pannier.cli.files import open_input, write_output
 from pannier.cli.progress import show_progress
+from pannier.cli.references import split_reference
 from pannier.client.api import read_pieces
 
 TYPE_CHECKING = False
