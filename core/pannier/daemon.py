@@ -175,10 +175,11 @@ def _make_socket(path: Path, group: str) -> socket.socket:
     The lock of :func:`_sole_daemon` makes it safe to replace what a killed daemon left.
     """
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*"):
+        stale.unlink(missing_ok=True)  # of a daemon that was killed at this very point
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        staged.unlink(missing_ok=True)
         try:
             listening.bind(str(staged))
         except OSError as error:
