@@ -56,7 +56,16 @@ class Daemon:
     # Life.
 
     def start(self) -> None:
-        """Start the daemon, in the namespace of its predecessor where there was one."""
+        """Start the daemon, in the namespace of its predecessor where there was one, and wait."""
+        self.launch()
+        self._await_answer()
+        assert self.process is not None
+        if self._namespace < 0:
+            path = f"/proc/{self.process.pid}/ns/net"
+            self._namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def launch(self) -> None:
+        """Start the daemon, and do not wait until it answers."""
         command = [
             sys.executable,
             "-X",
@@ -73,10 +82,6 @@ class Daemon:
             command = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self._namespace}", *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self._await_answer()
-        if self._namespace < 0:
-            path = f"/proc/{self.process.pid}/ns/net"
-            self._namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _await_answer(self) -> None:
         assert self.process is not None
@@ -123,6 +128,17 @@ class Daemon:
     def host(self) -> str:
         """The address for DOCKER_HOST."""
         return f"unix://{self.socket}"
+
+    def client(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin to run ``pannier`` with these arguments, without input."""
+        return subprocess.Popen(
+            [str(_BIN / "pannier"), *arguments],
+            env=os.environ | {"PANNIER_HOST": self.host},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def cli(
         self,
