@@ -160,8 +160,11 @@ class Destination:
         Folders are merged; anything else takes the place of what is there.
         """
         made = not self.is_folder(path)
-        target = self.make_folder(path, wanted.folder_owner)
+        # Only the last folder is the copy; those above it are root's.
+        target = self.make_folder(path)
         try:
+            if made and wanted.owner is not None:
+                os.fchown(target, *wanted.owner)
             opened = os.open(b".", DIRECTORY, dir_fd=source)
             try:
                 if made and wanted.owner is None:
@@ -178,8 +181,12 @@ class Destination:
     def unpack(self, stream: BinaryIO, path: str, owner: tuple[int, int]) -> None:
         """Unpack an uncompressed archive into the folder *path*."""
         target = self.make_folder(path, owner)
+        before = os.fstat(target)
         try:
             unpack_layer(stream, target, whiteouts="none")
+            # What the archive says of its own root does not make the folder another.
+            os.fchown(target, before.st_uid, before.st_gid)
+            os.fchmod(target, stat.S_IMODE(before.st_mode))
         finally:
             os.close(target)
 
@@ -287,16 +294,17 @@ def _copy_node(source: int, parent: int, name: bytes, wanted: Attributes) -> Non
 def archive_stream(source: BinaryIO, limits: Limits) -> io.BufferedReader | None:
     """Return the plain stream of a tar archive, compressed or not; None for any other file.
 
-    :param source: at its beginning.
+    :param source: at its beginning; can be read again from there.
     """
     try:
         plain, _ = open_stream(source, limits)
-        head = plain.peek(BLOCK)[:BLOCK]
+        head = plain.read(BLOCK)
     except InvalidRequest:  # begins like something compressed, and is not
         return None
     if len(head) < BLOCK or not head.strip(b"\0") or not checksum_ok(head, head[148:156]):
         return None
-    return plain
+    source.seek(0)
+    return open_stream(source, limits)[0]
 
 
 def as_stream(descriptor: int) -> BinaryIO:

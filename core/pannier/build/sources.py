@@ -144,14 +144,25 @@ class Root:
                 return Item(
                     path, name, folder=True, digest=self._folder(descriptor, path, excludes)
                 )
-            digest = self._file(descriptor, os.fsencode(path), status)
+            digest = self._file(descriptor, self._real(descriptor, path), status)
             return Item(path, name, folder=False, digest=f"file:{digest}")
         finally:
             os.close(descriptor)
 
+    def _real(self, descriptor: int, path: str) -> bytes:
+        """Return the path of an open file without links: what is copied, not how it is called."""
+        try:
+            full = os.readlink(proc_path(descriptor))  # noqa: PTH115 - names are bytes
+            root = os.readlink(proc_path(self.descriptor))  # noqa: PTH115 - as above
+        except OSError:  # longer than a page
+            return os.fsencode(path)
+        root = root.rstrip(b"/") + b"/"
+        return full[len(root) :] if full.startswith(root) else os.fsencode(path)
+
     def _folder(self, descriptor: int, path: str, excludes: IgnoreRules | None) -> str:
         prefix = os.fsencode(path)
-        digests = []
+        # The folder itself counts, but for the root of all, which has no name.
+        digests = [self._file(descriptor, prefix, os.fstat(descriptor))] if prefix else []
         opened = os.open(b".", DIRECTORY, dir_fd=descriptor)
         try:
             for found in walk_tree(opened):
@@ -193,7 +204,7 @@ def file_digest(descriptor: int, path: bytes, status: os.stat_result) -> str:
     name = path + b"/" if kind == stat.S_IFDIR else path
     fields: list[tuple[bytes, bytes]] = [
         (b"name", name),
-        (b"mode", b"%d" % status.st_mode),
+        (b"mode", b"%d" % stat.S_IMODE(status.st_mode)),
         (b"uid", b"%d" % status.st_uid),
         (b"gid", b"%d" % status.st_gid),
         (b"size", b"%d" % (status.st_size if regular else 0)),

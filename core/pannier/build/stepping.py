@@ -175,7 +175,8 @@ class StageBuilder:
         async with AsyncExitStack() as stack:
             copying = await self._sources(instruction, stack)
             copying.check()
-            chown = f"--chown={copying.chown} " if copying.chown else ""
+            # Without a space behind it, as Docker writes it.
+            chown = f"--chown={copying.chown}" if copying.chown else ""
             destination = self._expand(instruction.destination)
             comment = f"{instruction.source.keyword} {chown}{copying.digest} in {destination} "
             created_by = nop(state.config, comment)
