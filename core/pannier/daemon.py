@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from pannier.build.service import Builder
 from pannier.config import Config, load
 from pannier.database import Database
 from pannier.engine.engine import Engine
@@ -90,8 +91,12 @@ async def serve(config: Config) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_sole_daemon(config.engine.state))
-        engine, drivers = await _open_engine(config, stack)
-        app = create_app(engine, drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()])
+        engine, builder, drivers = await _open_engine(config, stack)
+        app = create_app(
+            engine,
+            drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()],
+            builder=builder,
+        )
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, keepalive_timeout=3600
         )
@@ -104,7 +109,9 @@ async def serve(config: Config) -> None:
         _log.info("stopping; containers go on")
 
 
-async def _open_engine(config: Config, stack: contextlib.AsyncExitStack) -> tuple[Engine, Drivers]:
+async def _open_engine(
+    config: Config, stack: contextlib.AsyncExitStack
+) -> tuple[Engine, Builder, Drivers]:
     drivers = Drivers(config)
     opened = open_drivers(drivers)
     stack.callback(opened.close)
@@ -120,7 +127,9 @@ async def _open_engine(config: Config, stack: contextlib.AsyncExitStack) -> tupl
     engine = Engine(settings, database, opened, images, registries)
     await engine.start()
     stack.push_async_callback(engine.close)
-    return engine, drivers
+    builder = Builder(engine, images, database, config.engine.root, config.engine.state)
+    stack.push_async_callback(builder.close)
+    return engine, builder, drivers
 
 
 def _row(record: DriverRecord, drivers: Drivers) -> dict[str, Any]:

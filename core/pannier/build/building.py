@@ -21,6 +21,9 @@ from pannier.build.stepping import StageBuilder
 from pannier.drivers.operations import Transaction
 from pannier.errors import InvalidRequest, NotFound, PannierError
 from pannier.images.oci import Platform
+from pannier.images.reference import parse_reference
+from pannier.images.registry.auth import ANONYMOUS
+from pannier.images.registry.transfers import TransferEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from pannier.build.mounting import RunMounts
     from pannier.build.parser import Dockerfile
     from pannier.build.running import Command
-    from pannier.build.service import Caches, Pull
+    from pannier.build.service import Caches
     from pannier.build.stages import Stage
     from pannier.build.state import Committer
     from pannier.engine.engine import Engine
@@ -53,7 +56,6 @@ class Build:
     """One build; used on the event loop's thread.
 
     :param deliver: takes what is to be told, in order.
-    :param pull: brings an image in; None where the engine cannot.
     """
 
     def __init__(
@@ -69,7 +71,6 @@ class Build:
         caches: Caches,
         workspace: Workspace,
         workers: Workers,
-        pull: Pull | None,
         deliver: Callable[[Event], None],
     ) -> None:
         self.request = request
@@ -81,7 +82,7 @@ class Build:
         self.caches = caches
         self.workspace = workspace
         self.workers = workers
-        self._pull = pull
+        self._transfers = engine.transfers
         self._running = Running(engine, request)
         self._platform = request.platform or Platform.native()
         platform_args = platform_arguments(self._platform)
@@ -210,9 +211,7 @@ class Build:
         """
         wanted = platform or self._platform
         async with self._pulls.setdefault(name, asyncio.Lock()):
-            image = None
-            if not (self.request.pull and self._pull is not None):
-                image = await self._find(name)
+            image = None if self.request.pull else await self._find(name)
             if image is None or not image.config.platform.matches(wanted):
                 image = await self._pulled(name, image, wanted, channel)
         found = image.config.platform
@@ -232,17 +231,17 @@ class Build:
     async def _pulled(
         self, name: str, image: Image | None, platform: Platform, channel: Channel | None
     ) -> Image:
-        if self._pull is None:
-            if image is not None:
-                return image
-            raise NotFound(
-                f"pull access denied for {name}, repository does not exist or may require "
-                "'docker login'",
-                hint="the image is not here: load it, or pull it first",
-            )
-        async for event in self._pull(name, platform):
-            if channel is not None:
-                channel.send(event)
+        """Pull an image; one that is here will do where nothing was to be had for the platform."""
+        reference = parse_reference(name).with_default_tag()
+        credentials = self.request.credentials.get(reference.domain, ANONYMOUS)
+        try:
+            async for event in self._transfers.pull(reference, credentials, platform):
+                if channel is not None and isinstance(event, TransferEvent):
+                    channel.send(event)
+        except NotFound:
+            if image is None:
+                raise
+            return image
         return await self.workers.bulk(self.committer.held, name)
 
     async def root(self, stage: Stage, origin: str, stack: AsyncExitStack) -> Root:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pannier.errors import PannierError
+from pannier.images.registry.transfers import TransferEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from pannier.engine.model import Ulimit
     from pannier.images.oci import Platform
     from pannier.images.reference import Reference
+    from pannier.images.registry.auth import Credentials
 
-__all__ = ["BuildFailed", "BuildRequest", "Built", "Event", "Output", "PruneReport", "Status"]
+__all__ = ["BuildFailed", "BuildRequest", "Built", "Event", "Output", "PruneReport"]
 
 
 class BuildFailed(PannierError):
@@ -39,6 +41,7 @@ class BuildRequest:
     :param names: tags for the result.
     :param build_args: None for an argument without a value, which then counts as not given.
     :param secrets: by id. They are never stored.
+    :param credentials: by registry, for images that have to be pulled.
     :param epoch: seconds; no time in the image is later (``SOURCE_DATE_EPOCH``).
     :param keep: leave the containers of successful instructions.
     :param keep_failed: leave the container of a failed one.
@@ -62,8 +65,8 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 << 20
-    isolation: str = ""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
     epoch: int | None = None
     keep: bool = False
     keep_failed: bool = True
@@ -77,21 +80,14 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """A line of progress that is no text of the build: a pull's, say."""
-
-    id: str
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
 class Built:
     """An image was made; the last one is the build's."""
 
     id: str
 
 
-Event = Output | Status | Built
+Event = Output | TransferEvent | Built
+"""What a build tells; the middle one is of an image that is pulled for it."""
 
 
 @dataclass(frozen=True, slots=True)

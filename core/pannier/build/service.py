@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pannier.build.building import Build
 from pannier.build.cache import Cache
@@ -23,21 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
-    from pannier.build.model import BuildRequest, Event, Status
+    from pannier.build.model import BuildRequest, Event
     from pannier.database import Database
     from pannier.engine.engine import Engine
     from pannier.images.images import ImageStore
     from pannier.images.model import Image
-    from pannier.images.oci import Platform
 
-__all__ = ["Builder", "Caches", "Pull"]
-
-
-class Pull(Protocol):
-    """Brings an image in, and tells how it goes."""
-
-    def __call__(self, name: str, platform: Platform) -> AsyncIterator[Status | Output]:
-        """Pull *name*."""
+__all__ = ["Builder", "Caches"]
 
 
 class Caches:
@@ -73,7 +65,6 @@ class Builder:
 
     :param root: the engine's folder that survives a reboot; contexts and caches are in ``build``.
     :param state: the one that does not.
-    :param pull: how images that are not here are brought in; None where they cannot be.
     """
 
     def __init__(
@@ -83,8 +74,6 @@ class Builder:
         database: Database,
         root: Path,
         state: Path,
-        *,
-        pull: Pull | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -92,7 +81,6 @@ class Builder:
         self._caches = Caches()
         self._workspace = Workspace(root / "build", state)
         self._workers = Workers()
-        self._pull = pull
 
     async def close(self) -> None:
         """Wait for what is under way, then end the threads."""
@@ -144,7 +132,6 @@ class Builder:
                     caches=self._caches,
                     workspace=self._workspace,
                     workers=workers,
-                    pull=self._pull,
                     deliver=deliver,
                 )
                 image = await build.run()

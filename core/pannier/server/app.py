@@ -11,6 +11,7 @@ from aiohttp import web
 from pannier.server import (
     absent,
     archives,
+    build,
     containers,
     events,
     execs,
@@ -36,6 +37,7 @@ from pannier.server.views.summary import SummaryCache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pannier.build.service import Builder
     from pannier.engine.engine import Engine
     from pannier.server.call import Route
 
@@ -54,6 +56,7 @@ _MODULES: Final = (
     archives,
     execs,
     images,
+    build,
     transfers,
     volumes,
     networks,
@@ -67,6 +70,7 @@ def create_app(
     *,
     drivers: Callable[[], list[dict[str, Any]]] = list,
     identity: Identity | None = None,
+    builder: Builder | None = None,
 ) -> web.Application:
     """Return the application that serves *engine*.
 
@@ -74,6 +78,7 @@ def create_app(
 
     :param drivers: returns the rows of ``GET /pannier/drivers``.
     :param identity: what ``/version`` says; by default what is installed.
+    :param builder: makes images of Dockerfiles; without one builds are refused.
     """
     who = identity or Identity()
     headers = {
@@ -82,7 +87,7 @@ def create_app(
         "Ostype": "linux",
         "Server": f"{who.product}/{who.version} (linux)",
     }
-    services = Services(engine, who, headers, drivers, SummaryCache())
+    services = Services(engine, who, headers, drivers, SummaryCache(), builder)
     dispatcher = _Dispatcher(services)
     app = web.Application()
     # One catch-all: the API's own router is faster than patterns tried one after another.

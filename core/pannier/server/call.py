@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from pannier.build.service import Builder
     from pannier.engine.engine import Engine
     from pannier.server.identity import Identity
     from pannier.server.views.summary import SummaryCache
@@ -35,6 +36,7 @@ class Services:
     headers: Mapping[str, str]
     drivers: Callable[[], list[dict[str, object]]]
     summaries: SummaryCache
+    builder: Builder | None = None
 
 
 class Call:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier.errors import InvalidRequest
 from pannier.server.call import API_VERSION, MIN_API_VERSION, Route
 from pannier.server.respond import encode, json_bytes, json_response
 from pannier.server.views.images import image_summary
@@ -101,23 +101,10 @@ async def _disk_usage(call: Call) -> web.StreamResponse:
     return json_bytes(head + comma + b'"Containers":' + listing.rstrip() + b"}\n")
 
 
-async def _no_build(_call: Call) -> web.StreamResponse:
-    raise UnsupportedOperation(
-        "building images is not supported yet",
-        hint="commit a container, or load an image that was built elsewhere",
-    )
-
-
-async def _build_prune(_call: Call) -> web.StreamResponse:
-    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 ROUTES: Final = (
     Route("GET", "/_ping", _ping),
     Route("HEAD", "/_ping", _ping),
     Route("GET", "/version", _version),
     Route("GET", "/info", _info),
     Route("GET", "/system/df", _disk_usage),
-    Route("POST", "/build", _no_build),
-    Route("POST", "/build/prune", _build_prune),
 )

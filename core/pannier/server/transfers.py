@@ -42,7 +42,11 @@ class Unauthorized(Forbidden):
 
 def credentials_of(call: Call) -> Credentials:
     """Read what the client logs in with; what is malformed counts as nothing, as with Docker."""
-    text = call.request.headers.get(_HEADER, "")
+    return decode_credentials(call.request.headers.get(_HEADER, ""))
+
+
+def decode_credentials(text: str) -> Credentials:
+    """Read credentials as the API's headers have them: JSON in base64."""
     if not text or len(text) > _MAX_HEADER:
         return ANONYMOUS
     fields: Any = None

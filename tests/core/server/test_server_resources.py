@@ -139,7 +139,7 @@ class TestImages:
     @pytest.mark.parametrize(
         ("method", "path", "words"),
         [
-            ("POST", "/build", "building images is not supported yet"),
+            ("POST", "/build", "this server has no builder"),
         ],
     )
     def test_what_is_missing_is_named(
