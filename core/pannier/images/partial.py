@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,11 @@ def resume(store: ContentStore, lease: Lease, digest: str, size: int) -> BlobWri
     descriptor = _open_locked(path)
     if descriptor is None:
         return store.writer(lease, digest)
+    if os.fstat(descriptor).st_nlink > 1:
+        # The store's own blob, which is not what it was, or it would not be fetched again.
+        path.unlink()
+        os.close(descriptor)
+        return resume(store, lease, digest, size)
     writer = ResumedWriter(store, lease, digest, path, descriptor)
     if os.fstat(descriptor).st_size > size:
         writer.restart()
@@ -107,9 +113,10 @@ class ResumedWriter(BlobWriter):
         self._begin_hash()
 
     def _place(self, target: Path) -> None:
-        # Another download of the same blob may have been faster: what is there was verified.
-        with contextlib.suppress(FileExistsError):
-            os.link(self._path, target)
+        # A link that replaces what is there, as a rename does: it may be a damaged blob.
+        staged = self._store.ingest / secrets.token_hex(16)
+        os.link(self._path, staged)
+        staged.rename(target)
 
     def _throw_away(self) -> None:
         if not self._wrong and os.fstat(self._descriptor).st_size:
@@ -119,9 +126,32 @@ class ResumedWriter(BlobWriter):
 
 
 def finish_partials(store: ContentStore, digests: Iterable[str]) -> None:
-    """Drop the ingest names of blobs that an image references now. Idempotent."""
+    """Drop the ingest names of blobs: an image references them now, or none ever will.
+
+    One that a download is at stays. Idempotent.
+    """
     for digest in digests:
-        _path(store, digest).unlink(missing_ok=True)
+        _drop(_path(store, digest))
+
+
+def _drop(path: Path, newer_than: float | None = None) -> int:
+    """Remove a file, unless a download is at it or it is too new; return the bytes freed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        status = os.fstat(descriptor)
+        if newer_than is not None and status.st_mtime > newer_than:
+            return 0
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(descriptor)
+    # A second link is an image's blob, whose bytes stay.
+    return status.st_size if status.st_nlink == 1 else 0
 
 
 def expire_partials(store: ContentStore, older_than: float = KEPT_SECONDS) -> int:
@@ -129,21 +159,6 @@ def expire_partials(store: ContentStore, older_than: float = KEPT_SECONDS) -> in
 
     :param older_than: seconds since a pull was last at it.
     """
-    freed = 0
     limit = time.time() - older_than
-    for path in store.ingest.iterdir():
-        if not _NAME.fullmatch(path.name):
-            continue
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                status = os.fstat(descriptor)
-                if status.st_mtime > limit:
-                    continue
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                # A second link is an image's blob, whose bytes stay.
-                freed += status.st_size if status.st_nlink == 1 else 0
-            finally:
-                os.close(descriptor)
-    return freed
+    names = [path for path in store.ingest.iterdir() if _NAME.fullmatch(path.name)]
+    return sum(_drop(path, limit) for path in names)

@@ -46,6 +46,8 @@ class BlobStream:
 
     def __init__(self, response: urllib3.BaseHTTPResponse, offset: int) -> None:
         self._response = response
+        # What has arrived is to be used at once; before urllib3 2.1 a read waits for all of it.
+        self._read: Callable[[int], bytes] = getattr(response, "read1", response.read)
         self.begin = 0
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             match = _RANGE.match(response.headers.get("Content-Range", ""))
@@ -54,8 +56,8 @@ class BlobStream:
         self.announced = self.begin + int(length) if length.isdecimal() else None
 
     def read(self, size: int) -> bytes:
-        """Read at most *size* bytes; none at the end."""
-        return self._response.read(size)
+        """Read at most *size* bytes, as they come; none at the end."""
+        return self._read(size)
 
     def interrupt(self) -> None:
         """End a read that waits on another thread."""

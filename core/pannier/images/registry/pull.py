@@ -180,17 +180,21 @@ class _Attempt:
         request.report(
             TransferEvent(f"Pulling from {reference.path}", reference.tag or reference.digest or "")
         )
-        config = self._config(manifest)
-        self._check_platform(config)
-        if not self._is_here(config):
-            self._layers(manifest, config)
+        blobs = [blob.digest for blob in (manifest.config, *manifest.layers)]
+        try:
+            config = self._config(manifest)
+            self._check_platform(config)
+            if not self._is_here(config):
+                self._layers(manifest, config)
+        except (ImageInvalid, UnsupportedOperation):
+            finish_partials(self._store.content, blobs)  # no pull will want them again
+            raise
         names: tuple[Reference, ...] = (replace(reference, tag=None, digest=chosen.digest),)
         if reference.tag is not None and reference.digest is None:
             names = (reference, *names)
         before = self._store.find(names[0].familiar)
         (added,) = self._store.add([NewImage(config, manifest, names)], self._lease)
-        blobs = (manifest.config, *manifest.layers)
-        finish_partials(self._store.content, [blob.digest for blob in blobs])
+        finish_partials(self._store.content, blobs)
         changed = before is None or before.id != added.image.id
         return PulledImage(added.image, reference, chosen.digest, changed)
 
