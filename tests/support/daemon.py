@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Daemon", "leftovers", "processes_of"]
 
-_START_SECONDS = 30.0
+_START_SECONDS = 240.0  # it is said to start at once; not so in an emulated machine
 _BIN = Path(sys.executable).parent
 
 
@@ -105,7 +105,7 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(120)
 
     def close(self) -> None:
         """Remove every container, stop, and remove the folders."""
@@ -145,7 +145,7 @@ class Daemon:
         *arguments: str,
         input: str | bytes | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 240,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``pannier`` with these arguments."""
         return _run(
@@ -157,7 +157,7 @@ class Daemon:
         *arguments: str,
         input: str | bytes | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 240,
     ) -> subprocess.CompletedProcess[str]:
         """Run the ``docker`` client with these arguments."""
         return _run(["docker", *arguments], {"DOCKER_HOST": self.host}, input, check, timeout)
