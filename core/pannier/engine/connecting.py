@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pannier.drivers.network import NetworkCapability
 from pannier.drivers.operations import Transaction
+from pannier.engine.gateways import move_default_route
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Forbidden, InvalidRequest
+from pannier.errors import DriverError, Forbidden, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.hostfiles import HostFiles
     from pannier.engine.launching import Launch
@@ -38,6 +40,7 @@ class Connecting:
     endpoints: Endpoints
     lifecycle: Lifecycle
     files: HostFiles
+    names: NameService
     teller: Teller
     workers: Workers
 
@@ -61,9 +64,9 @@ class Connecting:
                 )
             networks = {**container.networks, network.name: options}
             container = replace(container, networks=networks)
-            joining = self.endpoints.joining(
-                container, network.name, options, first=len(networks) == 1
-            )
+            self.endpoints.check_options(network, options)
+            leads_out = self.endpoints.gateway(container) == network.name
+            joining = self.endpoints.joining(container, network.name, options, leads_out=leads_out)
             launch = self._launch(live)
             container = await self.workers.run(self._attach, container, joining, launch)
             live.container = container
@@ -84,6 +87,7 @@ class Connecting:
 
     def _attach(self, container: Container, joining: Joining, launch: Launch | None) -> Container:
         transaction = Transaction()
+        before = replace(container, networks=_without(container.networks, joining.network.name))
         if container.state.running:
             netns = self._netns(container)
             try:
@@ -96,12 +100,20 @@ class Connecting:
             endpoints = {**container.endpoints, joining.network.name: attachment.endpoint}
             container = replace(container, endpoints=endpoints)
         try:
+            if launch is not None:
+                self._begin_names(before, container)
             self.store.save(container)
             self._rewrite_hosts(container, launch)
         except BaseException:
             transaction.rollback()
             raise
         return container
+
+    def _begin_names(self, before: Container, after: Container) -> None:
+        """Serve names from now on, where this is the first network of a user's."""
+        if self.endpoints.named(after) and not self.names.serves(after.id):
+            self.names.open(after, after.state.pid)
+            self.files.connected(before, after)
 
     @uninterrupted
     async def disconnect(self, network: Network, ref: str, *, force: bool) -> None:
@@ -111,7 +123,7 @@ class Connecting:
             container = live.container
             if network.name not in container.networks:
                 if force:
-                    return
+                    return  # as the user wants it already
                 raise Forbidden(
                     f"container {container.id} is not connected to network {network.name}"
                 )
@@ -141,14 +153,34 @@ class Connecting:
             finally:
                 if netns is not None:
                     os.close(netns)
+        led_out = self.endpoints.gateway(container) == network.name
         container = replace(
             container,
             networks=_without(container.networks, network.name),
             endpoints=_without(container.endpoints, network.name),
         )
+        if led_out and container.state.running:
+            self._lead_out(container)
         self.store.save(container)
         self._rewrite_hosts(container, launch)
         return container
+
+    def _lead_out(self, container: Container) -> None:
+        """Move the default route to the network that leads out now."""
+        endpoint = container.endpoints.get(self.endpoints.gateway(container))
+        if endpoint is None:
+            return
+        netns = self._netns(container)
+        try:
+            move_default_route(netns, endpoint)
+        except OSError as error:
+            raise DriverError(
+                f"container {container.name}: the default route could not be moved to the "
+                f"network of {endpoint.interface}: {error.strerror}",
+                hint="restart the container",
+            ) from error
+        finally:
+            os.close(netns)
 
     def _netns(self, container: Container) -> int:
         path = f"/proc/{container.state.pid}/ns/net"

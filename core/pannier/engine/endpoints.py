@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pannier.drivers.network import (
     NetworkCapability,
     PortRequest,
 )
+from pannier.engine.gateways import gateway_of
 from pannier.engine.model import EndpointOptions
 from pannier.errors import InvalidRequest, NotFound, PannierError
 
@@ -77,6 +79,38 @@ class Endpoints:
             )
         return driver
 
+    def check_options(self, network: Network, options: EndpointOptions) -> None:
+        """Refuse what a network cannot give, before anything is kept.
+
+        :raises InvalidRequest: aliases, or addresses where the engine or nobody chose the subnet.
+        """
+        if self._networks.predefined(network) and options.aliases:
+            raise InvalidRequest(
+                "network-scoped alias is supported only for containers in user defined networks",
+                hint="create a network: pannier network create NAME",
+            )
+        for text, version in ((options.address, 4), (options.address6, 6)):
+            if not text:
+                continue
+            if self._networks.predefined(network):
+                raise InvalidRequest(
+                    "invalid endpoint settings:\nuser specified IP address is supported on user "
+                    "defined networks only"
+                )
+            _check_address(network, text, version)
+
+    def named(self, container: Container) -> bool:
+        """Whether a container finds others by name: on any network that a user made."""
+        for name in container.networks:
+            network = self._networks.get(name)
+            if network is not None and not self._networks.predefined(network):
+                return True
+        return False
+
+    def gateway(self, container: Container) -> str:
+        """Return the name of the network that leads out of a container; empty for none."""
+        return gateway_of(container.networks, self._networks)
+
     def complete(
         self, mode: str, asked: Mapping[str, EndpointOptions]
     ) -> dict[str, EndpointOptions]:
@@ -91,6 +125,7 @@ class Endpoints:
         found = {first.name: EndpointOptions()}
         for ref, options in asked.items():
             network = self.primary(ref)
+            self.check_options(network, options)
             found[network.name] = options
         if len(found) > 1:
             for name in found:
@@ -104,9 +139,10 @@ class Endpoints:
 
     def joinings(self, container: Container) -> list[Joining]:
         """Return what a container's networks are to be asked, in order."""
+        gateway = self.gateway(container)
         return [
-            self.joining(container, name, options, first=index == 0)
-            for index, (name, options) in enumerate(container.networks.items())
+            self.joining(container, name, options, leads_out=name == gateway)
+            for name, options in container.networks.items()
         ]
 
     def attached(self, container: Container) -> list[Joining]:
@@ -115,27 +151,32 @@ class Endpoints:
         A network whose driver has gone is left out.
         """
         found = []
-        for index, (name, options) in enumerate(container.networks.items()):
+        gateway = self.gateway(container)
+        for name, options in container.networks.items():
             if name not in container.endpoints:
                 continue
             try:
-                found.append(self.joining(container, name, options, first=index == 0))
+                joining = self.joining(container, name, options, leads_out=name == gateway)
+                found.append(joining)
             except PannierError:
                 continue
         return found
 
     def joining(
-        self, container: Container, name: str, options: EndpointOptions, *, first: bool
+        self, container: Container, name: str, options: EndpointOptions, *, leads_out: bool
     ) -> Joining:
         """Return how a container joins the network *name*.
 
-        :param first: the network of the default route and the published ports.
+        :param leads_out: it gets the default route, and the ports that are published nowhere yet.
         :raises NotFound: there is no such network.
         """
         network = self._networks.find(name)
         driver = self.driver(network)
         ports: tuple[PortRequest, ...] = ()
-        if first and NetworkCapability.PUBLISH in driver.capabilities:
+        elsewhere = any(
+            endpoint.ports for other, endpoint in container.endpoints.items() if other != name
+        )
+        if leads_out and not elsewhere and NetworkCapability.PUBLISH in driver.capabilities:
             ports = _ports(container.host, container.config.exposed_ports)
         return Joining(
             network,
@@ -146,10 +187,22 @@ class Endpoints:
                 address=options.address or None,
                 address6=options.address6 or None,
                 mac=options.mac or None,
-                default_route=first,
+                default_route=leads_out,
                 ports=ports,
             ),
         )
+
+
+def _check_address(network: Network, text: str, version: int) -> None:
+    """Refuse an address that is in none of a network's subnets."""
+    address = ipaddress.ip_address(text)
+    subnets = [ipaddress.ip_network(one.subnet) for one in network.subnets]
+    if not subnets or (address.version == version and any(address in subnet for subnet in subnets)):
+        return  # a driver that named no subnet decides by itself
+    raise InvalidRequest(
+        f"invalid endpoint settings:\nno configured subnet contains IP address {text}",
+        hint=f"the network {network.name} has {', '.join(map(str, subnets))}",
+    )
 
 
 def _ports(host: HostOptions, exposed: tuple[str, ...]) -> tuple[PortRequest, ...]:

@@ -9,6 +9,7 @@ from pannier.engine.attach import Attaching
 from pannier.engine.connecting import Connecting
 from pannier.engine.containers import Containers
 from pannier.engine.creation import Creator
+from pannier.engine.dns import NameService
 from pannier.engine.endpoints import Endpoints
 from pannier.engine.entering import Entering
 from pannier.engine.events import Events
@@ -70,11 +71,12 @@ class Engine:
         networks = NetworkStore(drivers, store)
         volumes = VolumeStore(settings.root / "volumes", store, settings.userns_remap)
         endpoints = Endpoints(drivers, networks)
-        files = HostFiles(settings, folder)
+        files = HostFiles(settings, folder, endpoints.named)
+        self._names = names = NameService(registry, networks, endpoints, settings.resolv_conf)
         memory = SharedMemory(settings.state / "shm")
-        launcher = Launcher(settings, folder, drivers, store, files, memory)
+        launcher = Launcher(settings, folder, drivers, store, files, memory, names)
         self._supervisor = supervisor = Supervisor(
-            store, drivers, endpoints, launcher, memory, teller, workers
+            store, drivers, endpoints, launcher, names, memory, teller, workers
         )
         lifecycle = Lifecycle(
             settings, registry, store, drivers, endpoints, launcher, supervisor, teller, workers
@@ -121,7 +123,9 @@ class Engine:
             teller,
             workers,
         )
-        connecting = Connecting(registry, store, endpoints, lifecycle, files, teller, workers)
+        connecting = Connecting(
+            registry, store, endpoints, lifecycle, files, names, teller, workers
+        )
         self.networks = Networks(drivers, networks, connecting, registry, self.events, workers)
         self.system = System(
             settings, drivers, store, registry, networks, self.images, self.volumes, workers
@@ -141,7 +145,9 @@ class Engine:
 
     async def start(self) -> None:
         """Take over what runs, and clear away what was left half done. Once, before all else."""
+        self._names.begin()
         await self._recovery.run()
+        await self._workers.bulk(self._names.recover, self._names.unserved())
 
     async def close(self) -> None:
         """Let go of everything. Containers live on; the next engine takes them over."""
@@ -155,4 +161,5 @@ class Engine:
         await self._workers.idle()
         for live in self._registry:
             self._supervisor.unwatch(live)
+        self._names.close_all()
         await self._workers.close()

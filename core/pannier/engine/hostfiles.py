@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from pannier.drivers.base import IdMap
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pannier.engine.model import Container
     from pannier.engine.settings import EngineSettings
 
-__all__ = ["HostFiles", "Link", "hosts", "resolv_conf"]
+__all__ = ["HostFiles", "Link", "hosts", "resolv_conf", "resolvers"]
 
 _HOSTS = """\
 127.0.0.1\tlocalhost
@@ -32,6 +32,9 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+EMBEDDED = "127.0.0.11"
+"""Where the embedded DNS answers inside."""
+
 _FALLBACK = ("8.8.8.8", "8.8.4.4")
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
 """Where systemd-resolved lists the real servers, when /etc/resolv.conf names only its stub."""
@@ -52,11 +55,15 @@ class HostFiles:
     """Writes the files of one engine's containers.
 
     :param folder: where each container has a folder of its own.
+    :param named: whether a container is served by the embedded DNS.
     """
 
-    def __init__(self, settings: EngineSettings, folder: Path) -> None:
+    def __init__(
+        self, settings: EngineSettings, folder: Path, named: Callable[[Container], bool]
+    ) -> None:
         self._settings = settings
         self._folder = folder
+        self._named = named
 
     def hostname(self, container: Container, joins: Joins) -> str:
         """Return what the container is called inside."""
@@ -96,21 +103,22 @@ class HostFiles:
         endpoints: Mapping[str, Endpoint],
         links: Iterable[Link],
     ) -> None:
-        """Complete /etc/hosts with the addresses, now that they are known.
-
-        In place, since a rename would leave the container's mount with the old file.
-        """
+        """Complete /etc/hosts with the addresses, now that they are known."""
         if joins.donor is not None or joins.host_network:
             return
         content = self._hosts(container, joins, endpoints, links)
-        path = f"{self._folder}/{container.id}/hosts"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            data = content.encode()
-            os.pwrite(descriptor, data, 0)
-            os.ftruncate(descriptor, len(data))
-        finally:
-            os.close(descriptor)
+        _overwrite(f"{self._folder}/{container.id}/hosts", content)
+
+    def connected(self, before: Container, after: Container) -> None:
+        """Have a running container use the embedded DNS, now that it is on a network that has it.
+
+        Not where its resolv.conf is not any more what we wrote: then it is the container's own.
+        """
+        if self._named(before) or not self._named(after):
+            return
+        path = f"{self._folder}/{after.id}/resolv.conf"
+        if _read(path) == self._resolv_conf(before, host_network=False):
+            _overwrite(path, self._resolv_conf(after, host_network=False))
 
     def _hosts(
         self,
@@ -132,6 +140,13 @@ class HostFiles:
 
     def _resolv_conf(self, container: Container, *, host_network: bool) -> str:
         text = _read(self._settings.resolv_conf)
+        if not host_network and self._named(container):
+            host = container.host
+            options = host.dns_options or _words(text, "options")
+            if not any(option.startswith("ndots:") for option in options):
+                # Names without a dot are asked for as they are, before any search domain.
+                options = (*options, "ndots:0")
+            return resolv_conf(text, (EMBEDDED,), host.dns_search, options)
         if not host_network and not _servers(text, loopback=False):
             text = _read(_RESOLVED) or text
         host = container.host
@@ -207,6 +222,11 @@ def _servers(text: str, *, loopback: bool) -> tuple[str, ...]:
     )
 
 
+def resolvers(path: str) -> tuple[str, ...]:
+    """Return the servers of a resolv.conf, also those on the host's loopback."""
+    return tuple(_words(_read(path), "nameserver"))
+
+
 def _is_loopback(server: str) -> bool:
     try:
         return ipaddress.ip_address(server.partition("%")[0]).is_loopback
@@ -231,6 +251,17 @@ def _read(path: str) -> str:
         return ""
     try:
         return os.read(descriptor, _MAX_SIZE).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def _overwrite(path: str, content: str) -> None:
+    """Write in place, since a rename would leave the container's mount with the old file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        data = content.encode()
+        os.pwrite(descriptor, data, 0)
+        os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.operations import Recorder
     from pannier.drivers.runtime import Connection, RuntimeDriver, RuntimeWatch
+    from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Joining
     from pannier.engine.hostfiles import HostFiles, Link
     from pannier.engine.joins import Joins
@@ -134,6 +135,7 @@ class Launcher:
     store: Store
     files: HostFiles
     memory: SharedMemory
+    names: NameService
 
     def runtime(self, container: Container) -> RuntimeDriver:
         """Return the runtime driver of a container.
@@ -180,9 +182,13 @@ class Launcher:
         watch = self._watch(container, conductor, runtime)
         endpoints, keep = self._attach(launch, conductor, state.pid, held)
         conductor.run(_ENGINE, self._hosts_plan(launch, endpoints), None)
+        served = replace(container, endpoints=endpoints)
+        names = conductor.run(_ENGINE, self.names.plan(served, state.pid), ())
         kept: tuple[int, ...] = ()
         if RuntimeCapability.KEEP_DESCRIPTORS not in runtime.capabilities:
             kept, keep = keep, ()
+        else:
+            keep = (*keep, *names)
         conductor.run("runtime", _start_plan(launch, runtime, keep), None)
         container = replace(
             container,

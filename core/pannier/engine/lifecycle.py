@@ -146,6 +146,8 @@ class Lifecycle:
         )
 
     def _links(self, container: Container) -> Iterable[Link]:
+        if self.endpoints.named(container):
+            return  # there the embedded DNS knows them, and the other need not run yet
         for entry in container.host.links:
             ref, _, alias = entry.partition(":")
             other = self.registry.find(ref).container

@@ -247,7 +247,10 @@ class HostOptions:
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """What was asked of one network: static addresses, a MAC address, aliases, links."""
+    """What was asked of one network: static addresses, a MAC address, aliases, links.
+
+    :param gw_priority: the network of the highest one gets the default route.
+    """
 
     address: str = ""
     address6: str = ""
@@ -255,6 +258,7 @@ class EndpointOptions:
     aliases: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     driver_options: Mapping[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +401,10 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network, predefined or made by a user; *subnets* as the driver completed them."""
+    """A network, predefined or made by a user; *subnets* as the driver completed them.
+
+    :param auxiliary: what the subnets' reserved addresses are called.
+    """
 
     id: str
     name: str
@@ -407,6 +414,7 @@ class Network:
     ipv6: bool = False
     attachable: bool = False
     subnets: tuple[Subnet, ...] = ()
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 

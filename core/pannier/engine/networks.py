@@ -48,6 +48,10 @@ class NetworkStore:
         """Return every network."""
         return list(self._by_name.values())
 
+    def get(self, name: str) -> Network | None:
+        """Return the network of exactly this name, if there is one."""
+        return self._by_name.get(name)
+
     def find(self, ref: str) -> Network:
         """Return a network by name, id or the beginning of an id.
 
@@ -188,6 +192,7 @@ class Networks:
         ipv6: bool = False,
         attachable: bool = False,
         subnets: Sequence[Subnet] = (),
+        auxiliary: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Network:
@@ -222,6 +227,7 @@ class Networks:
             ipv6=ipv6,
             attachable=attachable,
             subnets=tuple(subnets),
+            auxiliary=dict(auxiliary or {}),
             options=dict(options or {}),
             labels=dict(labels or {}),
         )

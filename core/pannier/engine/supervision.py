@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pannier.drivers.runtime import ExitEvent, RuntimeWatch
+    from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
@@ -82,6 +83,7 @@ class Supervisor:
     drivers: DriverSet
     endpoints: Endpoints
     launcher: Launcher
+    names: NameService
     memory: SharedMemory
     teller: Teller
     workers: Workers
@@ -187,6 +189,7 @@ class Supervisor:
         for descriptor in live.kept:
             os.close(descriptor)
         live.kept = ()
+        self.names.close(container.id)
         await self.workers.run(self.clear_now, container, joinings)
 
     def clear_now(self, container: Container, joinings: list[Joining]) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "R1",
     "address",
     "compare",
+    "constant",
     "counter",
     "ct_state",
     "ct_status",
@@ -35,6 +36,8 @@ __all__ = [
     "lookup",
     "masquerade",
     "meta",
+    "port",
+    "set_port",
     "to_local_address",
     "verdict",
 ]
@@ -92,6 +95,33 @@ def address(*, source: bool, register: int = R0) -> bytes:
 def destination_port(register: int) -> bytes:
     """Load the destination port; it is at one place in TCP, UDP and SCTP."""
     return _payload(_PAYLOAD_TRANSPORT, 2, 2, register)
+
+
+def port(*, source: bool, register: int = R0) -> bytes:
+    """Load the source or destination port."""
+    return _payload(_PAYLOAD_TRANSPORT, 0 if source else 2, 2, register)
+
+
+def constant(data: bytes, register: int = R0) -> bytes:
+    """Load a value into a register."""
+    return _expression("immediate", be32(1, register), _value(2, data))
+
+
+def set_port(*, source: bool, checksum: int, register: int = R0) -> bytes:
+    """Write a register into the packet's source or destination port.
+
+    :param checksum: where in the transport header the checksum is, which is mended too.
+    """
+    internet_checksum = 1
+    return _expression(
+        "payload",
+        be32(5, register),
+        be32(2, _PAYLOAD_TRANSPORT),
+        be32(3, 0 if source else 2),
+        be32(4, 2),
+        be32(6, internet_checksum),
+        be32(7, checksum),
+    )
 
 
 def _payload(base: int, offset: int, length: int, register: int) -> bytes:

@@ -10,7 +10,7 @@ from aiohttp import web
 from pannier.errors import InvalidRequest
 from pannier.server.body import read_fields
 from pannier.server.call import Route
-from pannier.server.parse.networks import parse_endpoint, parse_ipam
+from pannier.server.parse.networks import parse_auxiliary, parse_endpoint, parse_ipam
 from pannier.server.respond import created, json_response, no_content
 from pannier.server.views.resources import network_view
 
@@ -50,6 +50,7 @@ async def _create(call: Call) -> web.StreamResponse:
         ipv6=fields.boolean("EnableIPv6"),
         attachable=fields.boolean("Attachable"),
         subnets=parse_ipam(fields.object("IPAM")),
+        auxiliary=parse_auxiliary(fields.object("IPAM")),
         options=fields.string_map("Options"),
         labels=fields.string_map("Labels"),
     )

@@ -298,22 +298,28 @@ async def test_rm_takes_anonymous_volumes_along(rig: Rig) -> None:
 
 @engine_test
 async def test_networks_of_a_container(rig: Rig) -> None:
-    """The mode's network first, with the published ports and the default route."""
+    """The mode's network first; the default route and the ports at the first one by name."""
     await rig.engine.networks.create("lan")
     host = HostOptions(network_mode="lan", ports=(PortRequest(80),), publish_all=True)
     container = await rig.run(
         "web",
         host=host,
         config=ContainerConfig(exposed_ports=("80/tcp", "53/udp")),
-        networks={"bridge": EndpointOptions(), "lan": EndpointOptions(address="10.0.0.9")},
+        networks={"bridge": EndpointOptions(), "lan": EndpointOptions(address="172.19.0.9")},
     )
     assert list(container.networks) == ["lan", "bridge"]
     joinings = rig.engine._supervisor.endpoints.joinings(container)
     first, second = (joining.request for joining in joinings)
-    assert (first.address, first.default_route) == ("10.0.0.9", True)
-    assert first.ports == (PortRequest(80), PortRequest(53, "udp"))
-    assert (second.ports, second.default_route) == ((), False)
-    assert container.endpoints["lan"].address == "10.0.0.9"
+    assert (first.address, first.ports, first.default_route) == ("172.19.0.9", (), False)
+    assert second.ports == (PortRequest(80), PortRequest(53, "udp"))
+    assert second.default_route
+    networks = {**container.networks, "lan": EndpointOptions(gw_priority=1)}
+    joinings = rig.engine._supervisor.endpoints.joinings(
+        replace(container, networks=networks, endpoints={})
+    )
+    assert [joining.request.default_route for joining in joinings] == [True, False]
+    assert [len(joining.request.ports) for joining in joinings] == [2, 0]
+    assert container.endpoints["lan"].address == "172.19.0.9"
     with pytest.raises(InvalidRequest, match="cannot be connected to network endpoints"):
         await rig.create(networks={"host": EndpointOptions()})
     with pytest.raises(InvalidRequest, match="publishing and the container type network mode"):

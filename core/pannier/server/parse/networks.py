@@ -13,7 +13,7 @@ from pannier.errors import InvalidRequest
 if TYPE_CHECKING:
     from pannier.server.parse.fields import Fields
 
-__all__ = ["check_mac", "parse_endpoint", "parse_ipam"]
+__all__ = ["check_mac", "parse_auxiliary", "parse_endpoint", "parse_ipam"]
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(?:-[0-9a-fA-F]{2}){5}")
 
@@ -28,6 +28,7 @@ def parse_endpoint(fields: Fields) -> EndpointOptions:
         aliases=fields.strings("Aliases"),
         links=fields.strings("Links"),
         driver_options=fields.string_map("DriverOpts"),
+        gw_priority=fields.integer("GwPriority"),
     )
 
 
@@ -56,6 +57,15 @@ def parse_ipam(fields: Fields) -> tuple[Subnet, ...]:
     if driver not in {"", "default"}:
         raise InvalidRequest(f'could not resolve driver "{driver}" in registry')
     return tuple(_subnet(entry) for entry in fields.objects("Config"))
+
+
+def parse_auxiliary(fields: Fields) -> dict[str, str]:
+    """Read what the reserved addresses of an ``IPAM`` are called."""
+    found: dict[str, str] = {}
+    for entry in fields.objects("Config"):
+        for name, address in entry.string_map("AuxiliaryAddresses").items():
+            found[name] = address.partition("/")[0]
+    return found
 
 
 def _subnet(fields: Fields) -> Subnet:

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pannier.drivers.network import Endpoint
+from pannier.engine.dnsnames import dns_names
 from pannier.engine.model import EndpointOptions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def endpoint_view(container: Container, name: str) -> dict[str, Any]:
         "Aliases": list(options.aliases) or None,
         "MacAddress": endpoint.mac,
         "DriverOpts": dict(options.driver_options) or None,
-        "GwPriority": 0,
+        "GwPriority": options.gw_priority,
         "NetworkID": endpoint.network,
         "EndpointID": endpoint_id(container.id, endpoint.network) if attached else "",
         "Gateway": endpoint.gateway,
@@ -58,18 +59,11 @@ def endpoint_view(container: Container, name: str) -> dict[str, Any]:
         "IPv6Gateway": endpoint.gateway6,
         "GlobalIPv6Address": endpoint.address6,
         "GlobalIPv6PrefixLen": endpoint.prefix6,
-        "DNSNames": _dns_names(container, options) if name not in _PREDEFINED else None,
+        "DNSNames": dns_names(container, options) if name not in _PREDEFINED else None,
     }
 
 
 _PREDEFINED = {"bridge", "host", "none"}
-
-
-def _dns_names(container: Container, options: EndpointOptions) -> list[str]:
-    names = [container.name, *options.aliases, container.id[:12]]
-    if container.config.hostname:
-        names.append(container.config.hostname)
-    return list(dict.fromkeys(names))
 
 
 def endpoints_view(container: Container) -> dict[str, dict[str, Any]]:

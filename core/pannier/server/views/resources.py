@@ -38,7 +38,11 @@ def network_view(network: Network, containers: Iterable[Container] = ()) -> dict
                         ("Gateway", subnet.gateway),
                         (
                             "AuxiliaryAddresses",
-                            {str(number): at for number, at in enumerate(subnet.reserved)},
+                            {
+                                name: address
+                                for name, address in network.auxiliary.items()
+                                if address in subnet.reserved
+                            },
                         ),
                     )
                     if value
