@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.dns.server import DNSServer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NameService"]
 
+_OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
 _log = logging.getLogger("pannier.engine")
 
 
@@ -56,21 +58,31 @@ class NameService:
         """
         if not self.endpoints.named(container):
             return Plan("engine", [], tuple)
-        made: list[DNSSockets] = []
+        made: list[DNSSockets | None] = []
+
+        def result() -> tuple[int, ...]:
+            sockets = made[0]
+            return (sockets.udp.fileno(), sockets.tcp.fileno()) if sockets is not None else ()
+
         action = Action(
             Step("bind", f"{ADDRESS}:53", "to answer names, in the container's namespace"),
             lambda: made.append(self.open(container, pid)),
             lambda: self._later(self.close, container.id),
         )
-        return Plan("engine", [action], lambda: (made[0].udp.fileno(), made[0].tcp.fileno()))
+        return Plan("engine", [action], result)
 
-    def open(self, container: Container, pid: int) -> DNSSockets:
+    def open(self, container: Container, pid: int) -> DNSSockets | None:
         """Make a container's sockets, and have them served.
+
+        None where its runtime left it in the engine's own network namespace: what is bound and
+        redirected there would be the host's.
 
         :raises DriverError: they could not be made.
         """
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if os.path.samestat(os.fstat(netns), _OWN_NAMESPACE.stat()):
+                return None
             sockets = open_sockets(netns)
         finally:
             os.close(netns)
@@ -83,10 +95,10 @@ class NameService:
             pid = container.state.pid
             try:
                 sockets = adopt_sockets(pid)
-                if sockets is None:
-                    self.open(container, pid)
-                else:
+                if sockets is not None:
                     self._later(self._serve, container, sockets)
+                else:
+                    self.open(container, pid)
             except (PannierError, OSError) as error:
                 _log.warning("%s: its names cannot be answered: %s", container.id[:12], error)
 
