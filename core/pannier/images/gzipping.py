@@ -13,7 +13,7 @@ import importlib
 import struct
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ _LAST: Final = b"\x03\x00"
 
 
 def compress(
-    source: RawIOBase, pool: ThreadPoolExecutor, ahead: int, check: Callable[[], None]
+    source: BinaryIO | RawIOBase, pool: ThreadPoolExecutor, ahead: int, check: Callable[[], None]
 ) -> Iterator[bytes]:
     """Yield the gzip form of *source*, read to its end.
 

@@ -19,6 +19,10 @@ __all__ = ["AccessDenied", "RegistryError", "cause_of", "refusal", "retry_after"
 
 LONGEST_PAUSE = 30.0
 _SMALL = 1 << 16
+_DENIALS = {
+    HTTPStatus.UNAUTHORIZED: "unauthorized: authentication required",
+    HTTPStatus.FORBIDDEN: "denied: requested access to the resource is denied",
+}
 
 
 class RegistryError(PannierError):
@@ -78,9 +82,10 @@ def refusal(host: str, method: str, path: str, response: urllib3.BaseHTTPRespons
     text = _messages(response)
     if response.status == HTTPStatus.NOT_FOUND:
         return NotFound(text or f"{host} has no {path}")
-    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if response.status in _DENIALS:
+        text = text or _DENIALS[HTTPStatus(response.status)]  # an answer to HEAD has no words
         return AccessDenied(
-            f"{host} denied access: {text or response.status}",
+            f"{host} denied access: {text}",
             words=text,
             hint=f"log in first: pannier login {host}",
         )

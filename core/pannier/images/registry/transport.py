@@ -41,6 +41,7 @@ __all__ = ["Request", "Transport"]
 
 _TRIES = 6
 _FEW_TRIES = 3
+_TOKENS = 5
 _FIRST_PAUSE = 0.25
 _REDIRECTS = 10
 _SMALL_BODY = 4 << 20
@@ -152,12 +153,12 @@ class Transport:
         if not self._is_own(url):
             # A place for an upload, say, at a storage service: what is ours to know is in the URL.
             return self._send(request, url, None)
-        for attempt in (1, 2, 3):
+        for attempt in range(1, _TOKENS + 1):
             with self._authorizing:
                 authorization = authorizer.header(request.scope)
             response = self._send(request, url, authorization)
             challenge = response.headers.get("WWW-Authenticate", "")
-            if response.status != HTTPStatus.UNAUTHORIZED or not challenge or attempt == 3:
+            if response.status != HTTPStatus.UNAUTHORIZED or not challenge or attempt == _TOKENS:
                 return response
             with self._authorizing:
                 # Another thread may have renewed the token meanwhile.
@@ -253,6 +254,8 @@ class Transport:
             challenge = response.headers.get("WWW-Authenticate", "")
             status = response.status
             _finish(response)
+            if status == HTTPStatus.BAD_REQUEST and failures:
+                break  # it speaks TLS, but not with us: the first failure says why
             if status == HTTPStatus.UNAUTHORIZED:
                 authorizer.learn(challenge, "")
             elif status == HTTPStatus.NOT_FOUND:

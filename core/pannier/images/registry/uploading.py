@@ -27,6 +27,7 @@ _TRIES = 5
 _PAUSE = 0.25
 _SOURCES = 3
 _SERVER_ERRORS = 500
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 # What servers answer that take no blob whole: too large for them, or a method they do not know.
 _IN_CHUNKS = {
     HTTPStatus.BAD_REQUEST,
@@ -94,7 +95,7 @@ class Uploader:
                 if whole and status in _IN_CHUNKS:
                     whole = False
                     continue
-                if attempt == _TRIES or 0 < status < _SERVER_ERRORS:
+                if attempt == _TRIES or (0 < status < _SERVER_ERRORS and status not in _PASSING):
                     raise
             except NotFound:
                 # The server forgot the upload that it had begun (it was restarted, perhaps).
