@@ -430,6 +430,8 @@ class FakeRuntime(RuntimeDriver):
         self.exec_error: Exception | None = None
         self.exit_on_signal = True
         self.exit_at_once: int | None = None
+        self.exec_says = b""
+        self.exec_exits: int | None = None
 
     def plan_create(self, request: CreateRequest) -> Plan[RuntimeState]:
         def create() -> None:
@@ -500,6 +502,11 @@ class FakeRuntime(RuntimeDriver):
         if self.exec_error is not None:
             raise self.exec_error
         self.exec_requests.append(request)
+        if self.exec_says and request.connection is not None:
+            header = bytes((1, 0, 0, 0)) + len(self.exec_says).to_bytes(4, "big")
+            os.write(request.connection.socket, header + self.exec_says)
+        if self.exec_exits is not None:
+            self.end_exec(id, request.exec_id, self.exec_exits)
         return 4321
 
     def kill_exec(self, id: str, exec_id: str, signal: int) -> None:

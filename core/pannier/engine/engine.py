@@ -14,6 +14,7 @@ from pannier.engine.endpoints import Endpoints
 from pannier.engine.entering import Entering
 from pannier.engine.events import Events
 from pannier.engine.execs import Execs
+from pannier.engine.health import HealthMonitor
 from pannier.engine.hostfiles import HostFiles
 from pannier.engine.images import Images, StoredImages
 from pannier.engine.launching import Launcher
@@ -75,11 +76,21 @@ class Engine:
         self._names = names = NameService(registry, networks, endpoints, settings.resolv_conf)
         memory = SharedMemory(settings.state / "shm")
         launcher = Launcher(settings, folder, drivers, store, files, memory, names)
+        self._health = health = HealthMonitor(store, drivers, launcher, teller, workers)
         self._supervisor = supervisor = Supervisor(
-            store, drivers, endpoints, launcher, names, memory, teller, workers
+            store, drivers, endpoints, launcher, names, memory, health, teller, workers
         )
         lifecycle = Lifecycle(
-            settings, registry, store, drivers, endpoints, launcher, supervisor, teller, workers
+            settings,
+            registry,
+            store,
+            drivers,
+            endpoints,
+            launcher,
+            supervisor,
+            health,
+            teller,
+            workers,
         )
         remover = Remover(
             folder, registry, store, drivers, volumes, lifecycle, self.events, teller, workers
@@ -90,6 +101,7 @@ class Engine:
         self.transfers = Transfers(images, registries or RegistryOptions(), self.events)
         self.volumes = Volumes(volumes, registry, self.events, workers)
         self.execs = Execs(registry, drivers, launcher, entering, supervisor, teller, workers)
+        health.execs = self.execs
         supervisor.exits = Exits(
             lifecycle.start_again, remover.remove_automatically, self.execs.ended
         )
@@ -140,6 +152,7 @@ class Engine:
             launcher,
             supervisor,
             memory,
+            health,
             workers,
         )
 
@@ -152,6 +165,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of everything. Containers live on; the next engine takes them over."""
         self._supervisor.closing = True
+        self._health.close()
         self.events.close()
         await self.transfers.close()
         for live in self._registry:

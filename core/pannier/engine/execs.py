@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,10 +42,12 @@ class Execs:
     teller: Teller
     workers: Workers
     _sessions: dict[str, ExecSession] = field(default_factory=dict)
+    _waiters: dict[str, asyncio.Future[int]] = field(default_factory=dict)
 
-    async def create(self, ref: str, config: ExecConfig) -> str:
+    async def create(self, ref: str, config: ExecConfig, *, id: str = "") -> str:
         """Make an exec, to be started later; return its id.
 
+        :param id: which no exec of the container's has had; empty for a random one.
         :raises Conflict: the container does not run, or is paused.
         :raises InvalidRequest: there is nothing to execute.
         """
@@ -54,7 +57,7 @@ class Execs:
         if not config.args:
             raise InvalidRequest("No exec command specified")
         detach_sequence(config.detach_keys)
-        session = ExecSession(secrets.token_hex(32), container.id, config)
+        session = ExecSession(id or secrets.token_hex(32), container.id, config)
         self._forget_gone()
         self._sessions[session.id] = session
         live.execs.add(session.id)
@@ -89,6 +92,25 @@ class Execs:
                 # The news came before its output ended, but perhaps not yet to the loop.
                 self.supervisor.drain(live)
         return self._session(id)
+
+    def wait(self, id: str) -> asyncio.Future[int]:
+        """Return what is given an exec's exit code at its end; one of each, before its start."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiters[id] = future
+        return future
+
+    def pid_of(self, id: str) -> int:
+        """Return the pid of an exec's process; 0 where it has none, or is not known."""
+        session = self._sessions.get(id)
+        return 0 if session is None else session.pid
+
+    def forget(self, id: str) -> None:
+        """Forget an exec, whatever has become of it. Idempotent."""
+        self._waiters.pop(id, None)
+        session = self._sessions.pop(id, None)
+        live = None if session is None else self.registry.get(session.container)
+        if live is not None:
+            live.execs.discard(id)
 
     def _session(self, id: str) -> ExecSession:
         session = self._sessions.get(id)
@@ -188,6 +210,9 @@ class Execs:
             session, running=False, pid=0, exit_code=event.exit_status
         )
         live.execs.discard(session.id)
+        waiter = self._waiters.pop(session.id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(event.exit_status)
         if session.running:
             self.teller.container(
                 live.container, "exec_die", execID=session.id, exitCode=str(event.exit_status)
@@ -208,7 +233,9 @@ class Execs:
             await self.workers.run(runtime.resize, live.container.id, rows, columns, id)
 
     def _tell(self, container: Container, session: ExecSession, action: str) -> None:
-        command = " ".join(session.config.args)
+        # Docker puts a space behind the program, whether or not something follows.
+        args = session.config.args
+        command = f"{args[0]} {' '.join(args[1:])}"
         self.teller.container(container, f"{action}: {command}", execID=session.id)
 
 

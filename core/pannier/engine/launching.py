@@ -23,7 +23,7 @@ from pannier.drivers.runtime import (
     RuntimeState,
     StdioSpec,
 )
-from pannier.engine import devices, mounting, spec, users
+from pannier.engine import devices, healthstate, mounting, spec, users
 from pannier.engine.folders import ensure_folder
 from pannier.engine.model import ContainerState, Status
 from pannier.engine.results import PlannedStep
@@ -199,6 +199,7 @@ class Launcher:
                 started=time.time_ns(),
                 finished=container.state.finished,
                 restart_count=container.state.restart_count,
+                health=healthstate.started(container.config.health_check, container.state.health),
             ),
         )
         if conductor.executes:

@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pannier.engine import joins, waiting
+from pannier.engine import healthstate, joins, waiting
 from pannier.engine.clients import hang_up
 from pannier.engine.hostfiles import Link
 from pannier.engine.launching import Launch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pannier.drivers.operations import Timing
     from pannier.drivers.runtime import Connection, RuntimeDriver
     from pannier.engine.endpoints import Endpoints
+    from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
     from pannier.engine.registry import Live, Registry
@@ -61,6 +62,7 @@ class Lifecycle:
     endpoints: Endpoints
     launcher: Launcher
     supervisor: Supervisor
+    health: HealthMonitor
     teller: Teller
     workers: Workers
 
@@ -128,6 +130,7 @@ class Lifecycle:
             self.teller.network(live.container, joining.network, "connect")
         self.teller.container(live.container, "start")
         assert started.watch is not None
+        self.health.begin(live)
         self.supervisor.watch(live, started.watch)
 
     def launch(self, container: Container, pending: Iterable[Connection] = ()) -> Launch:
@@ -330,6 +333,9 @@ class Lifecycle:
                 raise Conflict(f"Container {container.id} is already paused")
             parent = container.host.cgroup_parent
             await self.workers.run(self.drivers.resources.freeze, container.id, parent)
+            self.health.halt(live)
+            health = healthstate.halted(container.state.health)
+            live.set_state(replace(container.state, health=health))
             await self._change_status(live, Status.PAUSED, "pause")
 
     @uninterrupted
@@ -345,6 +351,7 @@ class Lifecycle:
             parent = container.host.cgroup_parent
             await self.workers.run(self.drivers.resources.thaw, container.id, parent)
             await self._change_status(live, Status.RUNNING, "unpause")
+            self.health.begin(live)
 
     async def _change_status(self, live: Live, status: Status, action: str) -> None:
         live.set_state(replace(live.container.state, status=status))

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pannier.engine.filters import label_matches, refuse_unknown, truth
+from pannier.engine.healthstate import HealthStatus
 from pannier.engine.model import Status
 from pannier.errors import InvalidRequest
 
@@ -111,6 +112,13 @@ def _by_exit_code(container: Container, value: str) -> bool:
     return container.state.status is Status.EXITED and container.state.exit_code == int(value)
 
 
+def _by_health(container: Container, value: str) -> bool:
+    if value not in {"none", *HealthStatus}:
+        raise InvalidRequest(f"Unrecognised filter value for health: {value}")
+    health = container.state.health
+    return value == ("none" if health is None else health.status.value)
+
+
 def _by_volume(container: Container, value: str) -> bool:
     return any(
         value in (point.name, point.source, point.spec.destination) for point in container.mounts
@@ -157,8 +165,7 @@ _TESTS: dict[str, Callable[[Container, str], bool]] = {
     "network": _by_network,
     "publish": _by_published,
     "expose": _by_exposed,
-    # Health is not probed yet: no container has a state of health.
-    "health": lambda _, value: value == "none",
+    "health": _by_health,
     "is-task": lambda _, value: not truth(value, "is-task"),
     "isolation": lambda _, value: value in ("", "default"),
 }

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pannier.drivers.base import IdMap
 from pannier.drivers.network import Endpoint, PortRequest, Subnet
 from pannier.drivers.resources import DeviceRule, Limits
+from pannier.engine.healthstate import Health, HealthCheck
 
 __all__ = [
     "AttachOptions",
@@ -58,21 +59,6 @@ class MountKind(StrEnum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """How health is probed; times in nanoseconds, 0 for the default.
-
-    :param test: ``("NONE",)``, ``("CMD", …)`` or ``("CMD-SHELL", line)``; empty inherits.
-    """
-
-    test: tuple[str, ...] = ()
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +270,7 @@ class ContainerState:
     """What changes while a container lives; times in nanoseconds since the epoch, 0 for never.
 
     :param manually_stopped: stopped or killed by a user, which ends ``unless-stopped``.
+    :param health: None for a container that has never been probed.
     """
 
     status: Status = Status.CREATED
@@ -295,6 +282,7 @@ class ContainerState:
     finished: int = 0
     restart_count: int = 0
     manually_stopped: bool = False
+    health: Health | None = None
 
     @property
     def running(self) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pannier.drivers.network import Endpoint, EndpointRequest
     from pannier.drivers.runtime import RuntimeWatch
     from pannier.engine.endpoints import Endpoints
+    from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
     from pannier.engine.networks import NetworkStore
@@ -71,6 +72,7 @@ class Recovery:
     launcher: Launcher
     supervisor: Supervisor
     memory: SharedMemory
+    health: HealthMonitor
     workers: Workers
 
     async def run(self) -> None:
@@ -96,6 +98,7 @@ class Recovery:
         for live in self.registry:
             what = found.get(live.container.id)
             if what is not None and what.watch is not None:
+                self.health.resume(live)
                 self.supervisor.watch(live, what.watch)
         for live in lost:
             await self._lost(live)

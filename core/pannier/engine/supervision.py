@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pannier.engine import waiting
+from pannier.engine import healthstate, waiting
 from pannier.engine.model import ContainerState, Status
 from pannier.errors import PannierError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pannier.drivers.runtime import ExitEvent, RuntimeWatch
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
+    from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
     from pannier.engine.registry import Live
@@ -85,6 +86,7 @@ class Supervisor:
     launcher: Launcher
     names: NameService
     memory: SharedMemory
+    health: HealthMonitor
     teller: Teller
     workers: Workers
     exits: Exits | None = None
@@ -126,6 +128,7 @@ class Supervisor:
 
     async def settle(self, live: Live, event: ExitEvent) -> None:
         """Handle the exit of a container whose lock is held."""
+        self.health.halt(live)
         ran = asyncio.get_running_loop().time() - live.begun
         restarts = self._restarts(live, event)
         before = live.container
@@ -173,6 +176,7 @@ class Supervisor:
             oom_killed=oom_killed,
             finished=int(event.finished * 1e9) or time.time_ns(),
             restart_count=container.state.restart_count + restarts,
+            health=healthstate.halted(container.state.health),
         )
         container = replace(container, state=state, endpoints={})
         self.store.save_state(container)

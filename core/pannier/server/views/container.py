@@ -13,6 +13,7 @@ from pannier.server.views.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pannier.engine.healthstate import Health
     from pannier.engine.model import Container
 
 __all__ = ["container_view", "state_view"]
@@ -21,7 +22,7 @@ __all__ = ["container_view", "state_view"]
 def state_view(container: Container) -> dict[str, Any]:
     """Return a ``ContainerState``."""
     state = container.state
-    return {
+    view: dict[str, Any] = {
         "Status": state.status.value,
         "Running": state.running or state.status is Status.RESTARTING,
         "Paused": state.status is Status.PAUSED,
@@ -33,6 +34,26 @@ def state_view(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": rfc3339(state.started),
         "FinishedAt": rfc3339(state.finished),
+    }
+    if state.health is not None:
+        view["Health"] = health_state_view(state.health)
+    return view
+
+
+def health_state_view(health: Health) -> dict[str, Any]:
+    """Return a ``Health``."""
+    return {
+        "Status": health.status.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": rfc3339(result.start),
+                "End": rfc3339(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 

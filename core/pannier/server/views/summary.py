@@ -11,6 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from pannier.engine.healthstate import HealthStatus
 from pannier.engine.model import Status
 from pannier.server.views.endpoints import endpoints_view, port_summaries
 from pannier.server.views.mounts import mount_point_view
@@ -19,6 +20,7 @@ from pannier.server.views.times import human_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pannier.engine.healthstate import Health
     from pannier.engine.model import Container
 
 __all__ = ["SummaryCache", "container_summary", "status_text"]
@@ -34,7 +36,7 @@ def status_text(container: Container, now: float) -> str:
     state = container.state
     status = state.status
     if status is Status.RUNNING:
-        return f"Up {human_duration(now - state.started / 1e9)}"
+        return f"Up {human_duration(now - state.started / 1e9)}{health_text(state.health)}"
     if status is Status.PAUSED:
         return f"Up {human_duration(now - state.started / 1e9)} (Paused)"
     if status is Status.RESTARTING:
@@ -47,6 +49,14 @@ def status_text(container: Container, now: float) -> str:
         Status.REMOVING: "Removal In Progress",
         Status.DEAD: "Dead",
     }.get(status, "Created")
+
+
+def health_text(health: Health | None) -> str:
+    """Return what ``ps`` shows of health: `` (healthy)``, or nothing for what is not probed."""
+    if health is None:
+        return ""
+    word = "health: starting" if health.status is HealthStatus.STARTING else health.status.value
+    return f" ({word})"
 
 
 def command_text(args: tuple[str, ...]) -> str:
