@@ -62,8 +62,9 @@ def retry_after(value: str | None, default: float) -> float:
 def cause_of(error: BaseException) -> BaseException:
     """Return the innermost error: urllib3 wraps the interesting one."""
     while True:
-        inner = getattr(error, "reason", None) or error.__cause__
-        if not isinstance(inner, BaseException):
+        candidates = (getattr(error, "reason", None), error.__cause__, *error.args[:1])
+        inner = next((one for one in candidates if isinstance(one, BaseException)), None)
+        if inner is None:
             return error
         error = inner
 
