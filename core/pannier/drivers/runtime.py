@@ -95,6 +95,7 @@ class Connection:
         closes its own.
     :param pending: input that the client had sent before the connection was handed over.
     :param detach_keys: the bytes that detach the client; empty for none.
+    :param framed: whether output is framed; None for all processes that have no terminal.
     """
 
     socket: int
@@ -103,6 +104,7 @@ class Connection:
     stderr: bool = False
     pending: bytes = b""
     detach_keys: bytes = b""
+    framed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
+import termios
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,10 @@ __all__ = ["Attaching", "detach_sequence"]
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
 _PATIENCE = 60_000
 """Milliseconds that a client may take to read on, while a log is replayed to it."""
+
+_HEAD_PATIENCE = 0.2
+_HEAD_PAUSE = 0.0005
+"""Seconds that a client may take to read the head of the answer; then a log is replayed anyway."""
 
 
 def detach_sequence(keys: str | None) -> bytes:
@@ -113,9 +120,26 @@ class Attaching:
         return False
 
     def _replay(self, live: Live, options: AttachOptions, target: int) -> None:
+        _await_reader(target)
         wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
         for chunk in self.logs.frames(live.container, wanted):
             _write_all(target, chunk)
+
+
+def _await_reader(target: int) -> None:
+    """Wait a moment until the client has taken the head of the answer.
+
+    docker-py and others read the head through a buffer and what follows from the bare socket: what
+    arrives together with the head is lost to them. Nothing tells when a peer has read; the kernel
+    only tells how much is unread (SIOCOUTQ, unix(7)).
+    """
+    deadline = time.monotonic() + _HEAD_PATIENCE
+    unread = bytearray(4)
+    while time.monotonic() < deadline:
+        fcntl.ioctl(target, termios.TIOCOUTQ, unread)
+        if not any(unread):
+            return
+        time.sleep(_HEAD_PAUSE)
 
 
 def _write_all(target: int, data: bytes) -> None:

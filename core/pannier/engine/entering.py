@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import stat
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from pannier.drivers.operations import Transaction
+from pannier.engine.folders import ensure_folder
 from pannier.engine.model import MountKind
-from pannier.errors import Conflict, DriverError
+from pannier.errors import Conflict, DriverError, InvalidRequest
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_FS, CLONE_NEWNS, setns, unshare
 from pannier.linux.paths import open_in_root
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pannier.drivers.base import IdMap
     from pannier.engine.model import Container, MountPoint
     from pannier.plugins import DriverSet
 
@@ -79,7 +82,7 @@ class Entering:
             if not points:
                 yield root
                 return
-            with self._assembled(root, points) as assembled:
+            with self._assembled(root, points, container.idmap) as assembled:
                 yield assembled
 
     @contextlib.contextmanager
@@ -100,14 +103,15 @@ class Entering:
             os.close(root)
 
     @contextlib.contextmanager
-    def _assembled(self, root: int, points: list[MountPoint]) -> Iterator[int]:
+    def _assembled(self, root: int, points: list[MountPoint], idmap: IdMap | None) -> Iterator[int]:
         """Mount volumes into a root, where only this process can come by.
 
         On a thread in a mount namespace of its own, which lives as long as its descriptor: gone
         with this process, whatever happens.
         """
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        namespace, assembled = _in_thread(lambda: _assemble(root, points, str(self._scratch)))
+        scratch = str(self._scratch)
+        namespace, assembled = _in_thread(lambda: _assemble(root, points, scratch, idmap))
         try:
             yield assembled
         finally:
@@ -115,14 +119,16 @@ class Entering:
             os.close(namespace)
 
 
-def _assemble(root: int, points: list[MountPoint], scratch: str) -> tuple[int, int]:
+def _assemble(
+    root: int, points: list[MountPoint], scratch: str, idmap: IdMap | None
+) -> tuple[int, int]:
     unshare(CLONE_FS | CLONE_NEWNS)
     mounts.mount(None, "/", flags=mounts.MS_REC | mounts.MS_SLAVE)
     mounts.move_mount(root, scratch)
     assembled = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for point in sorted(points, key=lambda item: item.spec.destination.count("/")):
-            _bind(assembled, point)
+            _bind(assembled, point, idmap)
         namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except BaseException:
         os.close(assembled)
@@ -130,20 +136,23 @@ def _assemble(root: int, points: list[MountPoint], scratch: str) -> tuple[int, i
     return namespace, assembled
 
 
-def _bind(root: int, point: MountPoint) -> None:
+def _bind(root: int, point: MountPoint, idmap: IdMap | None) -> None:
     destination = posixpath.normpath(point.spec.destination)
     source = point.source
     if point.spec.subpath:
         source = f"{source}/{point.spec.subpath}"
     try:
-        target = open_in_root(root, destination)
-    except OSError:
-        return  # made at the container's start, so there is nothing to see yet
-    try:
         tree = mounts.clone_tree(source, recursive=point.spec.recursive)
     except FileNotFoundError:
-        os.close(target)
         return
+    try:
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            # As the container's start would, so that something can be copied to a new volume.
+            ensure_folder(root, destination, idmap)
+        target = open_in_root(root, destination)
+    except (OSError, InvalidRequest):
+        os.close(tree)
+        return  # made at the container's start, or refused there: there is nothing to see yet
     try:
         if point.spec.read_only:
             mounts.mount_setattr(tree, set=mounts.MOUNT_ATTR_RDONLY)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pannier.engine.model import LogOptions
 
-__all__ = ["Cursor", "Lines", "Marks", "frame"]
+__all__ = ["Cursor", "Lines", "Marks", "frame", "frames_of_lines"]
 
 _SPACING = 1 << 20
 _REMEMBERED = 256
@@ -35,6 +35,15 @@ Record = tuple[int, int, bytes]
 def frame(stream: int, data: bytes) -> bytes:
     """Return data in the framing of the Engine API's attach."""
     return b"%c\0\0\0%b%b" % (stream, len(data).to_bytes(4, "big"), data)
+
+
+def frames_of_lines(stream: int, data: bytes) -> bytes:
+    """Return data with a frame for each of its lines; what has no newline yet has one, too."""
+    *whole, rest = data.split(b"\n")
+    frames = [frame(stream, line + b"\n") for line in whole]
+    if rest:
+        frames.append(frame(stream, rest))
+    return b"".join(frames)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pannier.engine.launching import log_path
-from pannier.engine.logfiles import Cursor, Lines, Marks, frame
+from pannier.engine.logfiles import Cursor, Lines, Marks, frame, frames_of_lines
 from pannier.errors import UnsupportedOperation
 from pannier.linux.inotify import IN_MODIFY, IN_MOVED_TO, Inotify
 
@@ -46,6 +46,9 @@ class Logs:
 
     def framed(self, live: Live, options: LogOptions) -> AsyncIterator[bytes]:
         """Yield a container's output in big chunks, framed unless it has a terminal.
+
+        With ``follow`` each line has a frame of its own: clients show what they follow frame by
+        frame. Else frames are as large as what was written.
 
         :raises UnsupportedOperation: nothing is logged of it.
         """
@@ -85,7 +88,7 @@ class Logs:
         self, live: Live, options: LogOptions, opened: Callable[[], Cursor]
     ) -> AsyncIterator[bytes]:
         cursor = await self._workers.bulk(opened)
-        join = _joiner(live.container, cursor)
+        join = _joiner(live.container, cursor, by_line=options.follow)
         with contextlib.closing(cursor):
             async for records in self._batches(live, options, cursor):
                 if chunk := join(records):
@@ -158,12 +161,14 @@ async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
 
-def _joiner(container: Container, cursor: Cursor) -> Callable[[list[Record] | None], bytes]:
+def _joiner(
+    container: Container, cursor: Cursor, *, by_line: bool = False
+) -> Callable[[list[Record] | None], bytes]:
     """Return what makes a chunk of bytes of records; None says that there are no more."""
     if container.config.tty:
         wrap: Callable[[int, bytes], bytes] = lambda _, data: data  # noqa: E731
     else:
-        wrap = frame
+        wrap = frames_of_lines if by_line else frame
     if not cursor.skip:
         # The records are frames but for their headers: no line need be looked at.
         return lambda records: b"".join([wrap(item[1], item[2]) for item in records or ()])

@@ -186,6 +186,8 @@ class HostOptions:
     :param binds: as given, for ``inspect``; *mounts* holds them parsed, together with all others.
     :param pid_mode: empty, ``host`` or ``container:ID``; likewise the other modes.
     :param masked_paths: None for the default list; empty for none.
+    :param volume_driver: of the *binds* that name volumes; *mounts* has it applied.
+    :param isolation: as given; Linux knows only ``default``.
     """
 
     binds: tuple[str, ...] = ()
@@ -229,6 +231,8 @@ class HostOptions:
     annotations: Mapping[str, str] = field(default_factory=dict)
     console_size: tuple[int, int] = (0, 0)
     container_id_file: str = ""
+    volume_driver: str = ""
+    isolation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class System:
         statuses = [live.container.state.status for live in self.registry]
         running = sum(status is Status.RUNNING for status in statuses)
         paused = sum(status is Status.PAUSED for status in statuses)
-        images = len(await self.images.list(all=False))
+        images = len(await self.images.list(all=True))
         return await self.workers.run(self._info, len(statuses), running, paused, images)
 
     def _info(self, containers: int, running: int, paused: int, images: int) -> SystemInfo:

@@ -40,17 +40,17 @@ async def _start(call: Call) -> web.StreamResponse:
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")
     if how.detach:
-        await call.engine.execs.start(
-            session.id, detach=True, tty=how.tty, console_size=how.console_size
-        )
+        await call.engine.execs.start(session.id, detach=True, console_size=how.console_size)
         return web.Response()
     return await _start_attached(call, session, how)
 
 
 async def _start_attached(call: Call, session: ExecSession, how: ExecStart) -> web.StreamResponse:
     config = session.config
-    tty = config.tty if how.tty is None else how.tty
-    multiplexed = not tty and call.version >= _MULTIPLEXED_SINCE
+    # As Docker has it, the creation says whether there is a terminal, and the start whether the
+    # output is framed: docker-py has frames even of a terminal's output.
+    framed = not how.tty
+    multiplexed = framed and call.version >= _MULTIPLEXED_SINCE
 
     async def hand_over(descriptor: int, pending: bytes) -> None:
         connection = Connection(
@@ -59,13 +59,14 @@ async def _start_attached(call: Call, session: ExecSession, how: ExecStart) -> w
             stdout=config.attach_stdout,
             stderr=config.attach_stderr,
             pending=pending,
-            detach_keys=detach_sequence(config.detach_keys) if tty else b"",
+            detach_keys=detach_sequence(config.detach_keys) if config.tty else b"",
+            framed=framed,
         )
         await call.engine.execs.start(
-            session.id, connection=connection, tty=tty, console_size=how.console_size
+            session.id, connection=connection, console_size=how.console_size
         )
 
-    return await hijack(call, MULTIPLEXED if multiplexed else RAW, hand_over, framed=not tty)
+    return await hijack(call, MULTIPLEXED if multiplexed else RAW, hand_over, framed=framed)
 
 
 async def _resize(call: Call) -> web.StreamResponse:

@@ -164,7 +164,8 @@ async def _load(call: Call) -> web.StreamResponse:
                     progress = {"current": event.current, "total": event.total}
                     yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
 
-    return await message_stream(call, lines())
+    # docker-py tells a failed load by the message, and takes a bad status for another failure.
+    return await message_stream(call, lines(), at_once=True)
 
 
 async def _create(call: Call) -> web.StreamResponse:

@@ -25,6 +25,8 @@ async def message_stream(
     call: Call,
     lines: AsyncIterator[dict[str, Any]],
     words: Callable[[str], str] = str,
+    *,
+    at_once: bool = False,
 ) -> web.StreamResponse:
     """Answer with a line of JSON for each message.
 
@@ -32,8 +34,9 @@ async def message_stream(
     error is a message of its own, as Docker's clients expect it.
 
     :param words: puts such an error's text into other words.
+    :param at_once: the status goes out first, so that every error is a message.
     """
-    response: web.StreamResponse | None = None
+    response = await open_stream(call, JSON_TYPE) if at_once else None
     try:
         async with closed(lines):
             async for line in lines:

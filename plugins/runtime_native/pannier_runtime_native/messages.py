@@ -101,6 +101,7 @@ class ConnectionJob(TypedDict):
     stderr: bool
     pending: bytes
     detach_keys: bytes
+    framed: bool | None
 
 
 class ExecJob(TypedDict):

@@ -177,4 +177,5 @@ def connection_job(connection: Connection, index: int) -> ConnectionJob:
         "stderr": connection.stderr,
         "pending": bytes(connection.pending),
         "detach_keys": bytes(connection.detach_keys),
+        "framed": connection.framed,
     }

@@ -117,6 +117,7 @@ def _ask(request: str) -> _socket.socket:
             "stderr": True,
             "pending": b"pending",
             "detach_keys": b"",
+            "framed": None,
         }
         client.send(b"input")
         send(connection, {"do": request, "connections": [wanted]}, [theirs.fileno()])

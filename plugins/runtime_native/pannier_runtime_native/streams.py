@@ -1,8 +1,8 @@
 """A process's streams: output to the log and to the clients, the clients' input to the process.
 
 Framing is the Docker Engine API's attach: raw with a terminal, else an 8-byte header before each
-chunk. A client that does not read holds the process back, as a terminal would; one that has gone is
-dropped. What was read is never lost.
+chunk, unless the client asked for the other. A client that does not read holds the process back,
+as a terminal would; one that has gone is dropped. What was read is never lost.
 """
 
 from __future__ import annotations
@@ -44,13 +44,25 @@ _LINGER = 60.0
 class Client:
     """A client's connection."""
 
-    __slots__ = ("backlog", "held", "keys", "reading", "size", "socket", "stdin", "streams")
+    __slots__ = (
+        "backlog",
+        "framed",
+        "held",
+        "keys",
+        "reading",
+        "size",
+        "socket",
+        "stdin",
+        "streams",
+    )
 
-    def __init__(self, job: ConnectionJob, descriptor: int) -> None:
+    def __init__(self, job: ConnectionJob, descriptor: int, *, terminal: bool) -> None:
         self.socket = _socket.socket(fileno=descriptor)
         self.stdin = job["stdin"]
         self.streams = (STDOUT if job["stdout"] else 0) | (STDERR if job["stderr"] else 0)
         self.keys = job["detach_keys"]
+        framed = job["framed"]
+        self.framed = not terminal if framed is None else framed
         self.held = b""
         self.backlog: list[memoryview] = []
         self.size = 0
@@ -254,14 +266,14 @@ class Streams:
     def _publish(self, stream: int, data: memoryview) -> None:
         if self._log is not None:
             self._log.write(stream, data)
-        header = b"" if self._terminal else _FRAME.pack(stream, len(data))
+        header = _FRAME.pack(stream, len(data))
         held = False
         for client in list(self._clients):
             if not client.streams & stream:
                 continue
             before = client.size
             try:
-                client.push(header, data)
+                client.push(header if client.framed else b"", data)
             except OSError:
                 self._drop(client)
                 continue
@@ -303,7 +315,7 @@ class Streams:
 
     def attach(self, job: ConnectionJob, descriptor: int) -> None:
         """Serve a client; the descriptor is ours from now on."""
-        client = Client(job, descriptor)
+        client = Client(job, descriptor, terminal=self._terminal)
         self._clients.append(client)
         self._watch_client(client)
         if job["pending"]:

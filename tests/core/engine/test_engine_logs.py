@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pannier.drivers.logfile import STDERR, STDOUT, pack_header
 from pannier.engine import logfiles
 from pannier.engine.launching import log_path
-from pannier.engine.logfiles import Cursor, Lines, Marks, frame
+from pannier.engine.logfiles import Cursor, Lines, Marks, frame, frames_of_lines
 from pannier.engine.model import ContainerConfig, HostOptions, LogConfig, LogOptions
 from pannier.errors import UnsupportedOperation
 from support.engine_rig import Rig, descriptors_open, engine_test
@@ -191,6 +191,25 @@ def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     _write(tmp_path / "output", (1, STDOUT, b"x\n"))
     assert [record[2] for record in cursor.read()] == [b"x\n"]
     cursor.close()
+
+
+def test_frames_of_lines() -> None:
+    """Each line has a frame of its own, and so has what has no newline yet; nothing is lost."""
+    data = b"one\n\ntwo\nrest"
+    pieces = (b"one\n", b"\n", b"two\n", b"rest")
+    assert frames_of_lines(STDERR, data) == b"".join(frame(STDERR, piece) for piece in pieces)
+    assert frames_of_lines(STDOUT, b"") == b""
+
+
+@engine_test
+async def test_who_follows_is_given_each_line_in_a_frame(rig: Rig) -> None:
+    """Clients show what they follow frame by frame, and were written lines."""
+    container = await rig.run("web")
+    _write(log_path(rig.folder / "containers", container.id), (1, STDOUT, b"hello\nworld\n"))
+    await rig.ended(container)
+    lines = rig.engine.containers.framed_logs("web", LogOptions(follow=True))
+    found = b"".join(await _collect(lines))
+    assert found == frame(STDOUT, b"hello\n") + frame(STDOUT, b"world\n")
 
 
 @engine_test

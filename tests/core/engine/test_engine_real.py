@@ -429,6 +429,50 @@ def test_copies(place: Place, running: bool) -> None:
     _run(place, test)
 
 
+def test_copying_to_a_volume_before_the_first_start(place: Place) -> None:
+    """Its place in the image is made when it is needed, and what is copied is in the volume."""
+
+    async def test(engine: Engine) -> None:
+        mounts = (MountSpec(MountKind.VOLUME, "/not/there/yet", source="box"),)
+        host = HostOptions(network_mode="none", mounts=mounts)
+        created = await engine.containers.create(_options("cat", "/not/there/yet/new", host=host))
+        id = created.container.id
+        await engine.containers.archive_put(
+            id, "/not/there/yet", chunks(_archive(new=b"from outside"))
+        )
+        volume = Path(engine.volumes.get("box").path)
+        assert (volume / "new").read_text() == "from outside"
+        ended = engine.containers.wait(id, "next-exit")
+        await engine.containers.start(id)
+        assert (await ended).exit_code == 0
+
+    _run(place, test)
+
+
+def test_a_replayed_log_waits_for_the_head_to_be_read(place: Place) -> None:
+    """Clients lose what comes together with the head; who never reads it gets the log anyway."""
+
+    async def test(engine: Engine) -> None:
+        id = await _started(engine, "echo", "hello", host=HostOptions(network_mode="none"))
+        await engine.containers.wait(id, "not-running")
+        for reads in (True, False):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                theirs.send(b"head")
+                options = AttachOptions(logs=True, stdout=True)
+                attaching = asyncio.ensure_future(
+                    engine.containers.attach(id, options, theirs.fileno())
+                )
+                await asyncio.sleep(0.05)  # a client that is slow to read
+                if reads:
+                    assert ours.recv(1000) == b"head"
+                await attaching
+                rest = ours.recv(1000)
+                assert rest == (b"" if reads else b"head") + b"\x01\0\0\0\0\0\0\x06hello\n"
+
+    _run(place, test)
+
+
 def _members(data: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         found = {}

@@ -56,6 +56,8 @@ class TestCreateAndInspect:
             "DeviceCgroupRules": ["c 1:* rw"],
             "Sysctls": {"net.ipv4.ip_forward": "1"},
             "Init": True,
+            "VolumeDriver": "local",
+            "Isolation": "default",
             "ReadonlyRootfs": True,
             "SecurityOpt": ["no-new-privileges"],
             "Dns": ["10.0.0.1"],

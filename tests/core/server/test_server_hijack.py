@@ -257,9 +257,23 @@ class TestExecStart:
             _, headers, _ = read_head(client)
             assert headers["Content-Type"] == "application/vnd.docker.raw-stream"
             wait_attached(server, engine.execs.shim)
-        _, detach, tty, size, connection = engine.execs.calls[0]
-        assert (detach, tty, size) == (False, True, (24, 80))
+        _, detach, _, size, connection = engine.execs.calls[0]
+        assert (detach, size) == (False, (24, 80))
         assert connection.detach_keys == b"\x10\x11"
+        assert connection.framed is False
+
+    def test_frames_are_for_the_start_to_ask(
+        self, server: ApiServer, engine: FakeEngine, running: str
+    ) -> None:
+        """docker-py starts an exec with a terminal without saying so, and reads frames."""
+        assert running
+        id = self.create(server, "sh", Tty=True)
+        with self.start(server, id) as client:
+            _, headers, _ = read_head(client)
+            assert headers["Content-Type"] == "application/vnd.docker.multiplexed-stream"
+            wait_attached(server, engine.execs.shim)
+        connection = engine.execs.calls[0][-1]
+        assert (connection.framed, connection.detach_keys) == (True, b"\x10\x11")
 
     def test_what_cannot_execute_is_told_in_the_stream(
         self, server: ApiServer, running: str

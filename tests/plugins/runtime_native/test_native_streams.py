@@ -213,6 +213,17 @@ def test_a_terminal(box: Box) -> None:
     assert out.replace("\r", "").split() == ["/dev/pts/0", "ok", "0", "ptmx"]
 
 
+def test_a_client_may_ask_for_frames_of_a_terminals_output(box: Box) -> None:
+    """Each client has what it asked for, whatever the others have."""
+    box.create("a", make_spec("sh", "-c", "echo out; sleep 100"), stdio=TERMINAL)
+    framed, raw = box.client(), box.client()
+    box.driver.start("a", [framed.connection(framed=True), raw.connection()])
+    framed.handed_over()
+    raw.handed_over()
+    assert framed.until(b"out\r\n") == b"\x01\0\0\0\0\0\0\x05out\r\n"
+    assert raw.until(b"out\r\n") == b"out\r\n"
+
+
 def test_a_terminals_size_is_set_and_changed(box: Box) -> None:
     """At the start, and by resizing, of which the process is told."""
     script = "stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.1; done"

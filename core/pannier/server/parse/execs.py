@@ -17,10 +17,10 @@ __all__ = ["ExecStart", "parse_exec", "parse_exec_start"]
 
 @dataclass(frozen=True, slots=True)
 class ExecStart:
-    """How to start an exec; *tty* None leaves it as it was created."""
+    """How to start an exec; *tty* says that the client expects a terminal's output, not frames."""
 
     detach: bool
-    tty: bool | None
+    tty: bool
     console_size: tuple[int, int]
 
 
@@ -55,7 +55,7 @@ def parse_exec_start(fields: Fields) -> ExecStart:
     """Read the body of an exec's start, which may be empty."""
     return ExecStart(
         detach=fields.boolean("Detach"),
-        tty=fields.optional_boolean("Tty"),
+        tty=fields.boolean("Tty"),
         console_size=_console_size(fields),
     )
 

@@ -125,6 +125,8 @@ def parse_host(fields: Fields) -> HostOptions:
         annotations=fields.string_map("Annotations"),
         console_size=_console_size(fields),
         container_id_file=fields.text("ContainerIDFile"),
+        volume_driver=fields.text("VolumeDriver"),
+        isolation=fields.text("Isolation"),
     )
 
 

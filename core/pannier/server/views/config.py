@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pannier.engine.model import MountKind
 from pannier.server.parse.limits import CPU_PERIOD
 from pannier.server.views.mounts import mount_requests, tmpfs_requests
 
@@ -118,7 +117,7 @@ def host_view(host: HostOptions) -> dict[str, Any]:
         "PortBindings": _bindings_view(host.ports),
         "RestartPolicy": restart_view(host),
         "AutoRemove": host.auto_remove,
-        "VolumeDriver": _volume_driver(host),
+        "VolumeDriver": host.volume_driver,
         "VolumesFrom": _or_none(host.volumes_from),
         "ConsoleSize": list(host.console_size),
         "CapAdd": _or_none(host.cap_add),
@@ -142,7 +141,7 @@ def host_view(host: HostOptions) -> dict[str, Any]:
         "UsernsMode": host.userns_mode,
         "ShmSize": host.shm_size,
         "Runtime": host.runtime,
-        "Isolation": "",
+        "Isolation": host.isolation,
         **_limits_view(host.limits),
         "CgroupParent": host.cgroup_parent,
         "Devices": [
@@ -182,12 +181,6 @@ def _paths(
     if paths is None:
         return None if host.privileged else default
     return list(paths)
-
-
-def _volume_driver(host: HostOptions) -> str:
-    bound = len(host.binds)
-    drivers = (mount.driver for mount in host.mounts[:bound] if mount.kind is MountKind.VOLUME)
-    return next(filter(None, drivers), "")
 
 
 def _bindings_view(ports: tuple[PortRequest, ...]) -> dict[str, list[dict[str, str]]]:
