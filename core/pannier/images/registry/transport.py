@@ -292,9 +292,11 @@ class Transport:
         context = None
         if scheme == "https":
             own = host == self.endpoint.host
-            context = self._options.tls_context(
-                self.endpoint if own else self._options.endpoint(host)
-            )
+            endpoint = self.endpoint if own else self._options.endpoint(host)
+            context = self._options.tls_context(endpoint)
+            if endpoint.settings.insecure:
+                # The configuration says so; a line in the log for each request helps nobody.
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         proxy = None
         if not (is_loopback(host) or proxy_bypass(host)):
             proxy = getproxies().get(scheme)
