@@ -36,7 +36,9 @@ store = open_store(Path(sys.argv[1]))
 data = Path(sys.argv[2]).read_bytes()
 print("ready", flush=True)
 while True:
+    print("round", flush=True)
     list(store.load(io.BytesIO(data)))
+    print("loaded", flush=True)
     store.tag("two:1", "kept:1")
     store.remove("one:1", users=tuple)
     store.remove("kept:1", users=tuple)
@@ -57,8 +59,8 @@ def open_store(root):
 """
 
 
-def check(root: Path) -> int:
-    """Open what a killed process left, and return how many images it has: each is whole."""
+def check(root: Path) -> None:
+    """Open what a killed process left: each image is whole, and there is nothing besides."""
     driver = OverlayStorage(
         DriverContext(root / "driver", root / "state"), OverlayStorage.config_type()
     )
@@ -78,11 +80,35 @@ def check(root: Path) -> int:
                 assert digest(blob.readall()) == name
         assert list(store.content.ingest.iterdir()) == []
     driver.close()
-    return len(images)
+
+
+def _killed(command: list[str], environment: dict[str, str], line: str, seconds: float) -> None:
+    """Kill a worker so many seconds after it has said *line*."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as worker:
+        assert worker.stdout is not None
+        assert f"{line}\n" in iter(worker.stdout.readline, "")
+        # The moment is the point of the test: there is no event to wait for.
+        time.sleep(seconds)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(10)
+
+
+def _durations(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Measure how long loading and removing take here, by what is said at their begin."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as worker:
+        assert worker.stdout is not None
+        assert "round\n" in iter(worker.stdout.readline, "")
+        begin = time.monotonic()
+        assert worker.stdout.readline() == "loaded\n"
+        loaded = time.monotonic()
+        assert worker.stdout.readline() == "round\n"
+        removed = time.monotonic()
+        worker.kill()
+    return {"round": loaded - begin, "loaded": removed - loaded}
 
 
 def test_a_kill_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -> None:
-    """And nothing that the next start does not clean up."""
+    """And nothing that the next start does not clean up; be it while loading or removing."""
     root = tmp_path / "root"
     for folder in (root, root / "driver", root / "state"):
         folder.mkdir(mode=0o700)
@@ -93,19 +119,11 @@ def test_a_kill_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -> Non
     archive.write_bytes(docker_archive([one, two]))
     (tmp_path / "tests_worker.py").write_text(OPENER)
     chance = random.Random(7)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    seen = set()
-    for _ in range(KILLS):
-        with subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(root), str(archive)],
-            stdout=subprocess.PIPE,
-            env=environment,
-        ) as worker:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == b"ready\n"
-            # The moment is the point of the test: there is no event to wait for.
-            time.sleep(chance.uniform(0, 0.2))
-            worker.send_signal(signal.SIGKILL)
-            worker.wait(10)
-        seen.add(check(root))
-    assert len(seen) > 1, "the kills hit the same moment every time"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", WORKER, str(root), str(archive)]
+    durations = _durations(command, environment)
+    check(root)
+    for number in range(KILLS):
+        line = ("round", "loaded")[number % 2]
+        _killed(command, environment, line, chance.uniform(0, durations[line]))
+        check(root)
