@@ -311,7 +311,7 @@ def test_nobody_outside_is_answered() -> None:
     """Not even a neighbour whose packets the container lets in: route_localnet."""
 
     async def test() -> None:
-        with served(zone()) as inside:
+        with served(_Asked({"db": ["192.0.2.7"]})) as inside:
             neighbour = Inside()
             try:
                 there = f"/proc/{os.getpid()}/fd/{neighbour.netns}"
@@ -327,7 +327,10 @@ def test_nobody_outside_is_answered() -> None:
                 thread.join()
                 for port in (53, 64053):
                     assert not await neighbour.do(lambda port=port: _knock(port))  # type: ignore[misc]
+                # The rewriting of ports would hide an answer, so it must not even be looked for.
+                assert noted == []
                 assert await inside.do(lambda: _knock(53))
+                assert noted == ["db"]
             finally:
                 os.close(neighbour.netns)
 
@@ -364,6 +367,17 @@ def test_sockets_are_taken_over_from_their_keeper() -> None:
             os.close(inside.netns)
 
     run(test)
+
+
+class _Asked(FakeZone):
+    """A zone that notes what it is asked."""
+
+    def addresses(self, name: str) -> list[str] | None:
+        noted.append(name)
+        return super().addresses(name)
+
+
+noted: list[str] = []
 
 
 async def _keeper(inside: Inside, descriptors: list[int]) -> asyncio.subprocess.Process:
