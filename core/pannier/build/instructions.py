@@ -100,7 +100,6 @@ class RunMount:
     :param origin: the stage or image of ``from=``; empty is the context, or nothing for a cache.
     :param sharing: of a cache: ``shared``, ``private`` or ``locked``.
     :param required: of a secret: without it the build fails.
-    :param env: the variable to put a secret in.
     :param mode: permission bits; None for the kind's default.
     :param size: bytes of a tmpfs; 0 for no limit.
     """
@@ -113,7 +112,6 @@ class RunMount:
     read_only: bool = False
     sharing: str = "shared"
     required: bool = False
-    env: str = ""
     mode: int | None = None
     uid: int = 0
     gid: int = 0

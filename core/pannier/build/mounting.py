@@ -59,7 +59,7 @@ class RunMounts:
     @property
     def targets(self) -> list[str]:
         """Where something is mounted."""
-        return [self._target(mount) for mount in self._mounts if mount.target]
+        return [self._target(mount) for mount in self._mounts]
 
     def _target(self, mount: RunMount) -> str:
         path = posixpath.normpath(working_dir(self._state.config, self._expand(mount.target)))
@@ -84,7 +84,7 @@ class RunMounts:
                     path = mount.source or "."
                     items = await self._build.workers.bulk(root.find, path)
                     parts.append(combined_digest(items))
-            parts.append(json.dumps([mount.kind, self._target(mount) if mount.target else ""]))
+            parts.append(json.dumps([mount.kind, self._target(mount)]))
             parts.append(repr(mount))
         self.digest = make_key(*parts) if parts else ""
 
@@ -98,7 +98,7 @@ class RunMounts:
 
     async def _prepare(self, prepared: Prepared, mount: RunMount, stack: AsyncExitStack) -> None:
         build = self._build
-        target = self._target(mount) if mount.target else ""
+        target = self._target(mount)
         if mount.kind is MountType.TMPFS:
             spec = MountSpec(MountKind.TMPFS, target, tmpfs_size=mount.size)
             prepared.specs.append(spec)

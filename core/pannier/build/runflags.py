@@ -20,7 +20,7 @@ _KEYS: Final = {
     MountType.BIND: {"source", "target", "from", "ro"},
     MountType.CACHE: {"source", "target", "from", "ro", "id", "sharing", "mode", "uid", "gid"},
     MountType.TMPFS: {"target", "size"},
-    MountType.SECRET: {"id", "target", "required", "mode", "uid", "gid", "env", "source"},
+    MountType.SECRET: {"id", "target", "required", "mode", "uid", "gid", "source"},
 }
 _ALIASES: Final = {
     "src": "source",
@@ -51,6 +51,12 @@ def parse_mount(text: str) -> RunMount:
             )
         values[name] = value
     kind = _kind(values.pop("type", "bind"))
+    if kind is MountType.SECRET and "env" in values:
+        # A container's variables are kept in the engine's database, a secret must not be.
+        raise InvalidRequest(
+            "a secret as a variable (env=) is not supported",
+            hint="read it from its file in the command: TOKEN=$(cat /run/secrets/token) make",
+        )
     for name in values:
         if name not in _KEYS[kind]:
             raise InvalidRequest(
@@ -81,7 +87,7 @@ def _made(kind: MountType, values: dict[str, str]) -> RunMount:
         identity = identity or posixpath.basename(values.get("source", "") or target)
         if not identity:
             raise InvalidRequest("a secret mount needs id=", hint="--mount=type=secret,id=token")
-        if not target and "env" not in values:
+        if not target:
             target = f"/run/secrets/{identity}"
     elif not target:
         raise InvalidRequest(f"target is required for mount type '{kind}'", hint="add target=/path")
@@ -100,7 +106,6 @@ def _made(kind: MountType, values: dict[str, str]) -> RunMount:
         read_only=_switch("ro", values["ro"]) if "ro" in values else not writable_by_default,
         sharing=sharing,
         required="required" in values and _switch("required", values["required"]),
-        env=values.get("env", ""),
         mode=_number(values["mode"], "mode", 8) if "mode" in values else None,
         uid=_number(values.get("uid", "0"), "uid"),
         gid=_number(values.get("gid", "0"), "gid"),

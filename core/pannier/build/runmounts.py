@@ -41,7 +41,6 @@ class Prepared:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self.specs: list[MountSpec] = []
-        self.env: list[str] = []
 
     def add(self, target: str, source: str, *, read_only: bool) -> None:
         """Mount something of the host."""
@@ -150,7 +149,7 @@ def prepare_secret(
     known: Mapping[str, bytes],
     folder: Path,
 ) -> None:
-    """Give a secret to a command, as a file, a variable, or both.
+    """Give a secret to a command, as a file.
 
     :param folder: on a filesystem in memory, by the engine's default.
     :raises InvalidRequest: a required secret was not given.
@@ -162,10 +161,6 @@ def prepare_secret(
                 f"secret {mount.id[:100]}: not found",
                 hint=f"give it with --secret id={mount.id[:100]},src=FILE",
             )
-        return
-    if mount.env:
-        prepared.env.append(f"{mount.env}={data.decode('utf-8', 'surrogateescape')}")
-    if not mount.target:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / secrets.token_hex(16)

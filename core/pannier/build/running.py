@@ -39,7 +39,7 @@ class Command:
 
     :param words: all that is executed.
     :param shown: as messages show it.
-    :param env: arguments, and secrets that are wanted as variables.
+    :param env: the arguments in scope.
     :param network: of the instruction: ``default``, ``none`` or ``host``.
     """
 

@@ -278,7 +278,7 @@ class StageBuilder:
                 image=state.image or "",
                 words=words,
                 shown=shown,
-                env=(*env, *prepared.env),
+                env=tuple(env),
                 network=instruction.network,
                 mounts=tuple(prepared.specs),
             )

@@ -267,6 +267,7 @@ class TestInstructions:
             ("ONBUILD FOO", "unknown instruction: FOO"),
             ("RUN --security=insecure x", "--security=insecure is not supported"),
             ("RUN --mount=type=ssh x", "type=ssh is not supported"),
+            ("RUN --mount=type=secret,id=a,env=A x", "(env=) is not supported"),
             ("RUN --mount=type=foo,target=/x y", "unsupported mount type"),
             ("RUN --mount=type=cache x", "target is required"),
             ("RUN --mount=type=bind,target=/ x", "cannot be the root"),
