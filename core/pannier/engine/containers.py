@@ -186,7 +186,10 @@ class Containers:
                 raise InvalidRequest("Renaming a container with the same name as its current name")
             if not name:
                 raise InvalidRequest("Neither old nor new names may be empty")
-            name = self.registry.reserve(name, before.id)
+            try:
+                name = self.registry.reserve(name, before.id)
+            except Conflict as error:
+                raise Conflict(f"Error when allocating new name: {error}") from None
             after = replace(before, name=name)
             try:
                 await self.workers.run(self.store.save, after)

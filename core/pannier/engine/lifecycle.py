@@ -78,7 +78,7 @@ class Lifecycle:
         """
         async with live.lock:
             self._check_startable(live)
-            live.backoff = 0.0
+            self._begin_anew(live)
             await self.start_locked(live, trace=trace)
 
     async def start_again(self, live: Live) -> None:
@@ -91,6 +91,11 @@ class Lifecycle:
                 return
             # As after an exit: the policy has it tried again, or gives it up.
             self.supervisor.failed_restart(live)
+
+    def _begin_anew(self, live: Live) -> None:
+        """Have the restart policy count from nothing: a user has the container started."""
+        live.backoff = 0.0
+        live.set_state(replace(live.container.state, restart_count=0))
 
     def _check_startable(self, live: Live) -> None:
         container = live.container
@@ -312,7 +317,7 @@ class Lifecycle:
                 await self.stop(live, timeout, signal_name)
             async with live.lock:
                 self._check_startable(live)
-                live.backoff = 0.0
+                self._begin_anew(live)
                 await self.start_locked(live)
         finally:
             live.keep = False
@@ -328,7 +333,7 @@ class Lifecycle:
         """
         async with live.lock:
             container = live.container
-            self.check_running(container, "cannot pause container")
+            self.check_running(container)
             if container.state.status is Status.PAUSED:
                 raise Conflict(f"Container {container.id} is already paused")
             parent = container.host.cgroup_parent

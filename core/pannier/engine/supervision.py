@@ -135,14 +135,14 @@ class Supervisor:
         live.container = await self.workers.run(self._note, before, event, restarts=restarts)
         self._end_execs(live, event)
         state = live.container.state
+        if state.oom_killed:
+            self.teller.container(live.container, "oom")
         self.teller.container(
             live.container,
             "die",
             exitCode=str(state.exit_code),
             execDuration=str(max(int(ran), 0)),
         )
-        if state.oom_killed:
-            self.teller.container(live.container, "oom")
         waiting.resolve(live)
         joinings = self.endpoints.attached(before)
         await self.clear(live, before, joinings)

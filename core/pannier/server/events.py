@@ -38,6 +38,8 @@ _FILTERS: Final = frozenset(
 
 async def _events(call: Call) -> web.StreamResponse:
     since = call.query.time("since", time.time)
+    if call.query.text("since"):
+        since = since or 1  # "0" asks for everything that is remembered
     until = call.query.time("until", time.time)
     filters = call.query.filters(_FILTERS)
     events = call.engine.events.subscribe(since, until, filters)

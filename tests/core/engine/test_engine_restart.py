@@ -83,6 +83,30 @@ async def test_a_container_is_started_again_and_counts(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_users_start_counts_anew(rig: Rig) -> None:
+    """Tries that were used up are there again after a start, or restart, by a user."""
+    container = await rig.run("web", host=HostOptions(restart=RestartPolicy("on-failure", 1)))
+    for again in (rig.engine.containers.start, rig.engine.containers.restart):
+        await rig.ended(container, 1)
+        _restart_now(rig, container)
+        await eventually(lambda: rig.status("web") is Status.RUNNING)
+        await rig.ended(container, 1)
+        assert rig.engine.containers.get("web").state.restart_count == 1
+        assert rig.status("web") is Status.EXITED
+        await again("web")
+        assert rig.engine.containers.get("web").state.restart_count == 0
+
+
+@engine_test
+async def test_the_count_survives_the_engine(rig: Rig) -> None:
+    """What is in the database has it, for the next engine to go on from."""
+    container = await rig.run("web", host=HostOptions(restart=RestartPolicy("on-failure", 5)))
+    await rig.ended(container, 1)
+    [stored] = rig.engine.containers.store.containers()
+    assert stored.state.restart_count == 1
+
+
+@engine_test
 async def test_a_restart_comes_by_itself(rig: Rig) -> None:
     """Nobody has to push: the timer starts the container."""
     container = await rig.run("web", host=HostOptions(restart=RestartPolicy("always")))

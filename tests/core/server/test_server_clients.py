@@ -239,7 +239,7 @@ class TestDockerCommand:
         server.call(engine.containers.finish, running, 5)
         assert self.text(server, "wait", "web") == "5\n"
         until = str(int(time.time()) + 1)
-        events = self.text(server, "events", "--since", "1", "--until", until)
+        events = self.text(server, "events", "--since", "0", "--until", until)
         assert "container create" in events
 
     def test_files_and_archives(
