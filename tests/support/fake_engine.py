@@ -352,6 +352,9 @@ class FakeContainers:
         await self._pass_gate()
         del self.known[container.id]
 
+    async def remove_link(self, name: str) -> None:
+        self.calls.append(("remove_link", name))
+
     def wait(self, ref: str, condition: str) -> asyncio.Future[WaitResult]:
         container = self.get(ref)
         self.calls.append(("wait", condition))

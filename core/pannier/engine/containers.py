@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pannier.engine import listing, top, waiting
+from pannier.engine import links, listing, top, waiting
 from pannier.engine.model import Status
 from pannier.engine.resolve import complete_limits, merge
 from pannier.engine.validate import check_restart
@@ -161,6 +161,24 @@ class Containers:
     def wait(self, ref: str, condition: WaitCondition) -> asyncio.Future[WaitResult]:
         """Register a wait, from this call on, and return what to await."""
         return waiting.register(self.registry.find(ref), condition)
+
+    @uninterrupted
+    async def remove_link(self, name: str) -> None:
+        """Remove a link, named ``CONTAINER/ALIAS``; its variables and address stay until a restart.
+
+        :raises InvalidRequest: it is no link's name.
+        :raises NotFound: there is no such container or link.
+        """
+        owner, _, alias = name.strip("/").rpartition("/")
+        if not owner:
+            raise InvalidRequest("Conflict, cannot remove the default link name of the container")
+        live = self.registry.find(owner)
+        async with live.lock:
+            container = links.without(live.container, alias)
+            await self.workers.run(self.store.save, container)
+            live.container = replace(
+                live.container, host=replace(live.container.host, links=container.host.links)
+            )
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; see :meth:`Remover.remove`."""

@@ -45,10 +45,14 @@ _MAX_SIZE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another container to be found by name: its address, and its names."""
+    """Another container to be found by name: its address, and its names.
+
+    :param environment: the variables that tell of it.
+    """
 
     address: str
     names: tuple[str, ...]
+    environment: tuple[str, ...] = ()
 
 
 class HostFiles:

@@ -248,6 +248,7 @@ class Launcher:
             shared_memory=self.memory.path(container, launch.joins),
             cgroup_path=resources.path(container.id, parent),
             ulimits=self.settings.default_ulimits,
+            linked=tuple(entry for link in launch.links for entry in link.environment),
         )
         joins = launch.joins
         init = container.host.init

@@ -9,9 +9,8 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pannier.engine import healthstate, joins, waiting
+from pannier.engine import healthstate, joins, links, waiting
 from pannier.engine.clients import hang_up
-from pannier.engine.hostfiles import Link
 from pannier.engine.launching import Launch
 from pannier.engine.model import Status
 from pannier.engine.validate import signal_number
@@ -149,24 +148,12 @@ class Lifecycle:
             container=container,
             joins=joins.resolve(container, namespace, self.registry),
             joinings=tuple(self.endpoints.joinings(container)),
-            links=tuple(self._links(container)),
+            # Among users' networks the embedded DNS knows them, and the other need not run yet.
+            links=()
+            if self.endpoints.named(container)
+            else tuple(links.resolve(container, self.registry)),
             connections=tuple(pending),
         )
-
-    def _links(self, container: Container) -> Iterable[Link]:
-        if self.endpoints.named(container):
-            return  # there the embedded DNS knows them, and the other need not run yet
-        for entry in container.host.links:
-            ref, _, alias = entry.partition(":")
-            other = self.registry.find(ref).container
-            if not other.state.running:
-                raise Conflict(
-                    f"Cannot link to a non running container: /{other.name} AS "
-                    f"/{container.name}/{alias or other.name}"
-                )
-            address = next((item.address for item in other.endpoints.values() if item.address), "")
-            names = (alias or other.name, other.id[:12], other.name)
-            yield Link(address, tuple(dict.fromkeys(names)))
 
     async def _note_failure(self, live: Live, error: PannierError) -> None:
         code = 128

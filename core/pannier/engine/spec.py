@@ -45,6 +45,7 @@ class Surroundings:
     :param shared_memory: a folder to use as /dev/shm; None makes one.
     :param cgroup_path: of the resource driver.
     :param ulimits: the engine's defaults.
+    :param linked: variables that tell of linked containers.
     """
 
     user: UserIds
@@ -54,6 +55,7 @@ class Surroundings:
     shared_memory: str | None = None
     cgroup_path: str = ""
     ulimits: tuple[Ulimit, ...] = ()
+    linked: tuple[str, ...] = ()
 
 
 def build(container: Container, around: Surroundings) -> oci.Spec:
@@ -130,7 +132,7 @@ def environment(container: Container, around: Surroundings) -> list[str]:
     variables = {"PATH": DEFAULT_PATH, "HOSTNAME": around.hostname}
     if container.config.tty:
         variables["TERM"] = "xterm"
-    return _environment(variables, container.config.env, around.user.home)
+    return _environment(variables, (*around.linked, *container.config.env), around.user.home)
 
 
 def exec_environment(

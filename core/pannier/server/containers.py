@@ -102,7 +102,8 @@ async def _update(call: Call) -> web.StreamResponse:
 
 async def _remove(call: Call) -> web.StreamResponse:
     if call.query.boolean("link"):
-        raise InvalidRequest("removing a link is not supported; remove the container")
+        await call.engine.containers.remove_link(call.name)
+        return no_content()
     await call.engine.containers.remove(
         call.name, force=call.query.boolean("force"), volumes=call.query.boolean("v")
     )
@@ -139,5 +140,5 @@ ROUTES: Final = (
     Route("POST", "/containers/{name}/update", _update),
     Route("GET", "/containers/{name}/changes", _changes),
     Route("GET", "/containers/{name}/top", _top),
-    Route("DELETE", "/containers/{name}", _remove),
+    Route("DELETE", "/containers/{name}", _remove, slashes=True),
 )

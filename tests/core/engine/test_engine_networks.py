@@ -140,15 +140,46 @@ async def test_prune(rig: Rig) -> None:
 
 @engine_test
 async def test_links(rig: Rig) -> None:
-    """A link names a running container in /etc/hosts."""
-    db = await rig.run("db")
-    await rig.run("web", host=HostOptions(links=("db:store",)))
-    file = rig.folder / "containers" / rig.engine.containers.get("web").id / "hosts"
-    assert f"172.18.0.2\tstore {db.id[:12]} db\n" in file.read_text()
+    """A link names a running container in /etc/hosts, and its variables tell of it."""
+    config = ContainerConfig(env=("WHO=me", "HOME=/x"), exposed_ports=("53/udp", "80/tcp"))
+    db = await rig.run("db", config=config)
+    web = await rig.run("web", host=HostOptions(links=("db:the-store",)))
+    file = rig.folder / "containers" / web.id / "hosts"
+    told = [one for one in rig.runtime.requests[web.id].spec["process"]["env"] if "STORE" in one]
+    assert told == [
+        "THE_STORE_NAME=/web/the-store",
+        "THE_STORE_PORT=tcp://172.18.0.2:80",
+        "THE_STORE_PORT_80_TCP=tcp://172.18.0.2:80",
+        "THE_STORE_PORT_80_TCP_ADDR=172.18.0.2",
+        "THE_STORE_PORT_80_TCP_PORT=80",
+        "THE_STORE_PORT_80_TCP_PROTO=tcp",
+        "THE_STORE_PORT_53_UDP=udp://172.18.0.2:53",
+        "THE_STORE_PORT_53_UDP_ADDR=172.18.0.2",
+        "THE_STORE_PORT_53_UDP_PORT=53",
+        "THE_STORE_PORT_53_UDP_PROTO=udp",
+        "THE_STORE_ENV_WHO=me",
+        "THE_STORE_ENV_IMAGE=yes",
+    ]
+    assert f"172.18.0.2\tthe-store {db.id[:12]} db\n" in file.read_text()
     await rig.engine.containers.stop("db")
     await rig.engine.containers.stop("web")
-    with pytest.raises(Conflict, match="Cannot link to a non running container: /db AS /web/store"):
+    with pytest.raises(Conflict, match="Cannot link to a non running container: /db AS /web/the"):
         await rig.engine.containers.start("web")
+
+
+@engine_test
+async def test_a_removed_link_is_gone_and_the_containers_are_not(rig: Rig) -> None:
+    """It is named by its container and its alias."""
+    await rig.run("db")
+    await rig.run("web", host=HostOptions(links=("db:store", "db:other", "db")))
+    await rig.engine.containers.remove_link("/web/store")
+    assert rig.engine.containers.get("web").host.links == ("db:other", "db")
+    await rig.engine.containers.remove_link("web/db")
+    assert rig.engine.containers.get("web").host.links == ("db:other",)
+    with pytest.raises(NotFound, match="No such link: /web/store"):
+        await rig.engine.containers.remove_link("web/store")
+    with pytest.raises(InvalidRequest, match="cannot remove the default link name"):
+        await rig.engine.containers.remove_link("web")
 
 
 @engine_test

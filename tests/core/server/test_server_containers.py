@@ -329,6 +329,9 @@ class TestLifecycle:
         assert (limits.memory, limits.cpu_shares, restart.name) == (1 << 28, 512, "always")
         server.post("/containers/new/update", {"RestartPolicy": {"Name": ""}})
         assert engine.containers.calls[-1][2] is None
+        assert server.request("DELETE", "/containers/new/alias?link=1").status == 204
+        assert engine.containers.calls[-1] == ("remove_link", "new/alias")
+        assert server.request("DELETE", "/containers/new/alias").status == 404
         assert server.request("DELETE", "/containers/new?force=1&v=1").status == 204
         assert engine.containers.calls[-1][2:] == (True, True)
         assert server.request("DELETE", "/containers/new").status == 404

@@ -1,0 +1,88 @@
+"""Links of the default network: another container's address in /etc/hosts and in the environment.
+
+On networks that users made the embedded DNS takes their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pannier.engine.hostfiles import Link
+from pannier.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pannier.engine.model import Container
+    from pannier.engine.registry import Registry
+
+__all__ = ["resolve", "without"]
+
+
+def resolve(container: Container, registry: Registry) -> Iterator[Link]:
+    """Yield what a container's links lead to.
+
+    :raises NotFound: a container is not there.
+    :raises Conflict: it does not run.
+    """
+    for entry in container.host.links:
+        ref, alias = _split(entry)
+        other = registry.find(ref).container
+        alias = alias or other.name
+        if not other.state.running:
+            raise Conflict(
+                f"Cannot link to a non running container: /{other.name} AS "
+                f"/{container.name}/{alias}"
+            )
+        address = next((item.address for item in other.endpoints.values() if item.address), "")
+        names = tuple(dict.fromkeys((alias, other.id[:12], other.name)))
+        yield Link(address, names, tuple(_environment(container, alias, other, address)))
+
+
+def without(container: Container, alias: str) -> Container:
+    """Return a container without the link of this alias.
+
+    :raises NotFound: there is none.
+    """
+    links = tuple(
+        entry for entry in container.host.links if alias != (_split(entry)[1] or _split(entry)[0])
+    )
+    if links == container.host.links:
+        raise NotFound(f"No such link: /{container.name}/{alias}")
+    return replace(container, host=replace(container.host, links=links))
+
+
+def _split(entry: str) -> tuple[str, str]:
+    ref, _, alias = entry.partition(":")
+    return ref.lstrip("/"), alias.rpartition("/")[2]
+
+
+def _environment(container: Container, alias: str, other: Container, address: str) -> Iterator[str]:
+    """Yield the variables that Docker documents for a link (docs: legacy container links)."""
+    prefix = alias.replace("-", "_").upper()
+    yield f"{prefix}_NAME=/{container.name}/{alias}"
+    ports = sorted((_port(entry) for entry in other.config.exposed_ports), key=_order)
+    for index, (number, protocol) in enumerate(ports):
+        url = f"{protocol}://{address}:{number}"
+        if not index:
+            yield f"{prefix}_PORT={url}"
+        name = f"{prefix}_PORT_{number}_{protocol.upper()}"
+        yield from (
+            f"{name}={url}",
+            f"{name}_ADDR={address}",
+            f"{name}_PORT={number}",
+            f"{name}_PROTO={protocol}",
+        )
+    for variable in other.config.env:
+        if not variable.startswith(("HOME=", "PATH=")):
+            yield f"{prefix}_ENV_{variable}"
+
+
+def _port(entry: str) -> tuple[int, str]:
+    number, _, protocol = entry.partition("/")
+    return int(number), protocol or "tcp"
+
+
+def _order(port: tuple[int, str]) -> tuple[bool, int]:
+    return port[1] != "tcp", port[0]
