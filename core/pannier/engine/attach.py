@@ -31,7 +31,7 @@ DEFAULT_KEYS = "ctrl-p,ctrl-q"
 _PATIENCE = 60_000
 """Milliseconds that a client may take to read on, while a log is replayed to it."""
 
-_HEAD_PATIENCE = 0.2
+_HEAD_PATIENCE = 2.0
 _HEAD_PAUSE = 0.0005
 """Seconds that a client may take to read the head of the answer; then a log is replayed anyway."""
 

@@ -11,6 +11,7 @@ import _socket
 import fcntl
 import os
 import struct
+import time
 from errno import EIO
 
 from pannier_runtime_native.loop import GONE, READ, WRITE
@@ -39,16 +40,31 @@ _MOST_PARTS = 64
 _TERMINAL_PAUSE = 0.1
 _DRAIN = 1.0
 _LINGER = 60.0
+_TIOCOUTQ = 0x5411  # termios has it, in a module that costs a monitor's memory
+_HEAD_PATIENCE = 10.0
+_HEAD_PAUSES = (0.0005, 0.02)
+_NOTHING = bytes(4)
 
 
 class Client:
-    """A client's connection."""
+    """A client's connection.
+
+    Output waits a moment until the client has taken the head of the HTTP answer: docker-py and
+    others read the head through a buffer and what follows from the bare socket, so that what
+    arrives together with the head is lost to them. Nothing tells when a peer has read; the kernel
+    only tells how much is unread (SIOCOUTQ, unix(7)).
+
+    :ivar fresh: until when, on the monotonic clock, the head may be unread; 0 once it is read.
+    :ivar pause: seconds to wait before looking again; 0 while nothing is to be sent.
+    """
 
     __slots__ = (
         "backlog",
         "framed",
+        "fresh",
         "held",
         "keys",
+        "pause",
         "reading",
         "size",
         "socket",
@@ -67,6 +83,17 @@ class Client:
         self.backlog: list[memoryview] = []
         self.size = 0
         self.reading = True
+        self.fresh = time.monotonic() + _HEAD_PATIENCE
+        self.pause = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the head may be unread still."""
+        if self.fresh:
+            unread = fcntl.ioctl(self.socket.fileno(), _TIOCOUTQ, _NOTHING)
+            if unread == _NOTHING or time.monotonic() > self.fresh:
+                self.fresh = 0.0
+        return bool(self.fresh)
 
     def push(self, header: bytes, data: memoryview) -> None:
         """Send a chunk, or keep what the socket does not take.
@@ -74,7 +101,7 @@ class Client:
         :raises OSError: the client has gone.
         """
         sent = 0
-        if not self.backlog:
+        if not self.backlog and not self.waiting:
             with suppress(BlockingIOError):
                 sent = self.socket.sendmsg((header, data), (), _FLAGS)
             if sent == len(header) + len(data):
@@ -352,7 +379,12 @@ class Streams:
 
     def _watch_client(self, client: Client) -> None:
         events = 0
-        if client.backlog:
+        if client.fresh and client.backlog:
+            # It is writable already, so polling would not wait.
+            if not client.pause:
+                client.pause = _HEAD_PAUSES[0]
+                self._loop.call_later(client.pause, lambda: self._look_again(client))
+        elif client.backlog:
             events |= WRITE
         # Input waits in the socket while the process does not take what it has been given.
         if client.reading and not (client.stdin and self._input):
@@ -370,6 +402,15 @@ class Streams:
                 self._drop(client)
         except OSError:
             self._drop(client)
+
+    def _look_again(self, client: Client) -> None:
+        if client not in self._clients:
+            return
+        if client.waiting:
+            client.pause = min(2 * client.pause, _HEAD_PAUSES[1])
+            self._loop.call_later(client.pause, lambda: self._look_again(client))
+        else:
+            self._watch_client(client)
 
     def _flushed(self, client: Client) -> None:
         if client.backlog:

@@ -52,6 +52,18 @@ def test_streams_come_apart(box: Box) -> None:
     assert (result.out, result.err) == ("out\n", "err\n")
 
 
+def test_output_waits_until_the_head_of_the_answer_is_read(box: Box) -> None:
+    """Clients that read the head through a buffer lose what comes with it: nothing does."""
+    box.create("a", make_spec("sh", "-c", "echo out"))
+    client = box.client()
+    client.theirs.send(b"HTTP/1.1 101 UPGRADED")
+    box.driver.start("a", [client.connection()])
+    client.handed_over()
+    box.wait("a")
+    assert client.socket.recv(1000) == b"HTTP/1.1 101 UPGRADED"
+    assert client.streams() == {1: b"out\n", 2: b""}
+
+
 def test_a_client_gets_only_what_it_asked_for(box: Box) -> None:
     """Without stderr, nothing of it comes."""
     box.create("a", make_spec("sh", "-c", "echo out; echo err >&2"))
