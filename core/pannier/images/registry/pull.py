@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pannier.errors import Forbidden, ImageInvalid, NotFound, PannierError, UnsupportedOperation
 from pannier.images.config import ImageConfig
@@ -28,7 +28,7 @@ from pannier.images.registry.transfers import TransferEvent
 from pannier.images.registry.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pannier.images.registry.transfers import TransferRequest
 
 __all__ = ["PulledImage", "Puller", "describe_at", "repository_at"]
+
+T = TypeVar("T")
 
 _CONFIG_LIMIT = 8 << 20
 _ATTEMPTS = 3
@@ -77,16 +79,7 @@ class Puller:
         """
         reference = request.reference.with_default_tag()
         request = replace(request, reference=reference)
-        *mirrors, registry = self.options.endpoints(reference.domain)
-        for mirror in mirrors:
-            # Whatever is wrong with a mirror, the registry itself may do.
-            with contextlib.suppress(PannierError):
-                return self._persist(mirror, request)
-            request.cancellation.check()
-        try:
-            return self._persist(registry, request)
-        except (NotFound, Forbidden) as error:
-            raise _in_dockers_words(error, reference) from error
+        return _first(self.options, request, lambda endpoint: self._persist(endpoint, request))
 
     def _persist(self, endpoint: Endpoint, request: TransferRequest) -> PulledImage:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -105,12 +98,12 @@ class Puller:
 
         :raises NotFound: as :meth:`pull`.
         """
-        endpoint = self.options.endpoints(request.reference.domain)[-1]
-        try:
+
+        def ask(endpoint: Endpoint) -> list[str]:
             with repository_at(endpoint, self.options, request) as repository:
                 return repository.tags()
-        except (NotFound, Forbidden) as error:
-            raise _in_dockers_words(error, request.reference) from error
+
+        return _first(self.options, request, ask)
 
     @property
     def downloads(self) -> Downloads:
@@ -139,10 +132,24 @@ def describe_at(options: RegistryOptions, request: TransferRequest) -> Described
 
     :raises NotFound: as :meth:`Puller.pull`.
     """
-    endpoint = options.endpoints(request.reference.domain)[-1]
-    try:
+
+    def ask(endpoint: Endpoint) -> Described:
         with repository_at(endpoint, options, request) as repository:
             return describe(repository, request.reference)
+
+    return _first(options, request, ask)
+
+
+def _first(options: RegistryOptions, request: TransferRequest, ask: Callable[[Endpoint], T]) -> T:
+    """Return the answer of the first server that has one: the mirrors, then the registry."""
+    *mirrors, registry = options.endpoints(request.reference.domain)
+    for mirror in mirrors:
+        # Whatever is wrong with a mirror, the registry itself may do.
+        with contextlib.suppress(PannierError):
+            return ask(mirror)
+        request.cancellation.check()
+    try:
+        return ask(registry)
     except (NotFound, Forbidden) as error:
         raise _in_dockers_words(error, request.reference) from error
 

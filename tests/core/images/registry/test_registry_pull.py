@@ -19,6 +19,7 @@ from pannier.errors import (
 )
 from pannier.images.oci import Platform
 from pannier.images.registry.cancelling import Cancellation, Cancelled
+from pannier.images.registry.pull import describe_at
 from pannier.images.registry.settings import RegistryOptions
 from pannier.images.registry.transfers import Throttle, TransferEvent
 from support.images import digest, docker_archive, image, layer
@@ -460,6 +461,17 @@ class TestMirrors:
         pulled = rig.pull("example.test/a/b:1", Credentials("jo", "secret"))
         assert pulled.image.tags == ("example.test/a/b:1",)
         assert all("Authorization" not in seen.headers for seen in registry.seen)
+
+    def test_what_there_is(
+        self, registry: FaultyRegistry, make_rig: Callable[..., Rig], small: BuiltImage
+    ) -> None:
+        """A mirror's tags and descriptions count, too: it may be all that can be reached."""
+        registry.put(small)
+        rig = make_rig(options=self.options("127.0.0.1:1", registry.host))
+        request = rig.request("example.test/a/b:1")
+        assert rig.puller.tags(request) == ["1"]
+        described = describe_at(rig.options, request)
+        assert [str(one) for one in described.platforms] == ["linux/amd64"]
 
     def test_a_mirror_that_lies(
         self, registry: FaultyRegistry, make_rig: Callable[..., Rig], small: BuiltImage
