@@ -199,6 +199,7 @@ class Networks:
         """Create a network.
 
         :raises Conflict: the name, or a subnet, is taken.
+        :raises Forbidden: the name is that of a predefined network, or means one.
         :raises NotFound: the driver is not known.
         :raises UnsupportedOperation: the driver makes no networks, or lacks what was asked.
         """
@@ -214,7 +215,13 @@ class Networks:
                 f"found",
                 hint=f"network drivers: {', '.join(self.drivers.networks)}",
             )
-        if any(network.name == name for network in self.networks.all()):
+        existing = self.networks.get(name)
+        if name == "default" or (existing is not None and self.networks.predefined(existing)):
+            raise Forbidden(
+                f"operation is not permitted on predefined {name} network",
+                hint="choose another name",
+            )
+        if existing is not None:
             raise Conflict(f"network with name {name} already exists")
         if NetworkCapability.USER_DEFINED not in found.capabilities:
             raise Forbidden(f'only one instance of "{driver}" network is allowed')

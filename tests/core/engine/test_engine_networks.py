@@ -21,8 +21,12 @@ async def test_predefined_networks(rig: Rig) -> None:
     assert networks.get("bridge").subnets == (Subnet("172.18.0.0/16", "172.18.0.1"),)
     with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
         await networks.remove("bridge")
-    with pytest.raises(Conflict, match="network with name host already exists"):
-        await networks.create("host")
+    for name in ("host", "default"):
+        with pytest.raises(Forbidden, match=f"not permitted on predefined {name} network"):
+            await networks.create(name)
+    await networks.create("lan")
+    with pytest.raises(Conflict, match="network with name lan already exists"):
+        await networks.create("lan")
     with pytest.raises(Forbidden, match='only one instance of "host" network is allowed'):
         await networks.create("other", driver="host")
 
