@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from large import Registry
+
 __all__ = ["Docker", "Engine", "Pannier", "Podman", "available", "busybox_tar"]
 
 IMAGE = "busybox"
@@ -64,6 +66,7 @@ class Engine:
         self.folder = folder
         self.holder: subprocess.Popen[bytes] | None = None
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.registries: list[Registry] = []
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of the engine's own client."""
@@ -122,7 +125,9 @@ class Engine:
             self.run("rm", "-f", *found[start : start + 50])
 
     def stop(self) -> None:
-        """Stop the daemon."""
+        """Stop the daemon, and its registries."""
+        for registry in self.registries:
+            registry.stop()
         if self.daemon is not None:
             self.daemon.terminate()
             self.daemon.wait(30)

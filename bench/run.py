@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Figures = dict[str, dict[str, list[float]]]
-_PART_TARGETS = {"start": 5.0, "remove": 4.0, "memory": 2.5, "monitor": 1.0}
+_PART_TARGETS = {"start": 5.0, "remove": 4.0, "memory": 2.5, "monitor": 1.0, "peak": 1.0}
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def _print_row(work: Work, part: str, names: list[str], figures: Figures) -> Non
         for name in names
         if figures.get(name, {}).get(part)
     }
-    size = part in {"memory", "monitor"}
+    size = part in {"memory", "monitor", "peak"}
     cells = "".join(f"{_show(medians.get(name), size=size):>12}" for name in names)
     peers = [value for name, value in medians.items() if name != "pannier"]
     target = _PART_TARGETS.get(part, work.target)

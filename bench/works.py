@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 
+import transfers
 from engines import IMAGE, Engine
 
 if TYPE_CHECKING:
@@ -186,4 +187,9 @@ WORKS = [
     Work(f"{CROWD} bridge containers, {CLIENTS} clients", _crowd, 5, runs=3, api=True),
     Work("attach of 200 MB", _attach, 4, runs=3),
     Work("logs of 35 MB", _logs, 4, runs=3),
+    Work("pull of 512 MB", transfers.pull, 1.5, runs=5),
+    Work("push of 512 MB", transfers.push, 3, runs=3),
+    Work("push of 512 MB, loaded", transfers.push_loaded, 3, runs=3),
+    Work("save of 512 MB", transfers.save, 1.5, runs=3),
+    Work("load of 512 MB", transfers.load, 1.5, runs=3),
 ]
