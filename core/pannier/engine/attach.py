@@ -93,6 +93,7 @@ class Attaching:
             stderr=options.stderr,
             pending=pending,
             detach_keys=keys if live.container.config.tty else b"",
+            framed=False if options.raw else None,
         )
         kept = False
         try:
@@ -122,7 +123,7 @@ class Attaching:
     def _replay(self, live: Live, options: AttachOptions, target: int) -> None:
         _await_reader(target)
         wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
-        for chunk in self.logs.frames(live.container, wanted):
+        for chunk in self.logs.frames(live.container, wanted, raw=options.raw):
             _write_all(target, chunk)
 
 

@@ -54,10 +54,12 @@ class Logs:
         """
         return self._framed(live, options, self._open(live.container, options))
 
-    def frames(self, container: Container, options: LogOptions) -> Iterator[bytes]:
-        """As :meth:`framed`, blocking, and without ``follow``."""
+    def frames(
+        self, container: Container, options: LogOptions, *, raw: bool = False
+    ) -> Iterator[bytes]:
+        """As :meth:`framed`, blocking, and without ``follow``; *raw* leaves the framing out."""
         cursor = self._open(container, replace(options, follow=False))()
-        join = _joiner(container, cursor)
+        join = _joiner(container, cursor, raw=raw)
         with contextlib.closing(cursor):
             while records := cursor.read():
                 yield join(records)
@@ -162,10 +164,10 @@ async def _until(event: asyncio.Event) -> None:
 
 
 def _joiner(
-    container: Container, cursor: Cursor, *, by_line: bool = False
+    container: Container, cursor: Cursor, *, by_line: bool = False, raw: bool = False
 ) -> Callable[[list[Record] | None], bytes]:
     """Return what makes a chunk of bytes of records; None says that there are no more."""
-    if container.config.tty:
+    if raw or container.config.tty:
         wrap: Callable[[int, bytes], bytes] = lambda _, data: data  # noqa: E731
     else:
         wrap = frames_of_lines if by_line else frame

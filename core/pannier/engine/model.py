@@ -366,10 +366,12 @@ class AttachOptions:
 
     :param logs: first replay what was logged.
     :param stream: then stay attached.
+    :param raw: without framing, also where there is no terminal.
     """
 
     logs: bool = False
     stream: bool = False
+    raw: bool = False
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False

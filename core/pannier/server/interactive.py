@@ -23,13 +23,15 @@ _MULTIPLEXED_SINCE: Final = (1, 42)
 _MAX_SIZE: Final = (1 << 16) - 1
 
 
-def _options(call: Call, *, always_stream: bool = False) -> AttachOptions:
+def _options(call: Call, *, websocket: bool = False) -> AttachOptions:
     query = call.query
     keys = query.text("detachKeys")
     detach_sequence(keys or None)
     return AttachOptions(
         logs=query.boolean("logs"),
-        stream=query.boolean("stream") or always_stream,
+        stream=query.boolean("stream") or websocket,
+        # A message of a websocket is output and nothing else, as Docker has it.
+        raw=websocket,
         stdin=query.boolean("stdin"),
         stdout=query.boolean("stdout"),
         stderr=query.boolean("stderr"),
@@ -62,7 +64,7 @@ async def _attach(call: Call) -> web.StreamResponse:
 
 
 async def _attach_websocket(call: Call) -> web.StreamResponse:
-    options = _options(call, always_stream=True)
+    options = _options(call, websocket=True)
     container = _attachable(call)
 
     async def hand_over(descriptor: int, pending: bytes) -> None:

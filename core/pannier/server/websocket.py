@@ -22,7 +22,7 @@ async def attach_websocket(
 ) -> web.StreamResponse:
     """Answer with a websocket, and relay between it and a socket that is handed over.
 
-    Output is as attach frames it. The client's closing ends the input and the attachment.
+    Output is as it comes, unframed. The client's closing ends the input and the attachment.
 
     :param hand_over: as of :func:`pannier.server.hijack.hijack`.
     """

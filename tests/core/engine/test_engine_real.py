@@ -449,6 +449,30 @@ def test_copying_to_a_volume_before_the_first_start(place: Place) -> None:
     _run(place, test)
 
 
+def test_attaching_without_frames(place: Place) -> None:
+    """Neither what is replayed nor what comes has any, for who asked for none."""
+
+    async def test(engine: Engine) -> None:
+        script = "echo before; cat; echo after"
+        config = {"open_stdin": True, "stdin_once": True}
+        id = await _started(
+            engine, "sh", "-c", script, host=HostOptions(network_mode="none"), **config
+        )
+        lines = engine.containers.logs(id, LogOptions(follow=True))
+        await anext(lines)
+        await lines.aclose()  # type: ignore[attr-defined]  # it is a generator
+        ours, theirs = socket.socketpair()
+        with ours:
+            options = AttachOptions(logs=True, stream=True, raw=True, stdin=True, stdout=True)
+            await engine.containers.attach(id, options, theirs.fileno())
+            theirs.close()
+            ours.shutdown(socket.SHUT_WR)
+            output = await asyncio.to_thread(lambda: b"".join(iter(lambda: ours.recv(100), b"")))
+        assert output == b"before\nafter\n"
+
+    _run(place, test)
+
+
 def test_a_replayed_log_waits_for_the_head_to_be_read(place: Place) -> None:
     """Clients lose what comes together with the head; who never reads it gets the log anyway."""
 

@@ -46,7 +46,8 @@ class TestWebsocket:
                 assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
 
         asyncio.run(client())
-        assert engine.containers.calls[-1][1].stream is True
+        options = engine.containers.calls[-1][1]
+        assert (options.stream, options.raw) == (True, True)
 
     def test_a_client_that_goes(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
         """The process's side sees the end of its input."""
