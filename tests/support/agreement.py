@@ -100,7 +100,8 @@ def settled(look: Callable[[], list[str]], seconds: float = 60.0) -> list[str]:
 def disagreements(daemon: Daemon) -> list[str]:
     """Compare what the engine says of its containers with what disk and kernel have of them."""
     rows = daemon.cli("ps", "-aq", "--no-trunc").stdout.split()
-    facts = {row: daemon.inspect(row) for row in rows}
+    found = json.loads(daemon.cli("inspect", *rows).stdout) if rows else []
+    facts: dict[str, dict[str, Any]] = {fact["Id"]: fact for fact in found}
     running = {id for id, fact in facts.items() if fact["State"]["Running"]}
     bridged = {id for id in running if "bridge" in facts[id]["NetworkSettings"]["Networks"]}
     processes = family(daemon)
