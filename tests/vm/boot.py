@@ -75,8 +75,9 @@ def cache_folder() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment with the system's programs in the path, as root's shell has it."""
-    return os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+    """Return the environment with our own and the system's programs in the path."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{path}"}
 
 
 def ensure_programs() -> None:
@@ -194,6 +195,7 @@ def run(
              "--cpus", str(cpus), "--memory", memory, "--disk", image, "--rwdir", output,
              "--verbose", "--", f"sh {shlex.quote(str(script))}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env=environment(),
         )
         # fmt: on
         try:
