@@ -97,7 +97,7 @@ class ContainerNames:
         found = [
             address
             for container, endpoint in self._members(network)
-            if linked == container.id or name in (one.lower() for one in _names(container, network))
+            if linked == container.id or _is_called(container, network, name)
             for address in (endpoint.address, endpoint.address6)
             if address
         ]
@@ -152,14 +152,17 @@ class ContainerNames:
                 yield network, endpoint
 
     def _members(self, network: Network) -> Iterator[tuple[Container, Endpoint]]:
+        own = self._own()
         for live in self.registry:
-            container = live.container
-            if container.id == self.started.id:
-                container = self._own()
+            container = own if live.container.id == own.id else live.container
             endpoint = container.endpoints.get(network.name)
             if endpoint is not None:
                 yield container, endpoint
 
 
-def _names(container: Container, network: Network) -> list[str]:
-    return dns_names(container, container.networks.get(network.name, _UNASKED))
+def _is_called(container: Container, network: Network, name: str) -> bool:
+    """Whether a container has a name, in lower case, among its :func:`dns_names`."""
+    if name in (container.name.lower(), container.id[:12], container.config.hostname.lower()):
+        return True
+    options = container.networks.get(network.name)
+    return options is not None and any(name == alias.lower() for alias in options.aliases)
