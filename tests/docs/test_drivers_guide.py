@@ -36,7 +36,7 @@ def test_the_example_loads_and_attaches(monkeypatch: pytest.MonkeyPatch, tmp_pat
     driver = drivers.open(drivers.choose("network"), NetworkDriver)
     request = EndpointRequest("c" * 64, NetworkSpec("hermit", "hermit"))
     plan = driver.plan_attach(request, None)
-    assert [str(step) for step in plan.describe()][0].endswith("go away")
+    assert str(plan.describe()[0]).endswith("go away")
     transaction = Transaction()
     assert transaction.run(plan).endpoint.network == "hermit"
     note = tmp_path / "s" / "network" / "hermit" / "greeting"
