@@ -11,9 +11,9 @@ import pytest
 from pannier.cli.commands.cp import split_place
 from pannier.cli.commands.df import usage_rows
 from pannier.cli.commands.events import event_line
-from pannier.cli.commands.images import split_reference
 from pannier.cli.commands.ps import ports_text
 from pannier.cli.commands.stats import stats_row
+from pannier.cli.references import split_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable

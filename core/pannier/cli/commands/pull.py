@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pannier.cli.command import Command, UsageError, arg, flag, many, text
-from pannier.cli.references import split_reference
 from pannier.cli.commands.inspect import image_path
 from pannier.cli.credentials import auth_header, full_name
 from pannier.cli.listing import print_rows
 from pannier.cli.progress import pull_image, show_progress
 from pannier.cli.readers import filters
+from pannier.cli.references import split_reference
 from pannier.cli.tables import ellipsis
 
 TYPE_CHECKING = False
