@@ -51,7 +51,15 @@ class EngineTable:
 
     :param root: what survives a reboot: images, layers, volumes, the database.
     :param state: what does not: sockets, pids, namespaces.
-    :param socket: where the daemon listens.
+    :param socket: where the daemon listens, and the command line looks for it.
+    :param hosts: where it listens besides: ``unix:///PATH`` or ``tcp://ADDRESS:PORT``. Whoever
+        may speak to it is root on this host, so TCP is served with TLS, to clients that show a
+        certificate.
+    :param tls_ca: a PEM file with the authority that signs the clients' certificates.
+    :param tls_cert: a PEM file with the daemon's own certificate.
+    :param tls_key: a PEM file with its key, without a passphrase.
+    :param insecure_loopback: serve TCP addresses of the loopback interface without TLS; every
+        user of this host is root then.
     :param group: who may use the socket besides root, where that group exists.
     :param userns_remap: ``uid:gid:size`` of the ids that containers' ids are mapped to, a user's
         name to look up in /etc/subuid and /etc/subgid, or empty for the host's own ids.
@@ -62,6 +70,11 @@ class EngineTable:
     socket: Path = Path("/run/pannier/pannier.sock")
     group: str = "pannier"
     userns_remap: str = ""
+    hosts: tuple[str, ...] = ()
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure_loopback: bool = False
 
 
 @dataclass(frozen=True)

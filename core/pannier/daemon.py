@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import grp
 import logging
 import os
 import signal
@@ -30,11 +29,13 @@ from pannier.images.images import ImageStore
 from pannier.images.registry.settings import RegistryOptions
 from pannier.plugins import DriverRecord, Drivers, open_drivers
 from pannier.server.app import create_app
-from pannier.server.connection import Site
+from pannier.server.connection import Site, acceptor
+from pannier.server.listening import Listener, TlsFiles, open_listeners, parse_hosts
+from pannier.server.tls import TlsFront
 from pannier.subids import parse_remap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["main", "serve"]
@@ -83,6 +84,7 @@ async def serve(config: Config) -> None:
     """
     if os.geteuid() != 0:
         raise DriverUnavailable("the daemon needs root", hint="run: sudo pannier daemon")
+    _listeners(config)
     for folder, mode in ((config.engine.root, 0o711), (config.engine.state, 0o711)):
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     stopping = asyncio.Event()
@@ -102,9 +104,7 @@ async def serve(config: Config) -> None:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        for listening in _listening_sockets(config):
-            await Site(runner, listening).start()
-        _log.info("listening on %s", config.engine.socket)
+        await stack.enter_async_context(_listening(runner, config))
         await stopping.wait()
         _log.info("stopping; containers go on")
 
@@ -169,44 +169,64 @@ def _sole_daemon(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _listening_sockets(config: Config) -> list[socket.socket]:
-    """Return the sockets that systemd passed, or one made at the configured path."""
-    if os.environ.pop("LISTEN_PID", "") == str(os.getpid()):
-        count = int(os.environ.pop("LISTEN_FDS", "0"))
-        passed = range(_FIRST_PASSED_SOCKET, _FIRST_PASSED_SOCKET + count)
-        return [socket.socket(fileno=descriptor) for descriptor in passed]
-    return [_make_socket(config.engine.socket, config.engine.group)]
+def _listeners(config: Config) -> tuple[list[Listener], TlsFiles | None]:
+    """Return where to listen besides what systemd passes; wrong settings are found out here.
 
-
-def _make_socket(path: Path, group: str) -> socket.socket:
-    """Make the listening socket with its final mode and owner before it gets its name.
-
-    The lock of :func:`_sole_daemon` makes it safe to replace what a killed daemon left.
+    :raises ConfigError: [engine] asks for something impossible or dangerous.
     """
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*"):
-        stale.unlink(missing_ok=True)  # of a daemon that was killed at this very point
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            listening.bind(str(staged))
-        except OSError as error:
-            raise ConfigError(
-                f"the socket {path} cannot be made: {error.strerror or error}",
-                hint="a socket's path has at most about 90 characters; see [engine] socket",
-            ) from error
-        staged.chmod(0o660)
-        with contextlib.suppress(KeyError):
-            os.chown(staged, 0, grp.getgrnam(group).gr_gid)
-        listening.listen(512)
-        listening.setblocking(False)
-        staged.rename(path)
-    except BaseException:
-        listening.close()
-        staged.unlink(missing_ok=True)
-        raise
-    return listening
+    engine = config.engine
+    named = (engine.tls_ca, engine.tls_cert, engine.tls_key)
+    files = None
+    if engine.tls_ca and engine.tls_cert and engine.tls_key:
+        files = TlsFiles(engine.tls_ca, engine.tls_cert, engine.tls_key)
+    elif any(named):
+        raise ConfigError(
+            "[engine] has some of tls_ca, tls_cert and tls_key, but not all",
+            hint="TLS needs all three: every client is to show a certificate that tls_ca signed",
+        )
+    if files is not None:
+        files.context()
+    found = parse_hosts(
+        engine.hosts, tls=files is not None, insecure_loopback=engine.insecure_loopback
+    )
+    # Where the command line looks by itself comes first, and once.
+    first = Listener(f"unix://{engine.socket}", path=str(engine.socket))
+    return [first, *(item for item in found if item.path != first.path)], files
+
+
+@contextlib.asynccontextmanager
+async def _listening(runner: web.AppRunner, config: Config) -> AsyncIterator[None]:
+    """Serve at every address of the configuration, and on the sockets that systemd passed."""
+    listeners, files = _listeners(config)
+    async with contextlib.AsyncExitStack() as stack:
+        passed = _passed_sockets()
+        if passed:
+            # They stand for the configured socket.
+            listeners = listeners[1:]
+        for listening in passed:
+            await Site(runner, listening).start()
+        opened = stack.enter_context(open_listeners(listeners, config.engine.group))
+        for listener, listening in opened:
+            if listener.tls:
+                assert files is not None
+                front = TlsFront(listening, files.context(), acceptor(runner))
+                await front.start()
+                stack.push_async_callback(front.close)
+            else:
+                await Site(runner, listening).start()
+            _log.info("listening on %s", listener.text)
+            if listener.host and not listener.tls:
+                _log.warning("%s: every user of this host is root through it", listener.text)
+        yield
+
+
+def _passed_sockets() -> list[socket.socket]:
+    """Return the sockets that systemd passed (sd_listen_fds(3))."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    passed = range(_FIRST_PASSED_SOCKET, _FIRST_PASSED_SOCKET + count)
+    return [socket.socket(fileno=descriptor) for descriptor in passed]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,17 @@ __all__ = ["main", "run"]
 _COMPLETION = "_PANNIER_COMPLETE"
 _SIGPIPE_STATUS = 128 + 13
 _SIGINT_STATUS = 128 + 2
-_WITH_VALUE = {"-H": "host", "--host": "host", "--config": "config"}
+_WITH_VALUE = {
+    "-H": "host",
+    "--host": "host",
+    "--config": "config",
+    "-c": "context",
+    "--context": "context",
+    "--tlscacert": "tlscacert",
+    "--tlscert": "tlscert",
+    "--tlskey": "tlskey",
+}
+_SWITCHES = {"--tls": "tls", "--tlsverify": "tlsverify"}
 
 
 def main() -> None:
@@ -68,6 +78,8 @@ def _globals(context: Context, words: list[str]) -> list[str] | None:
         name, equals, value = word.partition("=")
         if word in ("-D", "--debug"):
             context.debug = True
+        elif name in _SWITCHES and value in ("", "true", "1", "false", "0"):
+            setattr(context, _SWITCHES[name], value not in ("false", "0"))
         elif word in ("-v", "--version"):
             return ["version", "--short"]
         elif word in ("-h", "--help"):

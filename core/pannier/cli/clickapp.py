@@ -125,6 +125,9 @@ def _option(flag: Flag) -> click.Option:
     )
 
 
+_EXAMPLES = {"system": "df", "builder": "prune"}
+
+
 def _group(name: str) -> Callable[[], LazyGroup]:
     summary, targets = GROUPS[name]
 
@@ -134,7 +137,7 @@ def _group(name: str) -> Callable[[], LazyGroup]:
             targets=targets,
             help=summary,
             context_settings=_HELP,
-            epilog=f"\b\nExample:\n  pannier {name} {'ls' if 'ls' in targets else 'df'}",
+            epilog=f"\b\nExample:\n  pannier {name} {_EXAMPLES.get(name, 'ls')}",
         )
 
     return make
@@ -147,8 +150,11 @@ def make_app() -> LazyGroup:
     :class:`pannier.cli.context.Context`.
     """
 
-    def start(host: str | None, config: str | None, *, debug: bool) -> None:
-        click.get_current_context().obj = Context(host=host, config=config, debug=debug)
+    def start(host: str | None, config: str | None, *, debug: bool, **more: Any) -> None:
+        context = Context(host=host, config=config, debug=debug)
+        for name, value in more.items():
+            setattr(context, name, value)
+        click.get_current_context().obj = context
 
     app = LazyGroup(
         "pannier",
@@ -157,6 +163,12 @@ def make_app() -> LazyGroup:
         params=[
             click.Option(["-H", "--host"], help="Daemon socket to connect to"),
             click.Option(["--config"], metavar="FILE", help="Configuration file"),
+            click.Option(["-c", "--context"], metavar="NAME", help="Docker context to use"),
+            click.Option(["--tls"], is_flag=True, help="Use TLS; implied by --tlsverify"),
+            click.Option(["--tlsverify"], is_flag=True, help="Use TLS and verify the daemon"),
+            click.Option(["--tlscacert"], metavar="FILE", help="Trust what this CA has signed"),
+            click.Option(["--tlscert"], metavar="FILE", help="TLS certificate to identify with"),
+            click.Option(["--tlskey"], metavar="FILE", help="Its key"),
             click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks"),
             click.Option(["-v", "--version"], is_flag=True, expose_value=False, help="Version"),
         ],

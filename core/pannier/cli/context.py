@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pannier.client.address import TlsFiles
+
 __all__ = ["Context"]
 
 
@@ -21,11 +23,25 @@ class Context:
     :param host: ``--host``.
     :param config: ``--config``: the configuration file.
     :param debug: show tracebacks.
+    :param context: ``--context``: the docker context to use.
     """
 
     def __init__(
-        self, *, host: str | None = None, config: str | None = None, debug: bool = False
+        self,
+        *,
+        host: str | None = None,
+        config: str | None = None,
+        debug: bool = False,
+        context: str | None = None,
     ) -> None:
+        self.context = context
+        #: ``--tls`` and ``--tlsverify``.
+        self.tls = False
+        self.tlsverify = False
+        #: ``--tlscacert``, ``--tlscert`` and ``--tlskey``.
+        self.tlscacert: str | None = None
+        self.tlscert: str | None = None
+        self.tlskey: str | None = None
         self.host = host
         self.config = config
         self.debug = debug
@@ -38,10 +54,27 @@ class Context:
         :raises PannierError: where the address or the configuration file is wrong.
         """
         if self._client is None:
-            address = resolve_address(self.host, self.config)
+            address = resolve_address(
+                self.host, self.config, context=self.context, tls=self._tls_files()
+            )
             start = None if address.explicit or os.geteuid() else self._start
             self._client = Client(address, on_refused=start)
         return self._client
+
+    def _tls_files(self) -> TlsFiles | None:
+        named = (self.tlscacert, self.tlscert, self.tlskey)
+        if not (self.tls or self.tlsverify or any(named)):
+            return None
+        from pannier.client.address import docker_folder, tls_from_folder
+
+        folder = os.environ.get("DOCKER_CERT_PATH") or docker_folder(os.environ)
+        # --tls alone does not ask who the daemon is, as with docker.
+        verify = self.tlsverify or (any(named) and not self.tls)
+        files = tls_from_folder(folder, verify=verify)
+        files.ca = self.tlscacert or files.ca
+        files.certificate = self.tlscert or files.certificate
+        files.key = self.tlskey or files.key
+        return files
 
     def close(self) -> None:
         """Close the client's kept connection, if it has one."""

@@ -98,6 +98,16 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "prune": "build:BUILDER_PRUNE",
         },
     ),
+    "context": (
+        "Manage contexts: named addresses of daemons",
+        {
+            "inspect": "contexts:INSPECT",
+            "list": "contexts:LS",
+            "ls": "contexts:LS",
+            "show": "contexts:SHOW",
+            "use": "contexts:USE",
+        },
+    ),
     "image": (
         "Manage images",
         {
@@ -133,6 +143,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "Manage Pannier",
         {
             "df": "df:DF",
+            "dial-stdio": "dialstdio:DIAL_STDIO",
             "events": COMMANDS["events"],
             "info": COMMANDS["info"],
             "prune": "prune:SYSTEM_PRUNE",

@@ -82,6 +82,10 @@ class Client:
 
     def _dial(self) -> socket.socket:
         address = self.address
+        if address.ssh or address.tls is not None:
+            from pannier.client.tunnel import dial  # noqa: PLC0415 - costs 20 ms; few need it
+
+            return dial(address, self.timeout)
         if address.path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:

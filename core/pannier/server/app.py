@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from pannier.errors import Forbidden
 from pannier.server import (
     absent,
     archives,
@@ -107,6 +108,7 @@ class _Dispatcher:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         try:
+            _refuse_browser(request)
             version, path = split_version(request.path)
             route, name = self._router.find(request.method, path)
             call = Call(request, self._services, name, version)
@@ -153,6 +155,18 @@ class _Dispatcher:
         if not task.cancelled():
             # Looked at, so that asyncio does not report what nobody was left to be told.
             task.exception()
+
+
+def _refuse_browser(request: web.Request) -> None:
+    """Refuse a page of the web that has found a loopback address served without TLS.
+
+    A browser says whose page asks; no client of this API does.
+    """
+    transport = request.transport
+    if "Origin" not in request.headers or transport is None:
+        return
+    if isinstance(transport.get_extra_info("sockname"), tuple):
+        raise Forbidden("requests of web pages are refused")
 
 
 def _decline(request: web.Request) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Awaitable, Callable
 
-__all__ = ["ClientConnection", "Site"]
+__all__ = ["ClientConnection", "Site", "acceptor"]
 
 _TAKES_OVER: Final = re.compile(
     rb"POST [^ ?]*/(?:containers/[^ ?/]+/attach|exec/[^ ?/]+/start)(?:\?[^ ]*)? HTTP/1\.[01]\r\n"
@@ -116,6 +117,18 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
         if held:
             self.data_received(held)
+
+
+def acceptor(runner: web.AppRunner) -> Callable[[socket.socket], Awaitable[object]]:
+    """Return what has the server serve a connected socket that somebody else has accepted."""
+    server = runner.server
+    assert server is not None
+
+    async def accept(given: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: ClientConnection(server()), given)
+
+    return accept
 
 
 class Site(web.SockSite):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pannier.client import Address, parse_address, resolve_address
-from pannier.errors import ConfigError, InvalidRequest, PannierError
+from pannier.errors import ConfigError, InvalidRequest, NotFound, PannierError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
         ("tcp://example", "tcp://example:2375"),
         ("tcp://[::1]:99/", "tcp://[::1]:99"),
         ("http://a:1", "tcp://a:1"),
+        ("https://a", "tcp://a:2376"),
+        ("ssh://host", "ssh://host"),
+        ("ssh://me@[::1]:22/run/p.sock", "ssh://me@[::1]:22/run/p.sock"),
     ],
 )
 def test_addresses_are_read(text: str, shown: str) -> None:
@@ -32,20 +37,58 @@ def test_addresses_are_read(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ssh://host", "https://host", "unix://", "tcp://h:x", "tcp://h:0", "tcp://h:70000", "x", ""],
+    [
+        "ssh://-oProxyCommand=x",
+        "ssh://-l@host",
+        "ssh://@host",
+        "ssh://",
+        "unix://",
+        "tcp://h:x",
+        "tcp://h:0",
+        "tcp://h:70000",
+        "x",
+        "",
+    ],
 )
 def test_other_addresses_are_refused_with_a_way_out(text: str) -> None:
-    """TLS and ssh, and nonsense, are named as what they are."""
+    """Nonsense is named as what it is, and so is what ssh would take for an option."""
     with pytest.raises(InvalidRequest) as caught:
         parse_address(text)
     assert caught.value.hint
 
 
-def test_tls_is_not_silently_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who asked for verification must not be connected without."""
-    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
-    with pytest.raises(InvalidRequest, match="TLS"):
-        parse_address("tcp://host:2376")
+def test_tls_is_what_the_environment_asks_for(tmp_path: Path) -> None:
+    """Docker's variables name the files; a file that is not there is none."""
+    (tmp_path / "ca.pem").touch()
+    environ = {
+        "DOCKER_HOST": "tcp://host",
+        "DOCKER_TLS_VERIFY": "1",
+        "DOCKER_CERT_PATH": str(tmp_path),
+    }
+    found = resolve_address(None, None, environ)
+    assert str(found) == "tcp://host:2376"
+    assert found.tls is not None
+    assert (found.tls.verify, found.tls.ca) == (True, f"{tmp_path}/ca.pem")
+    assert (found.tls.certificate, found.tls.key) == ("", "")
+    del environ["DOCKER_TLS_VERIFY"]
+    assert resolve_address(None, None, environ).tls is None
+
+
+def test_a_context_leads_to_its_address(tmp_path: Path) -> None:
+    """By name, by variable or as the current one; an address that is named outright wins."""
+    meta = tmp_path / "contexts/meta" / hashlib.sha256(b"far").hexdigest()
+    meta.mkdir(parents=True)
+    document = {"Name": "far", "Endpoints": {"docker": {"Host": "ssh://me@far"}}}
+    (meta / "meta.json").write_text(json.dumps(document))
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    assert not resolve_address(None, None, environ).explicit
+    assert str(resolve_address(None, None, environ, context="far")) == "ssh://me@far"
+    assert str(resolve_address(None, None, environ | {"DOCKER_CONTEXT": "far"})) == "ssh://me@far"
+    (tmp_path / "config.json").write_text('{"currentContext": "far"}')
+    assert str(resolve_address(None, None, environ)) == "ssh://me@far"
+    assert str(resolve_address(None, None, environ | {"DOCKER_HOST": "/d"})) == "unix:///d"
+    with pytest.raises(NotFound, match='context "near" does not exist'):
+        resolve_address(None, None, environ, context="near")
 
 
 def test_the_order_of_who_decides(tmp_path: Path) -> None:
