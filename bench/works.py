@@ -176,6 +176,32 @@ def _logs(engine: Engine) -> dict[str, float]:
         engine.run("rm", "-f", "logged")
 
 
+_STEPS = """\
+FROM {image}
+ENV A=1
+WORKDIR /app
+COPY file .
+RUN echo one > /one
+RUN echo two > /two
+LABEL x=y
+"""
+
+
+def _build(*flags: str) -> Callable[[Engine], dict[str, float]]:
+    def measure(engine: Engine) -> dict[str, float]:
+        folder = engine.folder / "context"
+        folder.mkdir(exist_ok=True)
+        (folder / "Dockerfile").write_text(_STEPS.format(image=IMAGE))
+        (folder / "file").write_text("content")
+        words = engine.command("build", "-q", *flags, "-t", "built", str(folder))
+        environment = {**engine.environment(), "DOCKER_BUILDKIT": "0"}
+        if not flags:
+            _timed(words, environment)
+        return {"": _timed(words, environment)}
+
+    return measure
+
+
 WORKS = [
     Work("run --rm true, bridge", _cli_run("bridge"), 3.5),
     Work("run --rm true, none", _cli_run("none"), 1.8),
@@ -187,6 +213,8 @@ WORKS = [
     Work(f"{CROWD} bridge containers, {CLIENTS} clients", _crowd, 5, runs=3, api=True),
     Work("attach of 200 MB", _attach, 4, runs=3),
     Work("logs of 35 MB", _logs, 4, runs=3),
+    Work("build of 7 steps, no cache", _build("--no-cache"), 5, runs=5),
+    Work("build of 7 steps, all cached", _build(), 1, runs=9),
     Work("pull of 512 MB", transfers.pull, 1.5, runs=5),
     Work("push of 512 MB", transfers.push, 3, runs=3),
     Work("push of 512 MB, loaded", transfers.push_loaded, 3, runs=3),

@@ -309,7 +309,9 @@ class Build:
         channel.say(f" ---> Running in {container[:12]}")
         failed = True
         try:
-            stubs = await self.workers.run(self._stubs, container, mounts.targets)
+            stubs = None
+            if targets := mounts.targets:
+                stubs = await self.workers.run(self._stubs, container, targets)
             await running.run(container, command, channel.write)
             failed = False
             if stubs:
@@ -325,9 +327,7 @@ class Build:
             channel.say(f"Removing intermediate container {container[:12]}")
         return layer
 
-    def _stubs(self, container: str, targets: list[str]) -> Stubs | None:
-        if not targets:
-            return None
+    def _stubs(self, container: str, targets: list[str]) -> Stubs:
         root = Transaction().run(self.store.storage.plan_open_root(container))
         try:
             return Stubs(root, targets)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -582,6 +583,93 @@ class TestContexts:
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+def test_a_repository_is_a_context(own_daemon: Daemon, tmp_path: Path) -> None:
+    """A branch and a folder of it; an option in the place of a branch is refused."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git: apt-get install git")
+    work = context(tmp_path / "work", "FROM nothing\n")
+    context(work / "sub", "FROM busybox\nCOPY . /c\n", {"f": "from the branch"})
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+    for step in (
+        ("init", "-q", "-b", "side"),
+        ("add", "."),
+        (*identity, "commit", "-q", "-m", "first"),
+    ):
+        subprocess.run(["git", *step], cwd=work, env=environment, check=True)
+    subprocess.run(
+        ["git", "clone", "-q", "--bare", str(work), str(tmp_path / "r.git")],
+        env=environment,
+        check=True,
+    )
+    assert own_daemon.process is not None
+    port = "19418"
+    serve = ["git", "daemon", "--reuseaddr", f"--port={port}", "--export-all", "--listen=127.0.0.1"]
+    server = subprocess.Popen(
+        ["nsenter", f"--net=/proc/{own_daemon.process.pid}/ns/net", *serve, str(tmp_path)],
+        env={
+            **environment,
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
+        },
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        url = f"git://127.0.0.1:{port}{tmp_path}/r.git"
+        deadline = time.monotonic() + 20
+        while True:
+            done = own_daemon.cli("build", "-t", "git:1", f"{url}#side:sub", check=False)
+            if done.returncode == 0:
+                break
+            assert "refused" in done.stderr, done.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # nothing tells when the server listens
+        assert sh(own_daemon, "git:1", "cat /c/f; ls -A /c") == "from the branchDockerfile\nf\n"
+        for fragment, message in (
+            ("#--upload-pack=touch", "invalid Git context"),
+            ("#side:../out", "leads out of the repository"),
+            ("#side:none", "there is no folder"),
+        ):
+            done = own_daemon.cli("build", f"{url}{fragment}", check=False)
+            assert done.returncode == 1
+            assert message in done.stderr
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def test_a_killed_daemon_leaves_no_half_built_image(own_daemon: Daemon, tmp_path: Path) -> None:
+    """Its next start clears away what was under way, and the cache has what was done."""
+    text = "FROM busybox\nRUN echo done > /done\nCOPY f /\nRUN echo begun; sleep 1000\n"
+    folder = context(tmp_path / "c", text, {"f": "x"})
+    words = [str(Path(sys.executable).parent / "pannier"), "build", "-t", "half:1", str(folder)]
+    client = subprocess.Popen(
+        words,
+        env={**os.environ, "PANNIER_HOST": own_daemon.host},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert client.stdout is not None
+    for line in client.stdout:
+        if line == b"begun\n":
+            break
+    own_daemon.kill()
+    client.wait()
+    client.stdout.close()
+    own_daemon.start()
+    root = own_daemon.folder / "root"
+    assert not list((root / "build" / "contexts").iterdir())
+    assert own_daemon.cli("images", "-q", "half:1").stdout == ""
+    left = own_daemon.cli("ps", "-aq").stdout.split()
+    own_daemon.cli("rm", "-f", *left)
+    (folder / "Dockerfile").write_text(text.replace("sleep 1000", "true"))
+    said = own_daemon.cli("build", "-t", "half:1", str(folder)).stdout
+    assert said.count("Using cache") == 2
+    assert sh(own_daemon, "half:1", "cat /done /f") == "done\nx"
 
 
 def test_builds_leave_nothing_behind(daemon: Daemon, tmp_path: Path) -> None:
