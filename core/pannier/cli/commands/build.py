@@ -6,10 +6,6 @@ import os
 import sys
 
 from pannier.cli.command import Command, Flag, UsageError, arg, flag, many, text
-from pannier.cli.commands.prune import confirm
-from pannier.cli.files import write_output
-from pannier.cli.readers import filters
-from pannier.cli.units import human_size, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +54,8 @@ def _build(ctx: Context, values: Values) -> int:
         ctx.report(error)
         return error.code or 1
     if values.text("iidfile"):
+        from pannier.cli.files import write_output
+
         write_output(values.text("iidfile"), [image.encode()])
     if style == "quiet":
         ctx.out(image)
@@ -84,8 +82,11 @@ def _query(values: Values) -> dict[str, Any]:
     args = _pairs(values.many("build-arg"), inherit=True)
     if "SOURCE_DATE_EPOCH" in os.environ:
         args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
-    from pannier.cli.hostconfig import parse_ulimits
+    ulimits: list[dict[str, Any]] = []
+    if values.many("ulimit"):
+        from pannier.cli.hostconfig import parse_ulimits
 
+        ulimits = parse_ulimits(values.many("ulimit"))
     return {
         "t": values.many("tag") or None,
         "buildargs": args or None,
@@ -108,7 +109,7 @@ def _query(values: Values) -> dict[str, Any]:
         "cpusetcpus": values.text("cpuset-cpus") or None,
         "cpusetmems": values.text("cpuset-mems") or None,
         "cgroupparent": values.text("cgroup-parent") or None,
-        "ulimits": _json(parse_ulimits(values.many("ulimit"))),
+        "ulimits": _json(ulimits),
         "q": values.on("quiet") or None,
     }
 
@@ -123,6 +124,8 @@ def _size(values: Values, name: str) -> int | None:
     given = values.text(name)
     if not given:
         return None
+    from pannier.cli.units import parse_size
+
     return -1 if given == "-1" else parse_size(given)
 
 
@@ -279,6 +282,10 @@ def _body(source: _Source, secrets: dict[str, bytes]) -> tuple[dict[str, str], I
 
 
 def _prune(ctx: Context, values: Values) -> int:
+    from pannier.cli.commands.prune import confirm
+    from pannier.cli.readers import filters
+    from pannier.cli.units import human_size
+
     whole = values.on("all")
     what = "all build cache" if whole else "all dangling build cache"
     if not confirm(values, f"WARNING! This will remove {what}."):
