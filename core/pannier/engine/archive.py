@@ -123,7 +123,7 @@ class Archives:
     ) -> None:
         _check_writable(container, path)
         with self.entering.root(container) as root:
-            with _opened(container, root, posixpath.join(path, ".")) as folder:
+            with _opened(container, root, path, folder=True) as folder:
                 if not stat.S_ISDIR(os.fstat(folder).st_mode):
                     raise InvalidRequest("extraction point is not a directory")
                 # Where the path really is, so that links in the archive's own paths count from
@@ -159,11 +159,14 @@ def _base(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(container: Container, root: int, path: str) -> Iterator[int]:
-    """Give a descriptor that names what is at *path*; its last link is not followed."""
+def _opened(container: Container, root: int, path: str, *, folder: bool = False) -> Iterator[int]:
+    """Give a descriptor that names what is at *path*; its last link is not followed.
+
+    :param folder: it is followed, and must lead to a folder.
+    """
     flags = os.O_PATH | os.O_NOFOLLOW
     # An ending in a slash or "/." asks for what a link leads to, as a folder.
-    folder = path.endswith(("/", "/."))
+    folder = folder or path.endswith(("/", "/."))
     try:
         if folder:
             descriptor = open_in_root(root, "/" + path, os.O_PATH | os.O_DIRECTORY)

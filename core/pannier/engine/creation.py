@@ -22,7 +22,7 @@ from pannier.engine.results import CreateResult, Event
 from pannier.engine.sizes import parse_size
 from pannier.engine.specmounts import SKELETON
 from pannier.engine.workers import uninterrupted
-from pannier.errors import InvalidRequest
+from pannier.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,9 +83,10 @@ class Creator:
     async def create(self, options: CreateOptions) -> CreateResult:
         """Make a container.
 
-        :raises InvalidRequest: what was asked contradicts itself.
+        :raises InvalidRequest: what was asked contradicts itself, or names a network or container
+            that does not exist.
         :raises Conflict: the name is taken.
-        :raises NotFound: the image, a network or a container that is named does not exist.
+        :raises NotFound: the image does not exist.
         """
         wish = self._wish(options)
         name = self.registry.reserve(options.name, wish.id)
@@ -126,6 +127,13 @@ class Creator:
     # On the event loop's thread.
 
     def _wish(self, options: CreateOptions) -> _Wish:
+        try:
+            return self._checked(options)
+        except NotFound as error:
+            # Docker's client takes "not found" for the image's, and would go and pull it.
+            raise InvalidRequest(str(error), hint=error.hint) from error
+
+    def _checked(self, options: CreateOptions) -> _Wish:
         validate.check(options.config, options.host)
         host = self._complete_host(options.host)
         security.parse(host.security_options)

@@ -202,6 +202,20 @@ async def test_an_image_that_is_not_there(rig: Rig) -> None:
 
 
 @engine_test
+async def test_what_else_is_not_there(rig: Rig) -> None:
+    """Not "not found": the clients would pull the image, which is there."""
+    for host, text in (
+        (HostOptions(network_mode="nope"), "network nope not found"),
+        (HostOptions(pid_mode="container:nope"), "No such container: nope"),
+        (HostOptions(volumes_from=("nope",)), "No such container: nope"),
+    ):
+        with pytest.raises(InvalidRequest, match=text):
+            await rig.engine.containers.create(
+                CreateOptions(ContainerConfig(image="busybox", cmd=("true",)), host)
+            )
+
+
+@engine_test
 async def test_the_hostname(rig: Rig) -> None:
     """The id's beginning, what was asked, or the host's where its names are shared."""
     plain = await rig.create()

@@ -425,6 +425,8 @@ def test_copies(place: Place, running: bool) -> None:
             await engine.containers.archive_stat(id, "/none")
         with pytest.raises(InvalidRequest, match="not a directory"):
             await engine.containers.archive_put(id, "/etc/passwd", chunks(_archive(x=b"")))
+        with pytest.raises(NotFound, match="the file /no/where in container"):
+            await engine.containers.archive_put(id, "/no/where", chunks(_archive(x=b"")))
 
     _run(place, test)
 
