@@ -21,6 +21,7 @@ __all__ = [
     "DOCKER_HUB",
     "CredentialStore",
     "auth_header",
+    "config_header",
     "full_name",
     "registry_of",
     "server_host",
@@ -71,6 +72,21 @@ def auth_header(image: str) -> dict[str, str]:
     return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
 
 
+def config_header() -> dict[str, str]:
+    """Return the header with which a build pulls images from any registry in the user's name."""
+    store = CredentialStore()
+    found = {server: store.get(server) for server in store.servers()}
+    found = {
+        server: fields
+        for server, fields in found.items()
+        if any(value for key, value in fields.items() if key != "serveraddress")
+    }
+    if not found:
+        return {}
+    text = json.dumps(found, separators=(",", ":"))
+    return {"X-Registry-Config": base64.urlsafe_b64encode(text.encode()).decode()}
+
+
 class CredentialStore:
     """The user's credentials.
 
@@ -104,6 +120,15 @@ class CredentialStore:
                     return name
         store = self._document.get("credsStore")
         return store if isinstance(store, str) else ""
+
+    def servers(self) -> list[str]:
+        """Return every server that the file has credentials or a helper for."""
+        found: dict[str, None] = {}
+        for name in ("auths", "credHelpers"):
+            entries = self._document.get(name)
+            if isinstance(entries, dict):
+                found.update(dict.fromkeys(server_key(key) for key in entries))
+        return list(found)
 
     def get(self, server: str) -> dict[str, str]:
         """Return what to log in with, as the API wants it; empty for nothing.

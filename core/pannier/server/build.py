@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pannier.images.registry.auth import Credentials
     from pannier.server.call import Call
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "credentials_of"]
 
 EXTRAS: Final = "X-Pannier-Build-Extras"
 """How many bytes before the context are a JSON object with a Dockerfile and secrets in base64."""
@@ -183,7 +183,7 @@ def _request(call: Call, extras: dict[str, Any]) -> BuildRequest:
         ulimits=_ulimits(call),
         shm_size=query.integer("shmsize") or 64 << 20,
         secrets=_secrets(extras),
-        credentials=_credentials(call),
+        credentials=credentials_of(call),
         epoch=_epoch(args.get("SOURCE_DATE_EPOCH")),
         keep=not query.boolean("rm", default=True) and not query.boolean("forcerm"),
         keep_failed=not query.boolean("forcerm"),
@@ -301,7 +301,7 @@ def _secrets(extras: dict[str, Any]) -> dict[str, bytes]:
     return {key: _decoded(item, "secret") or b"" for key, item in value.items()}
 
 
-def _credentials(call: Call) -> dict[str, Credentials]:
+def credentials_of(call: Call) -> dict[str, Credentials]:
     """Read what the client is logged in with, by registry; what is malformed counts as nothing."""
     text = call.request.headers.get(_REGISTRIES, "")
     try:

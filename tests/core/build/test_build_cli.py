@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import socket
 import tarfile
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from pannier.build.ignore import IgnoreRules
 from pannier.cli.buildview import BuildError, show_build
 from pannier.cli.contexttar import pack_context
+from pannier.cli.credentials import config_header
 from pannier.errors import PannierError
+from pannier.server.build import credentials_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pannier.server.call import Call
 
 STREAM = [
     "Step 1/3 : FROM busybox AS one\n",
@@ -138,3 +145,19 @@ def test_a_failure_has_the_status_of_its_command(style: str) -> None:
         show_build([*MESSAGES[:5], FAILURE], style=style, out=io.StringIO())
     error = caught.value
     assert (error.message, error.code, error.hint) == ("boom", 7, "Dockerfile:3")
+
+
+def test_log_ins_go_with_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every registry in the file, under the names that the daemon looks them up by."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert config_header() == {}
+    auth = base64.b64encode(b"me:secret").decode()
+    hub, own = "https://index.docker.io/v1/", "registry.example:5000"
+    document = {"auths": {hub: {"auth": auth}, own: {"auth": auth}, "empty.example": {}}}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    call = SimpleNamespace(request=SimpleNamespace(headers=config_header()))
+    found = credentials_of(cast("Call", call))
+    assert set(found) == {"docker.io", own}
+    assert (found[own].username, found[own].password) == ("me", "secret")
+    call = SimpleNamespace(request=SimpleNamespace(headers={"X-Registry-Config": "no JSON"}))
+    assert credentials_of(cast("Call", call)) == {}

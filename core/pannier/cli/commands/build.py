@@ -47,6 +47,9 @@ def _build(ctx: Context, values: Values) -> int:
     source = _source(values)
     query |= {"dockerfile": source.dockerfile or None, "remote": source.remote or None}
     headers, pieces = _body(source, secrets)
+    from pannier.cli.credentials import config_header
+
+    headers |= config_header()
     answer = ctx.client.request("POST", "/build", query=query, upload=pieces, headers=headers)
     try:
         image = show_build(answer.objects(), style=style, out=sys.stdout)
