@@ -40,7 +40,7 @@ BCRYPT = "$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW"
 """``jo``'s password, hashed as htpasswd would (its program may be missing)."""
 
 _MEDIA = "application/vnd.oci.image."
-_START_SECONDS = 20.0
+_START_SECONDS = 120.0
 
 
 def needs(program: str, package: str) -> None:
