@@ -303,6 +303,32 @@ def test_which_network_leads_out(net: Daemon) -> None:
     assert _way_out(net, "other") == gateways["zeta"]
 
 
+def test_a_network_with_ipv6(daemon: Daemon) -> None:
+    """Names lead to both addresses, neighbours answer on both; and an address may be chosen."""
+    try:
+        subnet = ["--ipv6", "--subnet", "fd00:77::/64"]
+        daemon.cli("network", "create", *subnet, "six")
+        idle(daemon, "db", "--network", "six", "--ip6", "fd00:77::99")
+        idle(daemon, "web", "--network", "six")
+        text = daemon.cli("exec", "web", "nslookup", "-type=aaaa", "db").stdout
+        assert "fd00:77::99" in text
+        assert looked_up(daemon, "web", "db") == [address(daemon, "db", "six")]
+        for version in ("-4", "-6"):
+            daemon.cli("exec", "web", "ping", version, "-c", "1", "-W", "2", "db")
+        reverse = daemon.cli("exec", "web", "nslookup", "fd00:77::99").stdout
+        assert "db.six" in reverse
+        text = daemon.cli("exec", "db", "cat", "/etc/hosts").stdout
+        assert "fd00:77::99" in text
+        found = daemon.inspect("db")["NetworkSettings"]["Networks"]["six"]
+        assert (found["GlobalIPv6Address"], found["IPv6Gateway"]) == ("fd00:77::99", "fd00:77::1")
+        assert network(daemon, "six")["EnableIPv6"]
+        refused = daemon.cli("network", "create", "--subnet", "fd00:78::/64", "x", check=False)
+        assert refused.returncode == 1
+        assert "--ipv6" in refused.stderr
+    finally:
+        _clear(daemon)
+
+
 # Keeping networks.
 
 

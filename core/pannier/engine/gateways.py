@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pannier.linux import rtnl
@@ -39,11 +39,13 @@ def move_default_route(netns: int, endpoint: Endpoint) -> None:
     :param netns: a descriptor of the container's network namespace.
     :raises OSError: the kernel refused.
     """
-    if not endpoint.gateway or not endpoint.interface:
+    gateways = [gateway for gateway in (endpoint.gateway, endpoint.gateway6) if gateway]
+    if not gateways or not endpoint.interface:
         return
     with in_network_namespace(netns):
         netlink = NetlinkSocket(ROUTE)
     with netlink:
         link = rtnl.find_link(netlink, endpoint.interface)
         if link is not None:
-            netlink.request([rtnl.add_route(link.index, IPv4Address(endpoint.gateway))])
+            routes = [rtnl.add_route(link.index, ip_address(gateway)) for gateway in gateways]
+            netlink.request(routes)

@@ -55,6 +55,7 @@ __all__ = [
 IPV4: Final = 2
 """The family ``ip``; ``inet`` is 1, and ``ip6`` 10."""
 INET: Final = 1
+IPV6: Final = 10
 
 DROP: Final = 0
 ACCEPT: Final = 1
@@ -85,10 +86,17 @@ _VERDICT_TYPE: Final = 0xFFFFFF00
 
 _TYPE_BITS: Final = 6
 TYPE_IPV4: Final = 7
+TYPE_IPV6: Final = 8
 TYPE_PROTOCOL: Final = 12
 TYPE_SERVICE: Final = 13
 TYPE_IFNAME: Final = 41
-_TYPE_LENGTH: Final = {TYPE_IPV4: 4, TYPE_PROTOCOL: 4, TYPE_SERVICE: 4, TYPE_IFNAME: 16}
+_TYPE_LENGTH: Final = {
+    TYPE_IPV4: 4,
+    TYPE_IPV6: 16,
+    TYPE_PROTOCOL: 4,
+    TYPE_SERVICE: 4,
+    TYPE_IFNAME: 16,
+}
 
 _CHUNK: Final = 512
 

@@ -23,6 +23,7 @@ __all__ = [
     "R0",
     "R1",
     "address",
+    "address6",
     "compare",
     "constant",
     "counter",
@@ -90,6 +91,11 @@ def address(*, source: bool, register: int = R0) -> bytes:
     """Load the packet's IPv4 source or destination address."""
     offset = 12 if source else 16
     return _payload(_PAYLOAD_NETWORK, offset, 4, register)
+
+
+def address6(*, source: bool, register: int = R0) -> bytes:
+    """Load the packet's IPv6 source or destination address, into four registers."""
+    return _payload(_PAYLOAD_NETWORK, 8 if source else 24, 16, register)
 
 
 def destination_port(register: int) -> bytes:

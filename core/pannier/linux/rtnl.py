@@ -29,6 +29,8 @@ from pannier.linux.netlink import (
 )
 
 if TYPE_CHECKING:
+    from ipaddress import IPv6Address, IPv6Interface
+
     from pannier.linux.netlink import NetlinkSocket
 
 __all__ = [
@@ -99,6 +101,9 @@ _RT_TABLE_MAIN: Final = 254
 _RT_TABLE_LOCAL: Final = 255
 _RTPROT_BOOT: Final = 3
 _RTN_UNICAST: Final = 1
+
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_IFA_F_NODAD: Final = 0x02
 
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
@@ -278,14 +283,19 @@ def delete_group(group: int) -> Message:
     return Message(_RTM_DELLINK, _info() + u32(_IFLA_GROUP, group))
 
 
-def add_address(index: int, address: IPv4Interface) -> Message:
-    """Give a link an address, with its broadcast address; no error where it has it."""
-    payload = (
-        _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, 0, index)
-        + attribute(_IFA_LOCAL, address.ip.packed)
-        + attribute(_IFA_ADDRESS, address.ip.packed)
-        + attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
-    )
+def add_address(index: int, address: IPv4Interface | IPv6Interface) -> Message:
+    """Give a link an address; no error where it has it.
+
+    An IPv4 one with its broadcast address; an IPv6 one to be used at once, without waiting for a
+    second to learn that no neighbour has it.
+    """
+    family, flags = _FAMILIES[address.version], 0
+    payload = attribute(_IFA_LOCAL, address.ip.packed) + attribute(_IFA_ADDRESS, address.ip.packed)
+    if isinstance(address, IPv4Interface):
+        payload += attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
+    else:
+        flags = _IFA_F_NODAD
+    payload = _ADDRESS.pack(family, address.network.prefixlen, flags, 0, index) + payload
     return Message(_RTM_NEWADDR, payload, NLM_F_CREATE | NLM_F_REPLACE)
 
 
@@ -297,11 +307,13 @@ def delete_address(index: int, address: IPv4Interface) -> Message:
     return Message(_RTM_DELADDR, payload)
 
 
-def add_route(index: int, gateway: IPv4Address, destination: IPv4Network | None = None) -> Message:
+def add_route(
+    index: int, gateway: IPv4Address | IPv6Address, destination: IPv4Network | None = None
+) -> Message:
     """Route by a gateway, in place of an equal route; without a destination the default route."""
     prefix = destination.prefixlen if destination else 0
     payload = _ROUTE.pack(
-        socket.AF_INET, prefix, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0
+        _FAMILIES[gateway.version], prefix, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0
     )
     if destination:
         payload += attribute(_RTA_DST, destination.network_address.packed)

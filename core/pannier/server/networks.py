@@ -43,6 +43,8 @@ async def _create(call: Call) -> web.StreamResponse:
         raise InvalidRequest(f"invalid network {name}: only the scope 'local' is offered")
     if fields.boolean("ConfigOnly") or fields.object("ConfigFrom").text("Network"):
         raise InvalidRequest(f"invalid network {name}: configuration networks are not supported")
+    if not fields.boolean("EnableIPv4", default=True):
+        raise InvalidRequest(f"invalid network {name}: IPv4 cannot be disabled")
     network = await call.engine.networks.create(
         name,
         driver=fields.text("Driver"),

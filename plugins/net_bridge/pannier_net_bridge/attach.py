@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import time
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import Attachment, PortBinding
@@ -16,7 +16,7 @@ from pannier.linux import rtnl
 from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
-from pannier_net_bridge.bridges import isolates_ports
+from pannier_net_bridge.bridges import isolates_ports, turn_on_ipv6
 from pannier_net_bridge.leases import Lease
 from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
@@ -24,9 +24,10 @@ from pannier_net_bridge.wishes import check_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from ipaddress import IPv4Address
+    from ipaddress import IPv4Address, IPv6Address
 
     from pannier.drivers.network import EndpointRequest
+    from pannier.linux.netlink import Message
     from pannier_net_bridge.leases import LeaseBook
     from pannier_net_bridge.networks import BridgeNetwork
     from pannier_net_bridge.reaper import Reaper
@@ -93,6 +94,7 @@ class _Attach:
     kept: Lease | None = None
     lease: Lease | None = None
     address: IPv4Address | None = None
+    address6: IPv6Address | None = None
     reservations: list[Reservation] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     inside: NetlinkSocket | None = None
@@ -116,12 +118,19 @@ class _Attach:
             self.context.discard(earlier)
         wish = self.request.address
         self.address = leases.reserve(self.network, self.request.container, wish)
+        try:
+            self.address6 = leases.reserve6(
+                self.network, self.request.container, self.address, self.request.address6
+            )
+        except BaseException:
+            self.give_address_back()
+            raise
 
     def give_address_back(self) -> None:
         if self.address is not None:
             network = self.network.spec.id
             self.context.leases.release(network, self.request.container, self.address)
-            self.address = self.lease = None
+            self.address = self.address6 = self.lease = None
         self.leave()
 
     def _is_attached(self, lease: Lease) -> bool:
@@ -218,6 +227,7 @@ class _Attach:
             link=f"veth{secrets.token_hex(4)[:7]}",
             interface=self.request.interface or self._free_name(),
             ports=tuple(one.binding for one in self.reservations),
+            address6=str(self.address6 or ""),
         )
         # Written before the link is made: whoever finds it after a crash knows what to take away.
         self.context.leases.write(lease)
@@ -288,6 +298,12 @@ class _Attach:
         ]
         if self._routed:
             steps.append(Step("add route", "default", f"via {self.network.gateway}"))
+        six = self.network.six
+        if six is not None:
+            address6 = self.address6 or self.request.address6 or "address"
+            steps.append(Step("add address", f"{address6}/{six.subnet.prefixlen}", f"to {link}"))
+            if self._routed:
+                steps.append(Step("add route", "default", f"via {six.gateway}"))
         return steps
 
     @property
@@ -317,12 +333,26 @@ class _Attach:
             ]
             if self._routed:
                 messages.append(rtnl.add_route(link.index, self.network.gateway))
-            netlink.request(messages)
+            netlink.request([*messages, *self._six_messages(link)])
             self._settle(netlink)
         except NetlinkError as error:
             raise self._failed(error, self.lease) from error
         finally:
             self.leave()
+
+    def _six_messages(self, link: rtnl.Link) -> list[Message]:
+        """Return what gives the interface its IPv6 address and route."""
+        six = self.network.six
+        if six is None or self.address6 is None:
+            return []
+        assert self.netns is not None
+        with in_network_namespace(self.netns):
+            turn_on_ipv6(link.name)
+        address = IPv6Interface((self.address6, six.subnet.prefixlen))
+        messages = [rtnl.add_address(link.index, address)]
+        if self._routed:
+            messages.append(rtnl.add_route(link.index, six.gateway))
+        return messages
 
     def _settle(self, netlink: NetlinkSocket) -> None:
         """Have packets pass from now on, inside out: the bridge's carrier is that of its ports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Forwarding",
+    "Forwarding6",
     "ensure_bridge",
     "isolates_ports",
     "names",
+    "names_with_six",
     "remove_bridge",
     "strays",
     "taken_subnets",
+    "turn_on_ipv6",
 ]
 
 _ALIAS: Final = "pannier"
@@ -34,6 +37,7 @@ _ALIAS: Final = "pannier"
 
 _DEFAULT_MTU: Final = 1500
 _FORWARD: Final = "net/ipv4/ip_forward"
+_FORWARD6: Final = "net/ipv6/conf/all/forwarding"
 _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -71,6 +75,10 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 if found.link == link.index and found.interface != address
             ]
             messages = [rtnl.add_address(link.index, address), rtnl.set_up(link.index)]
+            if network.six is not None:
+                turn_on_ipv6(network.bridge)
+                gateway6 = IPv6Interface((network.six.gateway, network.six.subnet.prefixlen))
+                messages.insert(0, rtnl.add_address(link.index, gateway6))
             if link.alias == _ALIAS:
                 messages += [rtnl.delete_address(link.index, one) for one in earlier]
             netlink.request(messages)
@@ -85,6 +93,15 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 hint="run `pannier doctor`",
             ) from error
     return mtu
+
+
+def turn_on_ipv6(link: str) -> None:
+    """Have a link of the thread's namespace take IPv6 addresses: ours, and nobody's advertisements.
+
+    Else a neighbour could make itself the way out (CVE-2020-13401).
+    """
+    write_sysctl(f"net/ipv6/conf/{link}/disable_ipv6", "0")
+    write_sysctl(f"net/ipv6/conf/{link}/accept_ra", "0")
 
 
 def isolates_ports() -> bool:
@@ -186,6 +203,54 @@ class Forwarding:
             self._mark.unlink(missing_ok=True)
 
 
+class Forwarding6:
+    """The host's IPv6 forwarding, turned on only while a network has IPv6. As :class:`Forwarding`.
+
+    A host that forwards takes no more advertisements of routers, and would lose the default route
+    that it has from one: its links are told to take them all the same (``accept_ra`` 2).
+    """
+
+    def __init__(self, state: Path, *, wanted: bool) -> None:
+        self._mark = state / "forwarding6"
+        self._wanted = wanted
+
+    def closed(self) -> bool:
+        """Whether nothing but what is ours may be forwarded."""
+        return self._wanted and (self._mark.exists() or read_sysctl(_FORWARD6) == "0")
+
+    def turn_on(self) -> None:
+        """Turn forwarding on; only after the rules for :meth:`closed` are in force.
+
+        :raises DriverError: it may not be.
+        """
+        if not self._wanted or read_sysctl(_FORWARD6) != "0":
+            return
+        self._mark.touch(mode=0o600)
+        try:
+            for link in Path("/proc/sys/net/ipv6/conf").iterdir():
+                name = f"net/ipv6/conf/{link.name}/accept_ra"
+                if read_sysctl(name) == "1":
+                    write_sysctl(name, "2")
+            write_sysctl(_FORWARD6, "1")
+        except OSError as error:
+            raise DriverError(
+                f"could not turn on IPv6 forwarding: {error.strerror}",
+                hint="set net.ipv6.conf.all.forwarding = 1 in /etc/sysctl.d",
+            ) from error
+
+    def restore(self) -> None:
+        """Turn forwarding off again, where it was us who turned it on. Idempotent."""
+        if self._mark.exists():
+            with contextlib.suppress(OSError):
+                write_sysctl(_FORWARD6, "0")
+            self._mark.unlink(missing_ok=True)
+
+
 def names(networks: Iterable[BridgeNetwork]) -> list[str]:
     """Return the names of the networks' bridges."""
     return [network.bridge for network in networks]
+
+
+def names_with_six(networks: Iterable[BridgeNetwork]) -> list[str]:
+    """Return the names of the bridges of networks that have IPv6."""
+    return [network.bridge for network in networks if network.six is not None]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pannier.linux import rtnl
 from pannier.linux.netlink import ROUTE, NetlinkSocket
-from pannier_net_bridge.bridges import names
+from pannier_net_bridge.bridges import names, names_with_six
 from pannier_net_bridge.foreign import shut_chains
 
 if TYPE_CHECKING:
@@ -54,6 +54,6 @@ def diagnose(
             f"the chain {chain.name} of the table {chain.table} drops what containers send",
             "start a container, or restart the daemon: both add an accept for our bridges",
         )
-        for chain in shut_chains(config.table, names(networks))
+        for chain in shut_chains(config.table, names(networks), names_with_six(networks))
     ]
     return found

@@ -24,8 +24,10 @@ from pannier_net_bridge.attach import AttachContext, plan
 from pannier_net_bridge.backends import open_firewall
 from pannier_net_bridge.bridges import (
     Forwarding,
+    Forwarding6,
     ensure_bridge,
     names,
+    names_with_six,
     remove_bridge,
     strays,
     taken_subnets,
@@ -45,9 +47,11 @@ from pannier_net_bridge.networks import (
     resolve,
     spec_from_record,
 )
+from pannier_net_bridge.nft6 import Nft6Firewall
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper
 from pannier_net_bridge.records import Records
+from pannier_net_bridge.six import choose_six, of_six
 from pannier_net_bridge.watch import RuleWatch
 
 if TYPE_CHECKING:
@@ -63,8 +67,8 @@ __all__ = ["BridgeDriver"]
 class BridgeDriver(NetworkDriver):
     """Containers on bridges of the host: addresses, routes, masquerading, published ports.
 
-    A published port answers on the host's IPv4 addresses. On IPv6 nothing is published, so a client
-    that tries ``::1`` first is refused there at once and goes on to 127.0.0.1.
+    A network may have IPv6 beside IPv4. A published port answers on the host's IPv4 addresses only;
+    a client that tries ``::1`` first is refused there at once and goes on to 127.0.0.1.
     """
 
     id: ClassVar[str] = "bridge"
@@ -75,6 +79,7 @@ class BridgeDriver(NetworkDriver):
             NetworkCapability.PUBLISH,
             NetworkCapability.ADDRESSES,
             NetworkCapability.LIVE,
+            NetworkCapability.IPV6,
         }
     )
     config_type: ClassVar[type[Any]] = BridgeConfig
@@ -88,6 +93,8 @@ class BridgeDriver(NetworkDriver):
         self._config = config
         self._firewall = open_firewall(config)
         self._forwarding = Forwarding(context.state, wanted=config.forwarding)
+        self._firewall6 = Nft6Firewall(config.table)
+        self._forwarding6 = Forwarding6(context.state, wanted=config.forwarding)
         self._records = Records(context.root / "networks.journal")
         self._leases = LeaseBook(context.root / "endpoints.journal")
         self._reaper = Reaper()
@@ -108,6 +115,7 @@ class BridgeDriver(NetworkDriver):
             self._watch = None
         self._reaper.close()
         self._firewall.close()
+        self._firewall6.close()
         self._leases.close()
         self._records.close()
 
@@ -130,7 +138,7 @@ class BridgeDriver(NetworkDriver):
 
     def create_network(self, network: NetworkSpec) -> NetworkSpec:
         """Set up the bridge and the rules; a network that was there keeps its subnet."""
-        check_offered(network)
+        check_offered(network, self._config)
         with self._lock:
             resolved = resolve(self._with_subnet(network), self._config)
             for other in self._networks.values():
@@ -154,6 +162,21 @@ class BridgeDriver(NetworkDriver):
             return resolved.spec
 
     def _with_subnet(self, network: NetworkSpec) -> NetworkSpec:
+        """Fill the subnets in, the IPv4 one first."""
+        six = choose_six(
+            network,
+            [
+                one.six.subnet
+                for one in self._networks.values()
+                if one.six is not None and one.spec.id != network.id
+            ],
+        )
+        given = of_six(network.subnets)
+        plain = replace(network, subnets=tuple(s for s in network.subnets if s not in given))
+        filled = self._with_subnet4(plain)
+        return replace(filled, subnets=(*filled.subnets, *([six] if six else [])))
+
+    def _with_subnet4(self, network: NetworkSpec) -> NetworkSpec:
         """Fill the subnet in: the one that it had, the one asked for, or a free one."""
         others = [one.subnet for one in self._networks.values() if one.spec.id != network.id]
         taken = [*others, *taken_subnets(bridge_name(network, self._config))]
@@ -197,6 +220,7 @@ class BridgeDriver(NetworkDriver):
             # Forwarding goes first: without our rules it would be open to everyone.
             self._forwarding.restore()
             self._firewall.tear_down()
+            self._shut6()
         remove_bridge(network.bridge)
         self._records.remove(network.spec.id)
 
@@ -212,26 +236,46 @@ class BridgeDriver(NetworkDriver):
                     for port in published(lease.address, lease.ports)
                 ]
             )
-            accept_in_foreign_chains(self._config.table, names(networks))
+            self._accept_elsewhere(networks)
             self._forwarding.turn_on()
+            self._repair6()
             self._firewall.note_generation()
             if self._watch is None:
                 # Without it the next container, or the next start, mends what others break.
                 with contextlib.suppress(OSError):
                     self._watch = RuleWatch(self._mend)
 
+    def _accept_elsewhere(self, networks: list[BridgeNetwork]) -> None:
+        accept_in_foreign_chains(self._config.table, names(networks), names_with_six(networks))
+
+    def _repair6(self) -> None:
+        with_six = [network for network in self._networks.values() if network.six is not None]
+        if with_six:
+            self._firewall6.set_up(with_six, closed=self._forwarding6.closed())
+            self._forwarding6.turn_on()
+        else:
+            self._shut6()
+
+    def _shut6(self) -> None:
+        # Forwarding first, as for IPv4.
+        self._forwarding6.restore()
+        if self._config.firewall == "nftables":
+            self._firewall6.tear_down()
+
     # Endpoints.
 
     def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
         """Give a container a veth pair, an address, a route, and its published ports."""
-        if request.address6 is not None:
-            raise UnsupportedOperation(
-                "the bridge driver does not offer IPv6 addresses", hint="leave --ip6 out"
-            )
         network = self._networks.get(request.network.id)
         if network is None:
             raise NotFound(
                 f"network {request.network.name} not found", hint="create the network first"
+            )
+        if request.address6 is not None and network.six is None:
+            raise UnsupportedOperation(
+                f"the network {network.spec.name} has no IPv6, and so no address "
+                f"{request.address6}",
+                hint="create the network with --ipv6",
             )
         context = AttachContext(
             leases=self._leases,
@@ -259,8 +303,9 @@ class BridgeDriver(NetworkDriver):
         with self._lock:
             if not self._networks or self._firewall.intact():
                 return
-            if self._firewall.present():
-                accept_in_foreign_chains(self._config.table, names(self._networks.values()))
+            has_six = any(network.six for network in self._networks.values())
+            if self._firewall.present() and (not has_six or self._firewall6.present()):
+                self._accept_elsewhere(list(self._networks.values()))
                 self._firewall.note_generation()
             else:
                 self._repair()
@@ -341,4 +386,5 @@ def _regained(request: EndpointRequest, endpoint: Endpoint) -> Lease:
         link="",
         interface=endpoint.interface,
         ports=endpoint.ports,
+        address6=endpoint.address6,
     )

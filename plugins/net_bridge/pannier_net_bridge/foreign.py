@@ -40,17 +40,20 @@ _TIMEOUT: Final = 10
 _DIRECTIONS: Final = 2
 
 
-def accept_in_foreign_chains(table: str, bridges: Sequence[str]) -> list[str]:
+def accept_in_foreign_chains(
+    table: str, bridges: Sequence[str], bridges6: Sequence[str] = ()
+) -> list[str]:
     """Let each closed chain accept what these bridges forward. Idempotent.
 
-    :param table: our own table's name.
+    :param table: our own tables' name.
+    :param bridges6: those of them that forward IPv6.
     :returns: what still stands in the way, for a reader; empty where nothing does.
     """
     obstacles = []
     with NetlinkSocket(NETFILTER) as netlink:
         for chain in closed_chains(netlink, table):
             try:
-                _accept(netlink, chain, bridges)
+                _accept(netlink, chain, bridges6 if chain.family == nft.IPV6 else bridges)
             except NetlinkError as error:
                 obstacles.append(
                     f"the chain {chain.name} of the table {chain.table} drops forwarded packets, "
@@ -79,11 +82,15 @@ def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
                 _legacy("-D", *words[1:])
 
 
-def shut_chains(table: str, bridges: Sequence[str]) -> list[nftlist.FoundChain]:
+def shut_chains(
+    table: str, bridges: Sequence[str], bridges6: Sequence[str] = ()
+) -> list[nftlist.FoundChain]:
     """Return the closed chains that lack our accept for one of these bridges."""
     with NetlinkSocket(NETFILTER) as netlink:
         return [
-            chain for chain in closed_chains(netlink, table) if _missing(netlink, chain, bridges)
+            chain
+            for chain in closed_chains(netlink, table)
+            if _missing(netlink, chain, bridges6 if chain.family == nft.IPV6 else bridges)
         ]
 
 
@@ -99,7 +106,9 @@ def closed_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain
 def _foreign_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundChain]:
     try:
         found = [
-            chain for family in (nft.IPV4, nft.INET) for chain in nftlist.chains(netlink, family)
+            chain
+            for family in (nft.IPV4, nft.IPV6, nft.INET)
+            for chain in nftlist.chains(netlink, family)
         ]
     except NetlinkError:
         # A kernel without nf_tables, with the iptables backend, has no such chains.
@@ -109,7 +118,7 @@ def _foreign_chains(netlink: NetlinkSocket, table: str) -> list[nftlist.FoundCha
         for chain in found
         if chain.hook == nft.FORWARD
         and chain.kind == "filter"
-        and (chain.family, chain.table) != (nft.IPV4, table)
+        and (chain.family == nft.INET or chain.table != table)
     ]
 
 

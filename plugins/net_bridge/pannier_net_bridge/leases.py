@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from pannier.drivers.network import Endpoint, PortBinding
@@ -44,6 +44,7 @@ class Lease:
     link: str
     interface: str = ""
     ports: tuple[PortBinding, ...] = ()
+    address6: str = ""
 
     @property
     def id(self) -> str:
@@ -59,6 +60,7 @@ class Lease:
             "mac": self.mac,
             "link": self.link,
             "interface": self.interface,
+            "address6": self.address6,
             "ports": [
                 {
                     "container_port": port.container_port,
@@ -78,9 +80,16 @@ class Lease:
             address=self.address,
             prefix=network.subnet.prefixlen,
             gateway="" if network.internal else str(network.gateway),
+            address6=self.address6,
+            prefix6=network.six.subnet.prefixlen if network.six and self.address6 else 0,
+            gateway6=_gateway6(network) if self.address6 else "",
             mac=self.mac,
             ports=self.ports,
         )
+
+
+def _gateway6(network: BridgeNetwork) -> str:
+    return "" if network.internal or network.six is None else str(network.six.gateway)
 
 
 def _lease(record: dict[str, Any]) -> Lease:
@@ -93,6 +102,7 @@ class _Pool:
     """The addresses of one network that are held, and the one that was given out last."""
 
     held: dict[IPv4Address, str] = field(default_factory=dict)
+    held6: dict[IPv6Address, str] = field(default_factory=dict)
     last: IPv4Address | None = None
 
 
@@ -124,6 +134,8 @@ class LeaseBook:
         pool = self._pool(lease.network)
         pool.last = IPv4Address(lease.address)
         pool.held[pool.last] = lease.id
+        if lease.address6:
+            pool.held6[IPv6Address(lease.address6)] = lease.id
 
     def get(self, network: str, container: str) -> Lease | None:
         """Return an endpoint's lease."""
@@ -154,6 +166,35 @@ class LeaseBook:
                 pool.last = address
             return address
 
+    def reserve6(
+        self, network: BridgeNetwork, container: str, address: IPv4Address, wish: str | None
+    ) -> IPv6Address | None:
+        """Hold the IPv6 address that goes with an address, or the one asked for.
+
+        None where the network has no IPv6.
+
+        :raises InvalidRequest: the address is malformed, or none that a container can have.
+        :raises Conflict: it is taken.
+        """
+        if network.six is None:
+            return None
+        key = endpoint_id(network.spec.id, container)
+        chosen = _wished6(network, wish) if wish else network.address6(address)
+        if not network.six.assignable(chosen):
+            raise InvalidRequest(
+                f"invalid IPv6 address {chosen}: it is not one that a container of the network "
+                f"{network.spec.name} ({network.six.subnet}, gateway {network.six.gateway}) can "
+                f"have",
+                hint="choose another one with --ip6",
+            )
+        with self._lock:
+            if self._pool(network.spec.id).held6.setdefault(chosen, key) != key:
+                raise Conflict(
+                    f"network {network.spec.name}: Address already in use: {chosen}",
+                    hint="choose another address with --ip6",
+                )
+        return chosen
+
     def peek(self, network: BridgeNetwork) -> IPv4Address:
         """Return the address that an endpoint would get now, without holding it."""
         with self._lock:
@@ -166,7 +207,9 @@ class LeaseBook:
         one before.
         """
         for address in _from(network, pool.last):
-            if address not in pool.held and network.allocatable(address):
+            if address in pool.held or not network.allocatable(address):
+                continue
+            if network.six is None or network.address6(address) not in pool.held6:
                 return address
         raise Conflict(
             f"no available IPv4 addresses on this network's address pools: "
@@ -179,7 +222,10 @@ class LeaseBook:
         with self._lock:
             self._records.write(lease.id, lease.record())
             self._leases[lease.id] = lease
-            self._pool(lease.network).held[IPv4Address(lease.address)] = lease.id
+            pool = self._pool(lease.network)
+            pool.held[IPv4Address(lease.address)] = lease.id
+            if lease.address6:
+                pool.held6[IPv6Address(lease.address6)] = lease.id
 
     def release(self, network: str, container: str, address: IPv4Address | None = None) -> None:
         """Forget an endpoint's lease, or an address that was only reserved. Idempotent."""
@@ -187,7 +233,10 @@ class LeaseBook:
         with self._lock:
             self._records.remove(key)
             lease = self._leases.pop(key, None)
-            held = self._pool(network).held
+            pool = self._pool(network)
+            held = pool.held
+            for six in [six for six, owner in pool.held6.items() if owner == key]:
+                del pool.held6[six]
             for one in (address, IPv4Address(lease.address) if lease else None):
                 if one is not None and held.get(one) == key:
                     del held[one]
@@ -212,6 +261,15 @@ def _wished(network: BridgeNetwork, wish: str) -> IPv4Address:
             hint="choose an address within the network's subnet",
         )
     return address
+
+
+def _wished6(network: BridgeNetwork, wish: str) -> IPv6Address:
+    try:
+        return IPv6Address(wish)
+    except AddressValueError as error:
+        raise InvalidRequest(
+            f'invalid IPv6 address "{wish}"', hint=f"the network is {network.spec.name}"
+        ) from error
 
 
 def _from(network: BridgeNetwork, last: IPv4Address | None) -> Iterator[IPv4Address]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.network import NetworkSpec, Subnet
 from pannier.errors import ConfigError, Conflict, InvalidRequest, UnsupportedOperation
+from pannier_net_bridge.six import SixSubnet, check_six, of_six, resolve_six
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from ipaddress import IPv6Address
 
     from pannier_net_bridge.config import BridgeConfig
 
@@ -46,6 +48,7 @@ class BridgeNetwork:
     :param mtu: in bytes; 0 for the default route's.
     :param icc: whether its endpoints reach one another directly.
     :param bind: the host's address for ports that are published without one.
+    :param six: its IPv6 subnet; None where it has no IPv6.
     """
 
     spec: NetworkSpec
@@ -59,10 +62,18 @@ class BridgeNetwork:
     masquerade: bool
     internal: bool
     bind: str
+    six: SixSubnet | None = None
 
     def allocatable(self, address: IPv4Address) -> bool:
         """Whether the driver may choose this address for an endpoint."""
-        return address in self.pool and self.assignable(address) and address not in self.reserved
+        if address not in self.pool or not self.assignable(address) or address in self.reserved:
+            return False
+        return self.six is None or self.six.allocatable(self.address6(address))
+
+    def address6(self, address: IPv4Address) -> IPv6Address:
+        """Return the IPv6 address that goes with an IPv4 address; only where there is IPv6."""
+        assert self.six is not None
+        return self.six.at(int(address) - int(self.subnet.network_address))
 
     def assignable(self, address: IPv4Address) -> bool:
         """Whether an endpoint may have this address at all."""
@@ -92,8 +103,10 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
     :raises InvalidRequest: a subnet, an address or an option is malformed.
     :raises UnsupportedOperation: it asks for IPv6, or for an option that is not offered.
     """
-    given = spec.subnets[0]
+    (given,) = (one for one in spec.subnets if ":" not in one.subnet)
     subnet = _subnet(given.subnet)
+    six = resolve_six(spec, subnet)
+    completed = [replace(one, gateway=str(six.gateway)) for one in of_six(spec.subnets) if six]
     gateway = _address(given.gateway, "gateway", subnet) if given.gateway else subnet[1]
     pool = subnet
     if given.ip_range:
@@ -103,7 +116,7 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
     reserved = frozenset(_address(one, "aux-address", subnet) for one in given.reserved)
     predefined = spec.id == PREDEFINED
     return BridgeNetwork(
-        spec=replace(spec, subnets=(replace(given, gateway=str(gateway)),)),
+        spec=replace(spec, subnets=(replace(given, gateway=str(gateway)), *completed)),
         bridge=bridge_name(spec, config),
         subnet=subnet,
         gateway=gateway,
@@ -118,6 +131,7 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
         ),
         internal=spec.internal,
         bind=spec.options.get(f"{_OPTION}bridge.host_binding_ipv4", ""),
+        six=six,
     )
 
 
@@ -136,19 +150,15 @@ def bridge_name(spec: NetworkSpec, config: BridgeConfig) -> str:
     return bridge
 
 
-def check_offered(spec: NetworkSpec) -> None:
+def check_offered(spec: NetworkSpec, config: BridgeConfig) -> None:
     """Refuse what this driver does not offer.
 
     :raises UnsupportedOperation: it is asked for.
     """
-    if spec.ipv6 or any(":" in one.subnet for one in spec.subnets):
+    check_six(spec, config)
+    if len(spec.subnets) - len(of_six(spec.subnets)) > 1:
         raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver does not offer IPv6",
-            hint="create the network without --ipv6 and with an IPv4 subnet",
-        )
-    if len(spec.subnets) > 1:
-        raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver offers one subnet a network",
+            f"network {spec.name}: the bridge driver offers one IPv4 subnet a network",
             hint="give one --subnet, or create several networks",
         )
     for option, offered in (

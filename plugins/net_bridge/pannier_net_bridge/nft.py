@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pannier.linux.netlink import Message
     from pannier_net_bridge.networks import BridgeNetwork
 
-__all__ = ["NftFirewall"]
+__all__ = ["NftFirewall", "network_rules"]
 
 _BRIDGES: Final = "bridges"
 _INTO: Final = "into"
@@ -216,7 +216,7 @@ class NftFirewall(Firewall):
         bridges, into, out, sources = [], [], [], []
         for network in networks:
             link = network.bridge.encode().ljust(16, b"\0")
-            for chain, rules in _network_rules(network).items():
+            for chain, rules in network_rules(network).items():
                 messages.append(nft.add_chain(family, table, chain))
                 messages.append(nft.flush_chain(family, table, chain))
                 messages += [nft.add_rule(family, table, chain, rule) for rule in rules]
@@ -243,7 +243,7 @@ class NftFirewall(Firewall):
         self, netlink: NetlinkSocket, networks: Sequence[BridgeNetwork]
     ) -> list[Message]:
         """Delete the chains of networks that are no more."""
-        wanted = {chain for network in networks for chain in _network_rules(network)}
+        wanted = {chain for network in networks for chain in network_rules(network)}
         found = [
             chain
             for chain in nftlist.plain_chains(netlink, nft.IPV4, self._table)
@@ -333,7 +333,7 @@ def _base_rules() -> Iterable[tuple[str, list[bytes]]]:
     )
 
 
-def _network_rules(network: BridgeNetwork) -> dict[str, list[list[bytes]]]:
+def network_rules(network: BridgeNetwork) -> dict[str, list[list[bytes]]]:
     """Return a network's own chains."""
     bridge = network.bridge
     comes_by = expr.interface(expr.META_IIFNAME, bridge)
