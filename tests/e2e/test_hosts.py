@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.linux.namespaces import in_network_namespace
-from support.openssl import make_certificates
 from support.daemon import Daemon, leftovers
 from support.images import busybox_archive
+from support.openssl import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,6 +25,7 @@ from pannier.drivers.runtime import (
 )
 from pannier.engine import devices, healthstate, mounting, spec, users
 from pannier.engine.folders import ensure_folder
+from pannier.engine.localvolume import LocalMounts
 from pannier.engine.model import ContainerState, Status
 from pannier.engine.results import PlannedStep
 from pannier.engine.sizes import parse_size
@@ -136,6 +137,7 @@ class Launcher:
     files: HostFiles
     memory: SharedMemory
     names: NameService
+    volumes: LocalMounts = field(default_factory=LocalMounts)
 
     def runtime(self, container: Container) -> RuntimeDriver:
         """Return the runtime driver of a container.
@@ -176,6 +178,8 @@ class Launcher:
         container = launch.container
         runtime = self.runtime(container)
         conductor.run(_ENGINE, self._files_plan(launch), None)
+        if any(point.options for point in container.mounts):
+            conductor.run(_ENGINE, self._volumes_plan(container), None)
         if container.host.ipc_mode == "shareable":
             conductor.run(_ENGINE, self.memory.plan(container), None)
         state = self._create(launch, conductor, runtime)
@@ -327,6 +331,15 @@ class Launcher:
             Step("write", str(folder), ", ".join(files)),
             lambda: self.files.write(container, launch.joins, launch.links),
             remove,
+        )
+        return Plan(_ENGINE, [action], lambda: None)
+
+    def _volumes_plan(self, container: Container) -> Plan[None]:
+        names = ", ".join(point.name for point in container.mounts if point.options)
+        action = Action(
+            Step("mount", "volumes", names),
+            lambda: self.volumes.mount(container),
+            lambda: self.volumes.unmount(container),
         )
         return Plan(_ENGINE, [action], lambda: None)
 

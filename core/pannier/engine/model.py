@@ -132,6 +132,7 @@ class MountPoint:
     :param name: the volume's name; empty for a bind or tmpfs.
     :param source: the folder on the host; empty for tmpfs.
     :param anonymous: a volume that goes with its container (``rm -v``).
+    :param options: the volume's, which never change.
     """
 
     spec: MountSpec
@@ -139,6 +140,7 @@ class MountPoint:
     source: str = ""
     driver: str = ""
     anonymous: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

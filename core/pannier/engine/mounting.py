@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pannier.engine.localvolume import bind_device, reads_only
 from pannier.engine.model import MountKind, MountPoint, MountSpec
-from pannier.errors import InvalidRequest, NotFound
+from pannier.errors import DriverError, InvalidRequest, NotFound
 from pannier.linux.copying import copy_tree
 from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
 from pannier.linux.trees import list_names
@@ -83,8 +84,7 @@ def check_specs(specs: tuple[MountSpec, ...]) -> None:
 def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
     """Return the mounts that ``--volumes-from`` takes over, without those asked for anew.
 
-    :raises NotFound: there is no such container.
-    :raises InvalidRequest: the mode is neither ``ro`` nor ``rw``.
+    :raises InvalidRequest: there is no such container, or the mode is neither ``ro`` nor ``rw``.
     """
     asked = {posixpath.normpath(spec.destination) for spec in host.mounts}
     found: dict[str, MountPoint] = {}
@@ -92,7 +92,7 @@ def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
         ref, _, mode = entry.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidRequest(f"invalid mode for volumes-from: {mode}")
-        for point in registry.find(ref).container.mounts:
+        for point in _donor(ref, registry).mounts:
             destination = posixpath.normpath(point.spec.destination)
             if destination in asked or point.spec.kind is MountKind.TMPFS:
                 continue
@@ -100,6 +100,14 @@ def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
             # The volume goes with the container that it was made for, not with this one.
             found[destination] = replace(point, spec=spec, anonymous=False)
     return list(found.values())
+
+
+def _donor(ref: str, registry: Registry) -> Container:
+    try:
+        return registry.find(ref).container
+    except NotFound as error:
+        # Not the 404 that has clients look for the image.
+        raise InvalidRequest(str(error), hint=error.hint) from error
 
 
 def fill(
@@ -150,6 +158,8 @@ def _add(mounting: Mounting, spec: MountSpec, volumes: VolumeStore) -> None:
         mounting.held.append(volume.name)
         if made:
             mounting.made.append(volume)
+        if reads_only(volume.options):
+            spec = replace(spec, read_only=True)
         mounting.points.append(
             MountPoint(
                 spec=spec,
@@ -157,6 +167,7 @@ def _add(mounting: Mounting, spec: MountSpec, volumes: VolumeStore) -> None:
                 source=volume.path,
                 driver=volume.driver,
                 anonymous=not spec.source,
+                options=volume.options,
             )
         )
     else:
@@ -189,6 +200,8 @@ def wants_copy(point: MountPoint) -> bool:
     spec = point.spec
     if point.spec.kind is not MountKind.VOLUME or spec.no_copy or spec.subpath:
         return False
+    if point.options and not bind_device(point.options):
+        return False  # not mounted yet, and perhaps empty each time that it is
     with contextlib.suppress(OSError), os.scandir(point.source) as entries:
         return next(entries, None) is None
     return False
@@ -222,6 +235,12 @@ def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
 
 
 def _make_source(point: MountPoint) -> None:
+    if point.options:
+        raise DriverError(
+            f"error while mounting volume '{point.name}': failed to mount local volume: "
+            f"{point.source}: no such file or directory",
+            hint="make the folder that is the volume's device",
+        )
     if not point.spec.create_source:
         raise InvalidRequest(
             f'invalid mount config for type "{point.spec.kind}": '

@@ -147,6 +147,7 @@ class Recovery:
             lambda name: shutil.rmtree(self.folder / name, ignore_errors=True),
         )
         self.memory.tidy(running)
+        self.launcher.volumes.recover(containers)
 
     def _sweep(
         self, what: str, there: Iterable[str], keep: set[str], remove: Callable[[str], object]

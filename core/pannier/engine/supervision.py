@@ -206,6 +206,7 @@ class Supervisor:
         steps.append(lambda: self.drivers.resources.delete(container.id, parent))
         if container.host.ipc_mode == "shareable":
             steps.append(lambda: self.memory.remove(container.id))
+        steps.append(lambda: self.launcher.volumes.unmount(container))
         for step in steps:
             try:
                 step()

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.engine.filters import label_matches, refuse_unknown, truth
+from pannier.engine.localvolume import bind_device, check_options, is_mounted
 from pannier.engine.model import Volume
 from pannier.engine.results import Event, PruneResult, VolumeUsage
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
+from pannier.errors import Conflict, InvalidRequest, NotFound
+from pannier.linux.mounts import umount
 from pannier.linux.trees import measure_tree
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class VolumeStore:
                 f"directory, use absolute path"
             )
         options = dict(options or {})
-        device = _bind_device(options)
+        check_options(name, options)
         anonymous = not name
         with self._lock:
             name = name or secrets.token_hex(32)
@@ -126,7 +128,7 @@ class VolumeStore:
                 if options and dict(existing.options) != options:
                     raise Conflict(f"create {name}: the volume exists already, with other options")
                 return existing, False
-            path = device or str(self._make_folder(name))
+            path = bind_device(options) or str(self._make_folder(name))
             extra = {ANONYMOUS_LABEL: ""} if anonymous else {}
             volume = Volume(
                 name=name,
@@ -177,6 +179,10 @@ class VolumeStore:
                 (self.folder / name).rename(doomed)
             self._store.delete_volume(name)
             del self._volumes[name]
+        data = str(doomed / _DATA)
+        while is_mounted(data):
+            # What is mounted is not the volume's own: it must not be deleted with it.
+            umount(data)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def usage(self, volume: Volume) -> int:
@@ -189,25 +195,6 @@ class VolumeStore:
             return measure_tree(descriptor)[0]
         finally:
             os.close(descriptor)
-
-
-def _bind_device(options: dict[str, str]) -> str:
-    """Return the folder that ``type=none,o=bind,device=…`` names; empty without options."""
-    if not options:
-        return ""
-    unknown = sorted(set(options) - {"type", "o", "device"})
-    if unknown:
-        raise InvalidRequest(f"invalid option: {unknown[0]!r}", hint="there are type, o, device")
-    flags = options.get("o", "").split(",")
-    device = options.get("device", "")
-    if "bind" not in flags and "rbind" not in flags:
-        raise UnsupportedOperation(
-            f"volumes of the type {options.get('type', '')!r} are not offered",
-            hint="use o=bind with a device=PATH, or --tmpfs and --mount type=tmpfs for memory",
-        )
-    if not Path(device).is_absolute() or not Path(device).is_dir():
-        raise InvalidRequest(f"the volume's device is no folder: {device!r}")
-    return device
 
 
 class Volumes:
