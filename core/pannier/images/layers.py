@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pannier.errors import Conflict, ImageInvalid
+from pannier.images.ahead import ReadAhead
 from pannier.images.compression import CHUNK, open_stream
 
 if TYPE_CHECKING:
@@ -119,9 +120,15 @@ class LayerStore:
             return usage.size, usage.inodes
         plain, _ = open_stream(cast("BinaryIO", blob), self._limits)
         hashing = _Hashing(plain)
-        buffered = io.BufferedReader(hashing, CHUNK)
+        # Inflating and hashing take about as long as unpacking does.
         try:
-            usage = self._driver.create_layer(layer.chain_id, layer.parent, buffered)
+            with ReadAhead(io.BufferedReader(hashing, CHUNK)) as stream:
+                usage = self._driver.create_layer(
+                    layer.chain_id, layer.parent, cast("BinaryIO", stream)
+                )
+                # All of it counts, whatever the driver leaves unread.
+                while stream.read(CHUNK):
+                    pass
             _check(layer, hashing.digest())
         except BaseException:
             self._driver.remove_layer(layer.chain_id)

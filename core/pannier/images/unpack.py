@@ -33,6 +33,8 @@ _PREFIX: Final = b".wh."
 _META_PREFIX: Final = b".wh..wh."
 _OPAQUE_MARKER: Final = b".wh..wh..opq"
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN_MODE: Final = 0o755
+"""Bits that a new file may have at once; set-id bits and others' writing wait for its owner."""
 _MAX_ID: Final = 0xFFFFFFFE
 _MAX_MAJOR: Final = 0xFFF
 _MAX_MINOR: Final = 0xFFFFF
@@ -87,8 +89,8 @@ def unpack_layer(
     :param root: the folder, or a descriptor of it that can be read (it stays open). For
         ``overlay`` an empty one. On an error it is left as it then is.
     :param whiteouts: ``overlay`` turns whiteouts into overlayfs' own form, device 0/0 and the
-        attribute ``trusted.overlay.opaque``; ``apply`` deletes at once what they name; ``none`` takes them for
-        the plain files that they are in an archive that is no layer.
+        attribute ``trusted.overlay.opaque``; ``apply`` deletes at once what they name; ``none``
+        takes them for the plain files that they are in an archive that is no layer.
     :param lower: with ``overlay``, gives a descriptor of the merged layers below, which becomes
         the unpacker's; called at most once, and only if needed. What parent folders are like that
         the archive itself leaves out is then looked up there.
@@ -208,17 +210,24 @@ class _Unpacker:
             raise ImageInvalid(
                 f"the archive's files exceed the limit of {self._limits.total_bytes} bytes"
             )
+        plain = entry.mode & _PLAIN_MODE
         try:
-            descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            descriptor = os.open(name, _NEW_FILE, plain, dir_fd=parent)
         except FileExistsError:
             self.tree.discard(parent, name)
-            descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            descriptor = os.open(name, _NEW_FILE, plain, dir_fd=parent)
         try:
             if entry.size or entry.sparse is not None:
                 self._reader.copy_to(descriptor, entry)
+            # Most files are root's, with a mode that the umask leaves alone. Asking is cheap, and
+            # each change that is none would still be written to the filesystem's journal.
+            made = os.fstat(descriptor)
             # In this order: writing clears file capabilities, and chown set-id bits as well.
-            os.fchown(descriptor, entry.uid, entry.gid)
-            os.fchmod(descriptor, entry.mode)
+            chowned = (made.st_uid, made.st_gid) != (entry.uid, entry.gid)
+            if chowned:
+                os.fchown(descriptor, entry.uid, entry.gid)
+            if chowned or stat.S_IMODE(made.st_mode) != entry.mode:
+                os.fchmod(descriptor, entry.mode)
             if entry.xattrs:
                 set_layer_xattrs(descriptor, entry.xattrs, user=True)
             os.utime(descriptor, ns=(entry.mtime, entry.mtime))

@@ -126,7 +126,9 @@ def test_a_hostile_layer_leaves_nothing(
         load(real, docker_archive([hostile]))
     assert list(driver.layers()) == []
     assert list(real.content.digests()) == []
-    assert not list(tmp_path.rglob("escaped"))
+    # os.walk, since the driver may still be removing what it threw away.
+    found = [name for _, folders, files in os.walk(tmp_path) for name in (*folders, *files)]
+    assert "escaped" not in found
 
 
 def test_a_root_filesystem_is_imported(real: ImageStore, driver: StorageDriver) -> None:
