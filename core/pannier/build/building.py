@@ -278,7 +278,8 @@ class Build:
         return await self.workers.run(self._probe, state, key, config, created_by)
 
     def _probe(self, state: State, key: str, config: RunConfig, created_by: str) -> State | None:
-        found = self.cache.find(key)
+        # Who names images to take steps from wants no others: a build then depends on them alone.
+        found = None if self.request.cache_from else self.cache.find(key)
         if found is not None:
             try:
                 return state.at(self.committer.held(found), key)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Command", "Running"]
 
 _HEADER: Final = 8
+_STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,13 @@ async def _pass_on(reader: asyncio.StreamReader, write: Callable[[str], None]) -
             break
         text = decoders.get(header[0], decoders[1]).decode(data)
         if text:
-            write(text)
-    for decoder in decoders.values():
+            write(_shown(header[0], text))
+    for stream, decoder in decoders.items():
         rest = decoder.decode(b"", final=True)
         if rest:
-            write(rest)
+            write(_shown(stream, rest))
+
+
+def _shown(stream: int, text: str) -> str:
+    """Return output as the builder's clients expect it: errors in red."""
+    return f"\x1b[91m{text}\x1b[0m" if stream == _STDERR else text

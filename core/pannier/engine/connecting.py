@@ -116,14 +116,12 @@ class Connecting:
             self.files.connected(before, after)
 
     @uninterrupted
-    async def disconnect(self, network: Network, ref: str, *, force: bool) -> None:
+    async def disconnect(self, network: Network, ref: str) -> None:
         """See :meth:`pannier.engine.networks.Networks.disconnect`."""
         live = self.registry.find(ref)
         async with live.lock:
             container = live.container
             if network.name not in container.networks:
-                if force:
-                    return  # as the user wants it already
                 raise Forbidden(
                     f"container {container.id} is not connected to network {network.name}"
                 )

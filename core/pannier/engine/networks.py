@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkStore", "Networks"]
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_. -]*(?<! )")
 _log = logging.getLogger("pannier.engine")
 
 
@@ -282,13 +282,19 @@ class Networks:
         """
         await self.connecting.connect(self.networks.find(ref), container, options)
 
-    async def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
+    async def disconnect(
+        self,
+        ref: str,
+        container: str,
+        *,
+        force: bool = False,  # noqa: ARG002 - see below
+    ) -> None:
         """Have a container leave a network, at once if it is running.
 
-        :param force: no error where it is not in the network.
+        :param force: as Docker has it; here nothing of an endpoint can be left that hinders.
         :raises NotFound: there is no such network or container.
         """
-        await self.connecting.disconnect(self.networks.find(ref), container, force=force)
+        await self.connecting.disconnect(self.networks.find(ref), container)
 
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> NetworkPruneResult:
         """Remove the networks of users that no container, running or not, is in."""

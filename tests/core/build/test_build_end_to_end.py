@@ -155,6 +155,26 @@ COPY --from=files / /got/
     assert "returned a non-zero code: 1" in done.stderr
 
 
+def test_what_a_step_says_of_errors_is_red(daemon: Daemon, tmp_path: Path) -> None:
+    """The builder's clients tell the two streams apart by that."""
+    folder = context(tmp_path / "c", "FROM busybox\nRUN echo fine; echo wrong >&2\n")
+    said = daemon.docker("build", "--no-cache", str(folder)).stdout
+    assert "\nfine\n" in said
+    assert "\x1b[91mwrong\n\x1b[0m" in said
+
+
+def test_named_images_are_the_only_cache(daemon: Daemon, tmp_path: Path) -> None:
+    """A build that names where to take steps from depends on that alone."""
+    folder = context(tmp_path / "c", "FROM busybox\nRUN echo once > /x\nENV A=1\n")
+    daemon.cli("build", "-t", "known:1", str(folder))
+    again = daemon.cli("build", str(folder)).stdout
+    assert again.count("Using cache") == 2
+    named = daemon.cli("build", "--cache-from", "known:1", str(folder)).stdout
+    assert named.count("Using cache") == 2
+    other = daemon.cli("build", "--cache-from", "nosuch:1", str(folder)).stdout
+    assert "Using cache" not in other
+
+
 def test_independent_stages_run_side_by_side(daemon: Daemon, tmp_path: Path) -> None:
     """Each waits for the other: one after another they would never end."""
     wait = "i=0; until [ -e /c/{0} ]; do i=$((i+1)); [ $i -lt 300 ] || exit 1; sleep 0.1; done"

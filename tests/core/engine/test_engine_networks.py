@@ -74,6 +74,15 @@ async def test_a_network_that_cannot_be_made_is_not_kept(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_networks_name_may_have_blanks_inside(rig: Rig) -> None:
+    """Docker takes them, and docker-py's suite has them."""
+    await rig.engine.networks.create("my lan")
+    assert rig.engine.networks.get("my lan").name == "my lan"
+    with pytest.raises(InvalidRequest, match="invalid network name"):
+        await rig.engine.networks.create("my lan ")
+
+
+@engine_test
 async def test_connecting_a_running_container(rig: Rig) -> None:
     """It gets an endpoint at once, and loses it again."""
     networks, containers = rig.engine.networks, rig.engine.containers
@@ -93,7 +102,8 @@ async def test_connecting_a_running_container(rig: Rig) -> None:
     assert "172.19.0.9" not in file.read_text()
     with pytest.raises(Forbidden, match="is not connected to network lan"):
         await networks.disconnect("lan", "web")
-    await networks.disconnect("lan", "web", force=True)
+    with pytest.raises(Forbidden, match="is not connected to network lan"):
+        await networks.disconnect("lan", "web", force=True)
 
 
 @engine_test

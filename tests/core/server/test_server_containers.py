@@ -149,6 +149,11 @@ class TestCreateAndInspect:
             "81/tcp": None,
         }
         assert settings["IPAddress"] == "172.20.0.2"
+        asked = {"bridge": {"MacAddress": "02:42:ac:14:00:09"}}
+        create(server, "other", NetworkingConfig={"EndpointsConfig": asked})
+        networks = server.get("/containers/other/json").json["NetworkSettings"]["Networks"]
+        # Told before there is an endpoint, too.
+        assert networks["bridge"]["MacAddress"] == "02:42:ac:14:00:09"
         assert settings["Networks"]["bridge"]["Gateway"] == "172.20.0.1"
 
     def test_sizes_only_when_asked(self, server: ApiServer) -> None:

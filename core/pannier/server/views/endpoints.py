@@ -48,7 +48,7 @@ def endpoint_view(container: Container, name: str) -> dict[str, Any]:
         "IPAMConfig": ipam,
         "Links": list(options.links) or None,
         "Aliases": list(options.aliases) or None,
-        "MacAddress": endpoint.mac,
+        "MacAddress": endpoint.mac or options.mac,
         "DriverOpts": dict(options.driver_options) or None,
         "GwPriority": options.gw_priority,
         "NetworkID": endpoint.network,
