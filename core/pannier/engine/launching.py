@@ -18,7 +18,6 @@ from pannier.drivers.operations import Action, Plan, Step, Transaction
 from pannier.drivers.resources import GroupRequest
 from pannier.drivers.runtime import (
     CreateRequest,
-    LogSpec,
     RuntimeCapability,
     RuntimeState,
     StdioSpec,
@@ -26,9 +25,9 @@ from pannier.drivers.runtime import (
 from pannier.engine import devices, healthstate, mounting, spec, users
 from pannier.engine.folders import ensure_folder
 from pannier.engine.localvolume import LocalMounts
+from pannier.engine.logdrivers import log_spec
 from pannier.engine.model import ContainerState, Status
 from pannier.engine.results import PlannedStep
-from pannier.engine.sizes import parse_size
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -268,14 +267,8 @@ class Launcher:
         )
 
     def _stdio(self, container: Container) -> StdioSpec:
-        config, log = container.config, container.host.log
-        where = None
-        if log.driver != "none":
-            where = LogSpec(
-                log_path(self.folder, container.id),
-                max_size=_log_size(log.options.get("max-size", "")),
-                max_files=int(log.options.get("max-file", "1")),
-            )
+        config = container.config
+        where = log_spec(container.host.log, log_path(self.folder, container.id))
         return StdioSpec(
             terminal=config.tty,
             stdin=config.open_stdin,
@@ -376,7 +369,3 @@ def _folder_plan(container: Container, root: int) -> Plan[None]:
         lambda: ensure_folder(root, path, container.idmap),
     )
     return Plan(_ENGINE, [action], lambda: None)
-
-
-def _log_size(text: str) -> int:
-    return 0 if text in ("", "-1") else parse_size(text, "log-opt max-size")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pannier.engine.launching import log_path
+from pannier.engine.logdrivers import readable
 from pannier.engine.logfiles import Cursor, Lines, Marks, frame, frames_of_lines
 from pannier.errors import UnsupportedOperation
 from pannier.linux.inotify import IN_MODIFY, IN_MOVED_TO, Inotify
@@ -66,7 +67,7 @@ class Logs:
             yield join(None)
 
     def _open(self, container: Container, options: LogOptions) -> Callable[[], Cursor]:
-        if container.host.log.driver == "none":
+        if not readable(container.host.log):
             raise UnsupportedOperation(
                 "configured logging driver does not support reading",
                 hint="the container was made with --log-driver none",

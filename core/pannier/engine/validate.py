@@ -6,7 +6,7 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from pannier.engine.sizes import parse_size
+from pannier.engine.logdrivers import check_log
 from pannier.errors import InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES
 
@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pannier.drivers.network import Namespace
-    from pannier.engine.model import ContainerConfig, HostOptions, LogConfig, RestartPolicy
+    from pannier.engine.model import ContainerConfig, HostOptions, RestartPolicy
 
 __all__ = ["capability_names", "check", "check_network", "check_restart", "signal_number"]
 
-_LOG_DRIVERS = ("json-file", "local", "none")
 _POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
@@ -92,12 +91,8 @@ def check(config: ContainerConfig, host: HostOptions) -> None:
     _check_config(config)
     capability_names(host.cap_add, "CapAdd")
     capability_names(host.cap_drop, "CapDrop")
-    if host.log.driver not in ("", *_LOG_DRIVERS):
-        raise InvalidRequest(
-            f"logger: no log driver named '{host.log.driver}' is registered",
-            hint=f"there are: {', '.join(_LOG_DRIVERS)}",
-        )
-    _check_log_options(host.log)
+    if host.log.driver:
+        check_log(host.log)
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidRequest(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
@@ -108,23 +103,6 @@ def check(config: ContainerConfig, host: HostOptions) -> None:
     if config.hostname and host.uts_mode == "host":
         raise InvalidRequest("conflicting options: hostname and the UTS mode")
     _check_sysctls(host)
-
-
-_LOG_OPTIONS = frozenset(
-    ("max-size", "max-file", "mode", "max-buffer-size", "compress", "labels", "env", "tag")
-)
-
-
-def _check_log_options(log: LogConfig) -> None:
-    for name, value in log.options.items():
-        if name not in _LOG_OPTIONS:
-            raise InvalidRequest(
-                f"unknown log opt '{name}' for {log.driver or 'default'} log driver"
-            )
-        if name == "max-size" and value not in ("", "-1"):
-            parse_size(value, "log-opt max-size")
-        if name == "max-file" and not (value.isdecimal() and int(value) > 0):
-            raise InvalidRequest(f"invalid value for log opt max-file: {value!r}")
 
 
 def _check_config(config: ContainerConfig) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pannier.drivers.resources import DeviceRule
+from pannier.engine.logdrivers import check_log
 from pannier.engine.model import DeviceMapping, HostOptions, LogConfig, RestartPolicy, Ulimit
 from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux.capabilities import CAPABILITIES
@@ -49,21 +50,6 @@ _ULIMITS = frozenset(
         "stack",
     ]
 )
-_LOG_OPTIONS = frozenset(
-    {
-        "compress",
-        "env",
-        "env-regex",
-        "labels",
-        "labels-regex",
-        "max-buffer-size",
-        "max-file",
-        "max-size",
-        "mode",
-        "tag",
-    }
-)
-_LOG_DRIVERS = ("json-file", "local", "none")
 _SHM_SIZE = 64 << 20
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _DEVICE_RULE = re.compile(r"([acb])\s+(\d{1,9}|\*):(\d{1,9}|\*)\s+([rwm]{1,3})")
@@ -156,17 +142,9 @@ def _volumes_from(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _log_config(fields: Fields) -> LogConfig:
-    driver, options = fields.text("Type") or "json-file", fields.string_map("Config")
-    if driver not in _LOG_DRIVERS:
-        raise InvalidRequest(
-            f"logger: no log driver named '{driver}' is registered",
-            hint="use one of " + ", ".join(_LOG_DRIVERS),
-        )
-    if driver != "none":
-        for name in options:
-            if name not in _LOG_OPTIONS:
-                raise InvalidRequest(f"unknown log opt '{name}' for {driver} log driver")
-    return LogConfig(driver, options)
+    log = LogConfig(fields.text("Type") or "json-file", fields.string_map("Config"))
+    check_log(log)
+    return log
 
 
 def _capabilities(fields: Fields, name: str) -> tuple[str, ...]:

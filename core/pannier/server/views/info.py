@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pannier.drivers.resources import ResourceCapability as Can
+from pannier.engine.logdrivers import LOG_DRIVERS
 from pannier.server.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": list(info.networks),
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": list(LOG_DRIVERS),
         },
         "MemoryLimit": Can.MEMORY in can,
         "SwapLimit": Can.SWAP in can,
