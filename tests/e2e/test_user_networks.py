@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.dns.message import Record, answer, parse_query
+from support.daemon import Daemon, leftovers
 from support.dns import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from support.daemon import Daemon
+    from pathlib import Path
 
 PYTHON = ["--rootfs", "/"]
 NAMES = 5
@@ -370,6 +370,8 @@ def test_names_outlive_a_crash_of_the_daemon(own_daemon: Daemon) -> None:
         own_daemon.cli("network", "create", "lan")
         idle(own_daemon, "db")
         idle(own_daemon, "web")
+        idle(own_daemon, "late", "--network", "bridge")
+        own_daemon.cli("network", "connect", "lan", "late")
         pid = own_daemon.inspect("web")["State"]["Pid"]
         wanted = address(own_daemon, "db")
         own_daemon.kill()
@@ -382,8 +384,26 @@ def test_names_outlive_a_crash_of_the_daemon(own_daemon: Daemon) -> None:
         said, _ = query.communicate(timeout=30)
         assert said.strip() == wanted
         assert looked_up(own_daemon, "db", "web") == [address(own_daemon, "web")]
+        # Its sockets were made while it ran, and nobody kept them: there are new ones.
+        assert looked_up(own_daemon, "late", "db") == [wanted]
     finally:
         _clear(own_daemon)
+
+
+def test_names_in_user_namespaces(busybox: Path) -> None:
+    """Where the container's root is nobody on the host, too."""
+    daemon = Daemon(engine='userns_remap = "100000:100000:65536"')
+    try:
+        daemon.start()
+        daemon.cli("load", "-i", str(busybox))
+        daemon.cli("network", "create", "lan")
+        idle(daemon, "db")
+        idle(daemon, "web")
+        assert "100000" in daemon.cli("exec", "web", "cat", "/proc/self/uid_map").stdout
+        assert looked_up(daemon, "web", "db") == [address(daemon, "db")]
+    finally:
+        daemon.close()
+    assert leftovers(daemon) == []
 
 
 _ASK = """

@@ -99,6 +99,7 @@ class NameService:
                     self._later(self._serve, container, sockets)
                 else:
                     self.open(container, pid)
+                self._later(self._check, container.id)
             except (PannierError, OSError) as error:
                 _log.warning("%s: its names cannot be answered: %s", container.id[:12], error)
 
@@ -121,6 +122,12 @@ class NameService:
         self.close(container.id)
         names = ContainerNames(container, self.registry, self.networks, self._resolvers)
         self._servers[container.id] = DNSServer(sockets, names)
+
+    def _check(self, id: str) -> None:
+        """Let go of a container that ended while it was taken over, and was cleared before that."""
+        live = self.registry.get(id)
+        if live is None or not live.container.state.running:
+            self.close(id)
 
     def serves(self, id: str) -> bool:
         """Whether a container is served."""

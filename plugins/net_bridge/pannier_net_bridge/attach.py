@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import Attachment, PortBinding
-from pannier.drivers.operations import Operation, Plan, Step, Timing
+from pannier.drivers.operations import Plan, Step
 from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
+from pannier_net_bridge.batch import Batch
 from pannier_net_bridge.bridges import isolates_ports, turn_on_ipv6
 from pannier_net_bridge.leases import Lease
 from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
+from pannier_net_bridge.six import await_reachable
 from pannier_net_bridge.wishes import check_wishes
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from pannier.drivers.network import EndpointRequest
+    from pannier.drivers.operations import Operation
     from pannier.linux.netlink import Message
     from pannier_net_bridge.leases import LeaseBook
     from pannier_net_bridge.networks import BridgeNetwork
@@ -57,27 +59,6 @@ class AttachContext:
     publish: Callable[[Lease], None]
     withdraw: Callable[[Lease], None]
     discard: Callable[[Lease], None]
-
-
-@dataclass(slots=True)
-class _Steps(Operation):
-    """An operation that the kernel carries out as one batch, though a reader sees several steps."""
-
-    steps: Callable[[], Sequence[Step]]
-    do: Callable[[], None]
-    revert: Callable[[], None]
-
-    def describe(self) -> Sequence[Step]:
-        return self.steps()
-
-    def execute(self) -> Sequence[Timing]:
-        begin = time.monotonic_ns()
-        self.do()
-        end = time.monotonic_ns()
-        return [Timing(step, begin, end) for step in self.steps()]
-
-    def undo(self) -> None:
-        self.revert()
 
 
 @dataclass(slots=True)
@@ -334,6 +315,10 @@ class _Attach:
             if self._routed:
                 messages.append(rtnl.add_route(link.index, self.network.gateway))
             netlink.request([*messages, *self._six_messages(link)])
+            if self.address6 is not None:
+                assert self.netns is not None
+                with in_network_namespace(self.netns):
+                    await_reachable(self.address6)
             self._settle(netlink)
         except NetlinkError as error:
             raise self._failed(error, self.lease) from error
@@ -396,14 +381,14 @@ def plan(
     check_wishes(request)
     attach = _Attach(context, network, request, netns)
     operations: list[Operation] = [
-        _Steps(attach.lease_steps, attach.take_address, attach.give_address_back)
+        Batch(attach.lease_steps, attach.take_address, attach.give_address_back)
     ]
     if attach.wanted_ports:
-        operations.append(_Steps(attach.port_steps, attach.reserve_ports, attach.release_ports))
-    operations.append(_Steps(attach.link_steps, attach.create_link, attach.delete_link))
-    operations.append(_Steps(attach.address_steps, attach.configure, attach.leave))
+        operations.append(Batch(attach.port_steps, attach.reserve_ports, attach.release_ports))
+    operations.append(Batch(attach.link_steps, attach.create_link, attach.delete_link))
+    operations.append(Batch(attach.address_steps, attach.configure, attach.leave))
     if attach.wanted_ports:
-        operations.append(_Steps(attach.publish_steps, attach.publish, attach.withdraw))
+        operations.append(Batch(attach.publish_steps, attach.publish, attach.withdraw))
     return Plan("bridge", operations, attach.result)
 
 
