@@ -31,6 +31,7 @@ CREATE_FLAGS: tuple[Flag, ...] = (
     many("--device-read-iops", "Limit read rate (IO per second) from a device"),
     many("--device-write-bps", "Limit write rate (bytes per second) to a device"),
     many("--device-write-iops", "Limit write rate (IO per second) to a device"),
+    flag("--disable-content-trust", "Accepted and ignored", default="true"),
     many("--dns", "Set custom DNS servers"),
     many("--dns-option", "Set DNS options"),
     many("--dns-opt", "Set DNS options"),
