@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pannier.build.cache import Cache
     from pannier.build.context import Context, Workspace
     from pannier.build.instructions import Instruction
+    from pannier.build.layering import Commit
     from pannier.build.model import BuildRequest, Event
     from pannier.build.mounting import RunMounts
     from pannier.build.parser import Dockerfile
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from pannier.images.config import RunConfig
     from pannier.images.images import ImageStore
     from pannier.images.model import Image
-    from pannier.images.oci import Descriptor
 
 __all__ = ["Build"]
 
@@ -299,9 +299,9 @@ class Build:
     # Commands.
 
     async def execute(
-        self, command: Command, mounts: RunMounts, channel: Channel
-    ) -> Descriptor | None:
-        """Run a command; return the layer of what it changed.
+        self, command: Command, mounts: RunMounts, channel: Channel, commit: Commit
+    ) -> State:
+        """Run a command, and commit what it changed.
 
         :raises BuildFailed: its status is not 0.
         """
@@ -318,6 +318,9 @@ class Build:
             if stubs:
                 await self.workers.run(self._remove_stubs, container, stubs)
             layer = await self.workers.bulk(self.committer.layer, container)
+            # The container is not needed any more, unless it is to be kept.
+            used_up = None if request.keep else container
+            after = await self.workers.bulk(commit, layer, container=used_up)
         finally:
             keep = request.keep_failed if failed else request.keep
             # Nobody waits for this, but the end of the build.
@@ -326,7 +329,7 @@ class Build:
             task.add_done_callback(self._background.discard)
         if not request.keep:
             channel.say(f"Removing intermediate container {container[:12]}")
-        return layer
+        return after
 
     def _stubs(self, container: str, targets: list[str]) -> Stubs:
         root = Transaction().run(self.store.storage.plan_open_root(container))

@@ -7,7 +7,7 @@ import os
 import posixpath
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pannier.build.copying import Attributes, Destination, archive_stream, as_stream
 from pannier.build.sources import Item, combined_digest
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from pannier.build.ignore import IgnoreRules
     from pannier.build.sources import Root
-    from pannier.build.state import Committer
+    from pannier.build.state import Committer, State
     from pannier.images.oci import Descriptor
 
-__all__ = ["Copying", "Text", "make_folder", "parse_mode", "write_copy"]
+__all__ = ["Commit", "Copying", "Text", "make_folder", "parse_mode", "write_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,47 +93,62 @@ def parse_mode(text: str) -> int | None:
     return int(text, 8) & 0o7777
 
 
+class Commit(Protocol):
+    """Makes the image of a step."""
+
+    def __call__(self, layer: Descriptor | None, *, container: str | None) -> State:
+        """Commit *layer*, which was written from the container layer *container*."""
+
+
 @contextlib.contextmanager
-def _layer(committer: Committer, top: str | None) -> Iterator[tuple[str, int]]:
-    """Give a new writable layer: its key, and a descriptor of the root."""
+def _layer(committer: Committer, top: str | None) -> Iterator[str]:
+    """Give the key of a new writable layer."""
     storage = committer.store.storage
     key = f"build-{secrets.token_hex(16)}"
     Transaction().run(storage.plan_create_container(ContainerLayer(key, top)))
     try:
-        root = Transaction().run(storage.plan_open_root(key))
-        try:
-            yield key, root
-        finally:
-            os.close(root)
+        yield key
     finally:
         storage.remove_container(key)
 
 
-def make_folder(committer: Committer, top: str | None, path: str) -> Descriptor | None:
-    """Make a working directory; None where it is there already."""
-    with _layer(committer, top) as (key, root):
-        destination = Destination(root)
-        if destination.is_folder(path):
-            return None
-        os.close(destination.make_folder(path))
-        return committer.layer(key)
+@contextlib.contextmanager
+def _root(committer: Committer, key: str) -> Iterator[int]:
+    """Give a descriptor of a layer's root; with the block its mount is gone."""
+    root = Transaction().run(committer.store.storage.plan_open_root(key))
+    try:
+        yield root
+    finally:
+        os.close(root)
 
 
-def write_copy(committer: Committer, top: str | None, copying: Copying) -> Descriptor | None:
-    """Copy files into a new layer; None where that changed nothing.
+def make_folder(committer: Committer, top: str | None, path: str, commit: Commit) -> State:
+    """Make a working directory, if it is not there already."""
+    with _layer(committer, top) as key:
+        with _root(committer, key) as root:
+            destination = Destination(root)
+            there = destination.is_folder(path)
+            if not there:
+                os.close(destination.make_folder(path))
+        return commit(None if there else committer.layer(key), container=key)
+
+
+def write_copy(committer: Committer, top: str | None, copying: Copying, commit: Commit) -> State:
+    """Copy files into a new layer.
 
     :raises InvalidRequest: an owner is unknown, or something is in the way.
     """
-    with _layer(committer, top) as (key, root):
-        owner = _owner(root, copying.chown) if copying.chown else (0, 0)
-        kept = copying.keep and not copying.chown
-        wanted = Attributes(None if kept else owner, copying.mode)
-        writer = _Writer(committer, copying, Destination(root), wanted)
-        for source, item in copying.items:
-            writer.copy(source, item)
-        for text in copying.texts:
-            writer.write(text)
-        return committer.layer(key)
+    with _layer(committer, top) as key:
+        with _root(committer, key) as root:
+            owner = _owner(root, copying.chown) if copying.chown else (0, 0)
+            kept = copying.keep and not copying.chown
+            wanted = Attributes(None if kept else owner, copying.mode)
+            writer = _Writer(committer, copying, Destination(root), wanted)
+            for source, item in copying.items:
+                writer.copy(source, item)
+            for text in copying.texts:
+                writer.write(text)
+        return commit(committer.layer(key), container=key)
 
 
 def _owner(root: int, chown: str) -> tuple[int, int]:

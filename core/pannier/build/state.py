@@ -137,10 +137,13 @@ class Committer:
         layer: Descriptor | None = None,
         *,
         author: str | None = None,
+        container: str | None = None,
     ) -> State:
         """Make the image of a step and return the state after it.
 
         :param layer: its blob; None where the step changed no file.
+        :param container: the storage driver's key of what the blob was written from, if that may
+            be used up.
         """
         step = HistoryEntry(
             created=self.time(),
@@ -149,7 +152,9 @@ class Committer:
             empty_layer=layer is None,
         )
         diff_id = None if layer is None else layer.digest
-        return self._add(state, config, step, key, diff_id=diff_id, layer=layer)
+        return self._add(
+            state, config, step, key, diff_id=diff_id, layer=layer, container=container
+        )
 
     def take_over(
         self,
@@ -174,6 +179,7 @@ class Committer:
         *,
         diff_id: str | None,
         layer: Descriptor | None,
+        container: str | None = None,
     ) -> State:
         image = make_config(
             config,
@@ -185,7 +191,9 @@ class Committer:
         )
         layers = [*state.layers, *([] if layer is None else [layer])]
         if layer is not None:
-            self.store.unpack_one(image, len(layers) - 1, layer, state.top, self.lease)
+            self.store.unpack_one(
+                image, len(layers) - 1, layer, state.top, self.lease, container=container
+            )
         manifest = Manifest.make(Descriptor(OCI_CONFIG, image.id, len(image.raw)), layers)
         new = NewImage(image, manifest, (), state.image)
         [added] = self.store.add([new], self.lease)

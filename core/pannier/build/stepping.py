@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pannier.build import layering
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pannier.build.stages import Stage
     from pannier.build.state import State
     from pannier.images.config import RunConfig
-    from pannier.images.oci import Descriptor
 
 __all__ = ["StageBuilder"]
 
@@ -123,7 +123,11 @@ class StageBuilder:
         )
         cmd_set = state.cmd_set or done.cmd_set
         if not await self._from_cache(key, done.config, created_by):
-            await self._commit(done.config, created_by, key, author=done.author)
+            committer = self._build.committer
+            after = await self._build.workers.run(
+                committer.commit, state, done.config, created_by, key, author=done.author
+            )
+            await self._finish(after)
         self._state = replace(self._state, config=done.config, cmd_set=cmd_set)
 
     async def _workdir(self, instruction: Workdir) -> None:
@@ -136,10 +140,12 @@ class StageBuilder:
         key = make_key(state.key, "workdir", created_by)
         if await self._from_cache(key, config, created_by):
             return
-        layer = await self._build.workers.bulk(
-            layering.make_folder, self._build.committer, state.top, config.working_dir
+        committer = self._build.committer
+        commit = partial(committer.commit, state, config, created_by, key)
+        after = await self._build.workers.bulk(
+            layering.make_folder, committer, state.top, config.working_dir, commit
         )
-        await self._commit(config, created_by, key, layer)
+        await self._finish(after)
 
     # The cache.
 
@@ -151,21 +157,10 @@ class StageBuilder:
         self._state = replace(found, config=config, cmd_set=self._state.cmd_set)
         return True
 
-    async def _commit(
-        self,
-        config: RunConfig,
-        created_by: str,
-        key: str,
-        layer: Descriptor | None = None,
-        *,
-        author: str | None = None,
-    ) -> None:
-        build, state = self._build, self._state
-        after = await build.workers.run(
-            build.committer.commit, state, config, created_by, key, layer, author=author
-        )
+    async def _finish(self, after: State) -> None:
+        """Go on from the state after a step, which the cache knows from now on."""
         assert after.image is not None
-        await build.workers.run(build.cache.put, key, after.image)
+        await self._build.workers.run(self._build.cache.put, after.key, after.image)
         self._state = after
 
     # Files.
@@ -186,10 +181,11 @@ class StageBuilder:
             )
             if await self._from_cache(key, state.config, created_by):
                 return
-            layer = await build.workers.bulk(
-                layering.write_copy, build.committer, state.top, copying
+            commit = partial(build.committer.commit, state, state.config, created_by, key)
+            after = await build.workers.bulk(
+                layering.write_copy, build.committer, state.top, copying, commit
             )
-        await self._commit(state.config, created_by, key, layer)
+        await self._finish(after)
 
     async def _sources(self, instruction: Copy, stack: AsyncExitStack) -> layering.Copying:
         state = self._state
@@ -282,8 +278,9 @@ class StageBuilder:
                 network=instruction.network,
                 mounts=tuple(prepared.specs),
             )
-            layer = await build.execute(command, mounts, self._channel)
-        await self._commit(state.config, created_by, key, layer)
+            commit = partial(build.committer.commit, state, state.config, created_by, key)
+            after = await build.execute(command, mounts, self._channel, commit)
+        await self._finish(after)
 
     def _words(self, instruction: Run) -> tuple[str, ...]:
         command = instruction.command

@@ -54,6 +54,9 @@ def show_build(messages: Iterable[dict[str, Any]], *, style: str, out: TextIO) -
             image = str(aux["ID"])
         elif "stream" in message:
             text = str(message["stream"])
+            if style == "tree" or not out.isatty():
+                # The builder marks what a command wrote to stderr in red.
+                text = text.removeprefix("\x1b[91m").removesuffix(_END)
             if style == "quiet" and re.fullmatch(r"sha256:[0-9a-f]{64}\n", text):
                 image = text.strip()
             view.text(text)

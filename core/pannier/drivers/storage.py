@@ -221,6 +221,17 @@ class StorageDriver(Driver):
         :raises NotFound: there is no such container layer.
         """
 
+    def adopt_container(self, key: str, chain_id: str) -> Usage | None:  # noqa: ARG002 - see below
+        """Make a container's layer, which nobody uses any more, a layer over the same parent.
+
+        A short cut for creating the layer from what :meth:`write_diff` wrote, with the same
+        result; the container's layer is then gone but for its removal. A driver that has none, or
+        not for this container, answers None, and has changed nothing: so does this default.
+
+        :raises NotFound: there is no such container layer.
+        """
+        return None
+
     @abstractmethod
     def usage(self, key: str) -> Usage:
         """Measure a container's own layer.

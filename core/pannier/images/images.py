@@ -371,16 +371,19 @@ class ImageStore:
         lease: Lease,
         *,
         open_blob: Callable[[str], io.RawIOBase] | None = None,
+        container: str | None = None,
     ) -> str:
         """Have the driver make one layer; return its chain id, the parent of the next.
 
         :param open_blob: opens the layer's stream where it is not in the content store yet.
+        :param container: the key of a container's layer that the blob was written from, and that
+            nobody uses any more.
         """
         diff_id = config.diff_ids[position]
         chain_id = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
         # A blob of the store was checked when it came in; any other stream is checked now.
         verified = open_blob is None and blob.digest == diff_id
-        layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified)
+        layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified, container)
         self._layers.ensure(layer, lease, open_blob or self.content.open)
         return chain_id
 

@@ -41,6 +41,8 @@ class LayerToMake:
 
     :param parent: the chain id below, or None.
     :param verified: the blob is the plain tar stream itself, and its digest was checked.
+    :param container: the key of a container's layer that the blob was written from, which the
+        driver may take in place of the blob.
     """
 
     chain_id: str
@@ -48,6 +50,7 @@ class LayerToMake:
     parent: str | None
     blob: str
     verified: bool
+    container: str | None = None
 
 
 class _Hashing(io.RawIOBase):
@@ -114,6 +117,10 @@ class LayerStore:
                 )
 
     def _make(self, layer: LayerToMake, blob: io.RawIOBase) -> tuple[int, int]:
+        if layer.container is not None:
+            adopted = self._driver.adopt_container(layer.container, layer.chain_id)
+            if adopted is not None:
+                return adopted.size, adopted.inodes
         if layer.verified:
             with io.BufferedReader(blob, CHUNK) as whole:
                 usage = self._driver.create_layer(layer.chain_id, layer.parent, whole)

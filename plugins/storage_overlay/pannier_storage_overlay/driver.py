@@ -32,6 +32,7 @@ from pannier.linux.copying import copy_metadata
 from pannier.linux.trees import DIRECTORY, measure_tree, remove_tree
 from pannier.linux.userns import open_userns
 from pannier.linux.xattrs import read_xattrs
+from pannier_storage_overlay.adopting import adopt
 from pannier_storage_overlay.changes import list_changes
 from pannier_storage_overlay.probing import probe_overlay
 from pannier_storage_overlay.union import OPTIONS, Mounter, Union
@@ -319,6 +320,13 @@ class OverlayStorage(StorageDriver):
             pack_changes(upper, changes, out, idmap=record.idmap)
         finally:
             os.close(upper)
+
+    def adopt_container(self, key: str, chain_id: str) -> Usage | None:
+        """Make a container's upper folder a layer: it has a layer's form already."""
+        record = self._store.container(key)
+        if record.parent is None or record.rootfs is not None or record.idmap is not None:
+            return None
+        return adopt(self._store, key, chain_id, record.parent)
 
     def usage(self, key: str) -> Usage:
         """Measure a container's own layer; whiteouts are files too."""

@@ -703,3 +703,35 @@ def test_builds_leave_nothing_behind(daemon: Daemon, tmp_path: Path) -> None:
         time.sleep(0.02)  # removed in the background, which nothing tells
     layers = daemon.folder / "root" / "overlay" / "containers"
     assert not list(layers.glob("build-*"))
+
+
+def test_layers_are_the_same_as_when_they_are_unpacked(own_daemon: Daemon, tmp_path: Path) -> None:
+    """A driver may take a container's own files as the layer; nobody can tell."""
+    text = """\
+FROM busybox
+RUN mkdir -p /d/e && echo 1 > /d/e/f && chmod 4755 /d/e/f && ln /d/e/f /d/g && mkfifo /p
+RUN rm -rf /var && mkdir -p /var/new && rm /etc/group && mv /d /moved && chmod 700 /home
+RUN rm /moved/e/f && mkdir /moved/e/f && chown 33:33 /moved && chmod 711 / && touch /.wh.odd
+RUN rm -rf /moved/e && mkdir /moved/e && touch -d @1000000000 /moved
+COPY . /moved/
+"""
+    image = build(own_daemon, context(tmp_path / "c", text, {"x/y": "z"}), "-t", "built:1")
+    listing = (
+        "find / -xdev ! -path '/dev*' ! -path '/etc' -exec stat -c '%n %F %a %u %g %s %Y' {} +"
+    )
+    ignored = ("/proc", "/sys", "/.dockerenv", "/ ", "/etc/hostname", "/etc/hosts", "/etc/resolv")
+
+    def lines() -> list[str]:
+        found = sh(own_daemon, "built:1", f"{listing} | sort").splitlines()
+        return [line for line in found if not line.startswith(ignored)]
+
+    before = lines()
+    saved = tmp_path / "saved.tar"
+    own_daemon.cli("save", "-o", str(saved), "built:1")
+    own_daemon.cli("rmi", "built:1")
+    own_daemon.cli("image", "prune", "-af")
+    own_daemon.cli("load", "-i", str(saved))
+    assert own_daemon.cli("images", "-q", "--no-trunc", "built:1").stdout.strip() == image
+    assert [line for line in lines() if ".wh." not in line] == [
+        line for line in before if ".wh." not in line
+    ]
