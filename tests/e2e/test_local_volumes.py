@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pannier.linux import mounts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -119,3 +121,23 @@ def test_bound_folders(daemon: Daemon, tmp_path: Path) -> None:
     _run(daemon, "--rm", "-v", "later:/m", "busybox", "touch", "/m/made")
     assert (tmp_path / "none/made").exists()
     daemon.cli("volume", "rm", "later")
+
+
+def test_read_only_reaches_the_mounts_below(daemon: Daemon, tmp_path: Path) -> None:
+    """A disk that the host has mounted in a bound folder cannot be written to, unless asked for."""
+    below = tmp_path / "below"
+    below.mkdir()
+    mounts.mount("tmpfs", below, "tmpfs")
+    try:
+        write = ("busybox", "touch", "/s/below/file")
+        for flags in (
+            ("-v", f"{tmp_path}:/s:ro"),
+            ("--mount", f"type=bind,src={tmp_path},dst=/s,readonly"),
+        ):
+            assert "Read-only" in _run(daemon, "--rm", *flags, *write, check=False)
+            assert not (below / "file").exists()
+        writable = f"type=bind,src={tmp_path},dst=/s,readonly,bind-recursive=writable"
+        _run(daemon, "--rm", "--mount", writable, *write)
+        assert (below / "file").exists()
+    finally:
+        mounts.umount(below)

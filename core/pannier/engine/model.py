@@ -100,6 +100,7 @@ class MountSpec:
     """A mount that was asked for, whichever way (``-v``, ``--mount``, ``--tmpfs``).
 
     :param source: a host path, a volume's name, or empty (anonymous volume, tmpfs).
+    :param shallow: a read-only bind leaves mounts below it writable.
     :param propagation: ``rprivate`` and the like; empty for the default.
     :param create_source: make a missing bind source a folder (``-v`` does, ``--mount`` does not).
     :param tmpfs_size: bytes; 0 for the kernel's default.
@@ -112,6 +113,7 @@ class MountSpec:
     source: str = ""
     read_only: bool = False
     recursive: bool = True
+    shallow: bool = False
     propagation: str = ""
     no_copy: bool = False
     create_source: bool = False

@@ -166,11 +166,14 @@ def _user_mount(point: MountPoint) -> oci.Mount:
         }
     propagation = spec.propagation if spec.propagation in _PROPAGATIONS else "rprivate"
     recursive = "rbind" if spec.recursive else "bind"
+    # Read-only for the mounts below as well, or a disk of the host could be written to there.
+    deep = spec.recursive and not spec.shallow
+    access = ("rro" if deep else "ro") if spec.read_only else "rw"
     return {
         "destination": destination,
         "type": "bind",
         "source": point.source,
-        "options": [recursive, propagation, "ro" if spec.read_only else "rw"],
+        "options": [recursive, propagation, access],
     }
 
 

@@ -171,7 +171,7 @@ def test_mounts_of_the_user_come_last_and_win() -> None:
         "/a"
     ) < places.index("/a/b")
     by_place = {item["destination"]: item for item in found}
-    assert by_place["/a/b"]["options"] == ["rbind", "rprivate", "ro"]
+    assert by_place["/a/b"]["options"] == ["rbind", "rprivate", "rro"]
     assert by_place["/etc/hosts"] == {
         "destination": "/etc/hosts",
         "type": "bind",

@@ -179,6 +179,7 @@ def _parse_bind_mount(fields: Fields, destination: str) -> MountSpec:
         source=posixpath.normpath(source),
         read_only=fields.boolean("ReadOnly"),
         recursive=not options.boolean("NonRecursive"),
+        shallow=options.boolean("ReadOnlyNonRecursive"),
         propagation=propagation,
         create_source=options.boolean("CreateMountpoint"),
     )

@@ -74,6 +74,8 @@ def _bind_options(mount: MountSpec) -> dict[str, Any]:
         view["Propagation"] = mount.propagation
     if not mount.recursive:
         view["NonRecursive"] = True
+    if mount.shallow:
+        view["ReadOnlyNonRecursive"] = True
     if mount.create_source:
         view["CreateMountpoint"] = True
     return view
