@@ -1,0 +1,118 @@
+"""Streams while the daemon is killed: a client gets an end, not a hang."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.daemon import Daemon
+
+SECONDS = 10.0
+UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+SHAKE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+ENDING = {
+    "events": ("GET", "/events", ""),
+    "logs": ("GET", "/containers/box/logs?follow=1&stdout=1&stderr=1", ""),
+    "stats": ("GET", "/containers/box/stats", ""),
+    "wait": ("POST", "/containers/box/wait?condition=next-exit", ""),
+    "an upload": ("PUT", "/containers/box/archive?path=/tmp", "Transfer-Encoding: chunked\r\n"),
+    "a load": ("POST", "/images/load", "Transfer-Encoding: chunked\r\n"),
+    "a build": ("POST", "/build", "Transfer-Encoding: chunked\r\n"),
+    "a websocket": (
+        "GET",
+        "/containers/box/attach/ws?stream=1&stdout=1",
+        SHAKE,
+    ),
+}
+"""Streams that the daemon itself serves."""
+
+
+@contextlib.contextmanager
+def _asked(daemon: Daemon, method: str, path: str, headers: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(SECONDS)
+        client.connect(str(daemon.socket))
+        client.sendall(f"{method} /v1.51{path} HTTP/1.1\r\nHost: d\r\n{headers}\r\n".encode())
+        yield client
+
+
+def _to_the_end(client: socket.socket) -> bytes:
+    """Read until the end.
+
+    :raises TimeoutError: it does not come.
+    """
+    data = b""
+    deadline = time.monotonic() + SECONDS
+    with contextlib.suppress(ConnectionError):  # also an end
+        while chunk := client.recv(65536):
+            data += chunk
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    return data
+
+
+def test_streams_of_the_daemon_end_with_it(own_daemon: Daemon) -> None:
+    """Whatever a client waits for; and the next daemon serves the same streams again."""
+    own_daemon.cli("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo hi; sleep 1000")
+    with contextlib.ExitStack() as stack:
+        clients = {
+            name: stack.enter_context(_asked(own_daemon, *request))
+            for name, request in ENDING.items()
+        }
+        # These have begun for certain; of the others the daemon may still be reading the request.
+        for name in ("logs", "stats", "wait", "a websocket"):
+            assert clients[name].recv(12) == (
+                b"HTTP/1.1 101" if name == "a websocket" else b"HTTP/1.1 200"
+            )
+        own_daemon.kill()
+        for client in clients.values():
+            _to_the_end(client)
+    own_daemon.start()
+    with _asked(own_daemon, *ENDING["logs"]) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("what", ["attach", "exec"])
+def test_streams_of_processes_go_on(own_daemon: Daemon, what: str) -> None:
+    """They are served beside the daemon, and end with their process."""
+    own_daemon.cli("run", "-d", "-i", "--name", "box", "busybox", "cat")
+    path, body = "/containers/box/attach?stream=1&stdin=1&stdout=1", ""
+    if what == "exec":
+        import docker  # noqa: PLC0415 - only this one needs it
+
+        maker = docker.APIClient(base_url=own_daemon.host, version="1.43")
+        path = f"/exec/{maker.exec_create('box', ['cat'], stdin=True)['Id']}/start"
+        body = "{}"
+        maker.close()
+    headers = f"{UPGRADE}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    with _asked(own_daemon, "POST", path, headers) as client:
+        client.sendall(body.encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += client.recv(4096)
+        client.sendall(b"before\n")
+        assert _frame(client, data.partition(b"\r\n\r\n")[2]) == b"before\n"
+        own_daemon.kill()
+        client.sendall(b"after\n")
+        assert _frame(client, b"") == b"after\n"
+        own_daemon.start()
+        own_daemon.cli("rm", "-f", "box")
+        assert _to_the_end(client) == b""
+
+
+def _frame(client: socket.socket, data: bytes) -> bytes:
+    while len(data) < 8 or len(data) < 8 + int.from_bytes(data[4:8], "big"):
+        piece = client.recv(4096)
+        assert piece, "the stream has ended"
+        data += piece
+    return data[8:]
