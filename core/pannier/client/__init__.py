@@ -6,9 +6,10 @@ for, and the standard HTTP client alone costs twice the start of the interpreter
 
 from __future__ import annotations
 
-from pannier.client.address import Address, parse_address, resolve_address
+from pannier.client.address import Address, parse_address
 from pannier.client.api import API_VERSION, Client
 from pannier.client.errors import APIError, ConnectionFailed, ProtocolError
+from pannier.client.resolving import resolve_address
 from pannier.client.wire import Response, Stream
 
 __all__ = [
