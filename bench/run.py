@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -43,6 +44,9 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.stderr.write("the engines need root\n")
         return 1
+    # An end from outside, too, unwinds what was started.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="pb-") as folder, contextlib.ExitStack() as stack:
         engines = available(options.engines.split(","), Path(folder))
         for engine in engines:
