@@ -10,7 +10,6 @@ import random
 import tarfile
 import threading
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,10 +47,7 @@ class Mix:
         self._end = time.monotonic() + seconds
         with ThreadPoolExecutor(CLIENTS) as pool:
             list(pool.map(self._client, range(CLIENTS)))
-        with warnings.catch_warnings():
-            # docker-py leaves the sockets of execs to the garbage collector.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        gc.collect()  # docker-py leaves the sockets of execs to it
 
     def _client(self, number: int) -> None:
         chance = random.Random(number)  # the same mix every time
@@ -154,6 +150,7 @@ def _descriptors(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the sockets that docker-py leaves
 @pytest.mark.timeout(SECONDS * 4 + 240)
 def test_fifty_clients_at_once(own_daemon: Daemon) -> None:
     """No call fails, nothing is left, and the daemon is no larger than after the first load."""
@@ -164,7 +161,7 @@ def test_fifty_clients_at_once(own_daemon: Daemon) -> None:
     assert settled(lambda: disagreements(own_daemon)) == []
     memory, descriptors = _memory(pid), _descriptors(pid)
     mix.run(SECONDS)
-    assert mix.errors == []
+    assert sorted(set(mix.errors)) == []
     assert settled(lambda: disagreements(own_daemon)) == []
     assert _descriptors(pid) <= descriptors + 4
     grown = _memory(pid) - memory

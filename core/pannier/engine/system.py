@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from pannier.drivers.resources import ResourceCapability
 from pannier.engine.model import Status
 from pannier.engine.results import ContainerUsage, DiskUsage, SystemInfo
-from pannier.errors import PannierError
+from pannier.errors import NotFound, PannierError
 
 if TYPE_CHECKING:
     from pannier.engine.images import Images
@@ -108,9 +109,10 @@ class System:
             await self.workers.bulk(self._container_usage, container, sizes)
             for container in containers
         ]
-        volumes = [
-            (volume, await self.volumes.usage(volume.name)) for volume in self.volumes.list({})
-        ]
+        volumes = []
+        for volume in self.volumes.list({}):
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                volumes.append((volume, await self.volumes.usage(volume.name)))
         return DiskUsage(images.layers, tuple(used), tuple(volumes))
 
     def _container_usage(self, container: Container, sizes: dict[str, int]) -> ContainerUsage:

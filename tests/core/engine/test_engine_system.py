@@ -51,6 +51,20 @@ async def test_disk_usage(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_volume_that_goes_while_it_is_measured(rig: Rig) -> None:
+    """It is left out; the others' usage is told."""
+    await rig.engine.volumes.create("gone")
+    await rig.engine.volumes.create("kept")
+    volumes = rig.engine.system.volumes
+    listed = volumes.list({})
+    await volumes.remove("gone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(volumes), "list", lambda *_: listed)
+        usage = await rig.engine.system.disk_usage()
+    assert [volume.name for volume, _ in usage.volumes] == ["kept"]
+
+
+@engine_test
 async def test_a_commit_takes_the_containers_configuration(rig: Rig) -> None:
     """Changed as was asked; a running container is frozen meanwhile, and thawed whatever comes."""
     container = await rig.run("web", config=ContainerConfig(env=("A=1",), cmd=("run",)))
