@@ -97,7 +97,9 @@ class Attaching:
         )
         kept = False
         try:
-            if options.logs:
+            # Before the first start there is no log. Looking for one would take until after that
+            # start, if the client asks for it next, and its first output would be lost.
+            if options.logs and live.container.state.status is not Status.CREATED:
                 # Without the lock: a slow client must not hold up the container.
                 await self.workers.bulk(self._replay, live, options, connection.socket)
             if options.stream:

@@ -475,6 +475,26 @@ def test_attaching_without_frames(place: Place) -> None:
     _run(place, test)
 
 
+def test_attaching_with_logs_just_before_the_first_start(place: Place) -> None:
+    """Nothing of what comes is missed, however soon it comes and ends."""
+
+    async def test(engine: Engine) -> None:
+        options = _options("echo", "hello", host=HostOptions(network_mode="none"))
+        id = (await engine.containers.create(options)).container.id
+        ours, theirs = socket.socketpair()
+        with ours:
+            wanted = AttachOptions(logs=True, stream=True, raw=True, stdout=True)
+            attaching = asyncio.ensure_future(engine.containers.attach(id, wanted, theirs.fileno()))
+            await asyncio.sleep(0)  # as when the start is the next request of the same client
+            await engine.containers.start(id)
+            await attaching
+            theirs.close()
+            ours.settimeout(10)
+            assert await asyncio.to_thread(ours.recv, 100) == b"hello\n"
+
+    _run(place, test)
+
+
 def test_a_replayed_log_waits_for_the_head_to_be_read(place: Place) -> None:
     """Clients lose what comes together with the head; who never reads it gets the log anyway."""
 
