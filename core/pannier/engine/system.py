@@ -111,14 +111,14 @@ class System:
         ]
         volumes = []
         for volume in self.volumes.list({}):
-            with contextlib.suppress(NotFound):  # removed meanwhile
+            with contextlib.suppress(NotFound, FileNotFoundError):  # removed meanwhile
                 volumes.append((volume, await self.volumes.usage(volume.name)))
         return DiskUsage(images.layers, tuple(used), tuple(volumes))
 
     def _container_usage(self, container: Container, sizes: dict[str, int]) -> ContainerUsage:
         try:
             own = self.drivers.storage.usage(container.id).size
-        except PannierError:  # removed meanwhile
+        except (PannierError, FileNotFoundError):  # removed meanwhile, or in this moment
             own = 0
         return ContainerUsage(container, own, own + sizes.get(container.image_id, 0))
 

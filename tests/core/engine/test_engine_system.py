@@ -51,6 +51,20 @@ async def test_disk_usage(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_container_that_goes_while_it_is_measured(rig: Rig) -> None:
+    """It counts nothing, whether its driver knows that it has gone or only misses its files."""
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("upper")
+
+    await rig.create("web")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(rig.engine.drivers.storage), "usage", gone)
+        [container] = (await rig.engine.system.disk_usage()).containers
+    assert container.size_rw == 0
+
+
+@engine_test
 async def test_a_volume_that_goes_while_it_is_measured(rig: Rig) -> None:
     """It is left out; the others' usage is told."""
     await rig.engine.volumes.create("gone")
