@@ -21,7 +21,7 @@ import pytest
 from support.registry import BCRYPT, PASSWORD, USER, debian_registry, needs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.daemon import Daemon
 
@@ -69,6 +69,19 @@ def identity(daemon: Daemon, name: str = "busybox") -> str:
     return str(daemon.inspect(name)["Id"])
 
 
+def client_of(daemon: Daemon, name: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return our command line or Docker's, which may be missing here."""
+    if name == "docker":
+        needs("docker", "docker.io")
+        return daemon.docker
+    return daemon.cli
+
+
+def clients(daemon: Daemon) -> list[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Return the command lines that are here: ours, and Docker's where it is installed."""
+    return [daemon.cli, *([daemon.docker] if shutil.which("docker") else [])]
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """Return a folder with a short path, as podman demands for its own."""
@@ -83,8 +96,7 @@ class TestCommands:
     @pytest.mark.parametrize("client", ["pannier", "docker"])
     def test_push_remove_pull_run(self, daemon: Daemon, registry: str, client: str) -> None:
         """What was pushed comes back, and runs."""
-        needs("docker", "docker.io")
-        command = daemon.cli if client == "pannier" else daemon.docker
+        command = client_of(daemon, client)
         name = f"{registry}/team/busybox:{client}"
         known = identity(daemon)
         command("tag", "busybox", name)
@@ -133,7 +145,7 @@ class TestCommands:
     def test_what_is_not_there(self, daemon: Daemon, registry: str) -> None:
         """Docker's words, for both clients."""
         words = f"manifest for {registry}/no/thing:latest not found: manifest unknown"
-        for command in (daemon.cli, daemon.docker):
+        for command in clients(daemon):
             done = command("pull", f"{registry}/no/thing", check=False)
             assert (done.returncode, words in done.stderr) == (1, True)
 
@@ -182,7 +194,7 @@ class TestLogIn:
     @pytest.mark.parametrize("client", ["pannier", "docker"])
     def test_log_in_and_out(self, daemon: Daemon, private: str, client: str) -> None:
         """With it there is a pull; without it there is none, however it is forgotten."""
-        command = daemon.cli if client == "pannier" else daemon.docker
+        command = client_of(daemon, client)
         name = f"{private}/team/secret:1"
         daemon.cli("tag", "busybox", name)
         denied = command("push", name, check=False)
@@ -195,7 +207,7 @@ class TestLogIn:
         done = command("login", "-u", USER, "--password-stdin", private, input=PASSWORD + "\n")
         assert "Login Succeeded" in done.stdout
         # What one client keeps, the other finds.
-        for other in (daemon.cli, daemon.docker):
+        for other in clients(daemon):
             other("push", name)
             other("pull", name)
         command("logout", private)
