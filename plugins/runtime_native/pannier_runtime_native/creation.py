@@ -261,8 +261,9 @@ def _settle(
         # While the child is at its mounts: moving a process waits for other processors.
         for index in job["procs"]:
             os.write(descriptors[index], b"%d" % pid)
-        with suppress(OSError):  # the child has failed, and tells why
-            child.send(init.PLACED)
+        if job["procs"]:
+            with suppress(OSError):  # the child has failed, and tells why
+                child.send(init.PLACED)
 
 
 def _write(path: str, value: bytes) -> None:

@@ -32,7 +32,7 @@ MAPPED = b"m"
 """The parent has written the user namespace's maps."""
 
 PLACED = b"g"
-"""The parent has put us into our control group."""
+"""The parent has put us into our control groups; not said where it has none to put us into."""
 
 GO = b"s"
 """The container is started."""
@@ -49,6 +49,11 @@ def _await(parent: _socket.socket, word: bytes) -> None:
         raise _ParentGoneError
 
 
+def _await_placed(job: Job, parent: _socket.socket) -> None:
+    if job["procs"]:
+        _await(parent, PLACED)
+
+
 def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[int]) -> NoReturn:
     """Be the container's first process; *streams* are empty where a terminal is to be made."""
     step = -1
@@ -61,7 +66,7 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
             os.setresuid(0, 0, 0)
             die_with_parent()
         times: list[int] = []
-        assembly = Assembly(job, descriptors, lambda: _await(parent, PLACED))
+        assembly = Assembly(job, descriptors, lambda: _await_placed(job, parent))
         for instruction in job["instructions"]:
             step += 1
             begin = time.monotonic_ns()

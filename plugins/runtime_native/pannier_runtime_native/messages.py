@@ -72,7 +72,8 @@ class Job(TypedDict):
 
     *clone_flags* are the namespaces to create, *joins* those to join, as (descriptor, flag).
     *exec_flags* are those that a process added later has to enter. *own_pids* says that the first
-    process is pid 1 of a namespace, with which all others end.
+    process is pid 1 of a namespace, with which all others end. *procs* are the files that the
+    shim writes its pid to; those that it enters by itself are in an instruction.
     """
 
     id: str
