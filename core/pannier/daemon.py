@@ -122,7 +122,7 @@ async def _open_engine(
         state=config.engine.state,
         userns_remap=parse_remap(config.engine.userns_remap),
     )
-    images = ImageStore(config.engine.root, database, opened.storage)
+    images = ImageStore(config.engine.root, database, opened.storage, others=opened.storages)
     registries = RegistryOptions(config.registry, config.registries)
     engine = Engine(settings, database, opened, images, registries)
     await engine.start()

@@ -224,16 +224,35 @@ def _refuse_duplicates(records: list[DriverRecord]) -> list[DriverRecord]:
 class DriverSet:
     """The drivers that the engine works with, opened.
 
-    :param networks: every usable network driver by id; *default_network* is the one of a container
-        that asks for none. Likewise *runtimes*.
+    :param storages: every usable storage driver by id; *default_storage* is the one of images, and
+        of a container that asks for none. Likewise *networks* and *runtimes*.
     """
 
-    storage: StorageDriver
+    storages: Mapping[str, StorageDriver]
+    default_storage: str
     networks: Mapping[str, NetworkDriver]
     default_network: str
     resources: ResourceDriver
     runtimes: Mapping[str, RuntimeDriver]
     default_runtime: str
+
+    @property
+    def storage(self) -> StorageDriver:
+        """Return the default storage driver."""
+        return self.storages[self.default_storage]
+
+    def storage_of(self, id: str) -> StorageDriver:
+        """Return the storage driver that a container was made with; an empty id is the default.
+
+        :raises DriverUnavailable: it is not here any more, or cannot work here.
+        """
+        try:
+            return self.storages[id or self.default_storage]
+        except KeyError:
+            raise DriverUnavailable(
+                f"the storage driver {id!r}, which keeps the container's files, cannot be used",
+                hint="`pannier drivers` says why; install it again, or mend what it lacks",
+            ) from None
 
     def close(self) -> None:
         """Close every driver."""
@@ -241,7 +260,7 @@ class DriverSet:
             *self.runtimes.values(),
             *self.networks.values(),
             self.resources,
-            self.storage,
+            *self.storages.values(),
         ):
             driver.close()
 
@@ -369,7 +388,7 @@ class Drivers:
 
 
 def open_drivers(drivers: Drivers) -> DriverSet:
-    """Open what the engine needs: one storage and resource driver, every network and runtime.
+    """Open what the engine needs: one resource driver, and every usable one of the other kinds.
 
     :raises DriverUnavailable: a kind has no usable driver.
     :raises ConfigError: the configuration is wrong.
@@ -386,7 +405,10 @@ def open_drivers(drivers: Drivers) -> DriverSet:
         return [record for record in probed if record.usable or record == chosen]
 
     return DriverSet(
-        storage=drivers.open(storage, StorageDriver),
+        storages={
+            record.id: drivers.open(record, StorageDriver) for record in others("storage", storage)
+        },
+        default_storage=storage.id,
         networks={
             record.id: drivers.open(record, NetworkDriver) for record in others("network", network)
         },

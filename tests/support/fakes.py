@@ -531,7 +531,8 @@ def fake_drivers(world: World) -> DriverSet:
         "container": FakeContainer(world),
     }
     return DriverSet(
-        storage=FakeStorage(world),
+        storages={"fake": FakeStorage(world)},
+        default_storage="fake",
         networks=networks,
         default_network="bridge",
         resources=FakeResources(world),

@@ -275,6 +275,8 @@ def _policies(values: Values, host: dict[str, Any]) -> None:
     storage = values.many("storage-opt")
     if any("=" not in one for one in storage):
         raise UsageError("invalid storage option", hint="write --storage-opt key=value")
+    if driver := values.text("storage-driver"):
+        storage.append(f"driver={driver}")
     host["StorageOpt"] = key_values(storage, what="storage option")
     policy = restart_policy(values.text("restart"))
     if policy and policy["Name"] != "no" and values.on("rm"):

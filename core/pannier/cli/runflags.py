@@ -94,6 +94,7 @@ CREATE_FLAGS: tuple[Flag, ...] = (
     text("--shm-size", "Size of /dev/shm", metavar="bytes"),
     text("--stop-signal", "Signal to stop the container"),
     text("--stop-timeout", "Timeout (in seconds) to stop a container", metavar="int"),
+    text("--storage-driver", "Storage driver to keep the container's files with"),
     many("--storage-opt", "Storage driver options for the container"),
     many("--sysctl", "Sysctl options", metavar="map"),
     many("--tmpfs", "Mount a tmpfs directory"),

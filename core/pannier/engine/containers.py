@@ -11,7 +11,7 @@ from pannier.engine.model import Status
 from pannier.engine.resolve import complete_limits, merge
 from pannier.engine.validate import check_restart
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, InvalidRequest
+from pannier.errors import Conflict, DriverUnavailable, InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,7 +96,8 @@ class Containers:
     async def sizes(self, ref: str) -> tuple[int, int]:
         """Return the bytes of a container's own layer, and of its whole root."""
         container = self.get(ref)
-        own = (await self.workers.bulk(self.drivers.storage.usage, container.id)).size
+        storage = self.drivers.storage_of(container.storage_driver)
+        own = (await self.workers.bulk(storage.usage, container.id)).size
         below = 0
         if container.image_id:
             image = await self.images.find(container.image_id)
@@ -105,7 +106,16 @@ class Containers:
 
     async def changes(self, ref: str) -> builtins.list[Change]:
         """Return what a container has changed of its image."""
-        return await self.workers.bulk(self.drivers.storage.changes, self.get(ref).id)
+        container = self.get(ref)
+        storage = self.drivers.storage_of(container.storage_driver)
+        return await self.workers.bulk(storage.changes, container.id)
+
+    def driver_data(self, container: Container) -> dict[str, str]:
+        """Return what a container's storage driver tells of its layer; empty without the driver."""
+        try:
+            return self.drivers.storage_of(container.storage_driver).driver_data(container.id)
+        except DriverUnavailable:
+            return {}
 
     # Living.
 

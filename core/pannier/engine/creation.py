@@ -117,7 +117,8 @@ class Creator:
 
         def describe() -> list[PlannedStep]:
             conductor = Describing()
-            layer = self.drivers.storage.plan_create_container(self._layer(container))
+            storage = self.drivers.storage_of(container.storage_driver)
+            layer = storage.plan_create_container(self._layer(container))
             conductor.run("storage", layer, None)
             self.launcher.conduct(launch, conductor, [])
             return conductor.steps
@@ -166,6 +167,12 @@ class Creator:
                 f"unknown or invalid runtime name: {runtime}",
                 hint=f"runtimes: {', '.join(self.drivers.runtimes)}",
             )
+        storage = _storage_of(host)
+        if storage and storage not in self.drivers.storages:
+            raise InvalidRequest(
+                f"unknown or invalid storage driver name: {storage}",
+                hint=f"storage drivers: {', '.join(self.drivers.storages)}",
+            )
         return replace(
             host,
             runtime=runtime,
@@ -186,13 +193,14 @@ class Creator:
     def _make(self, wish: _Wish, mounts: mounting.Mounting) -> Container:
         transaction = Transaction()
         folder = self.folder / wish.id
-        with self._image(wish.options) as facts:
+        with self._image(wish.options, _storage_of(wish.host)) as facts:
             try:
                 mounting.check_specs(wish.options.host.mounts)
                 config = resolve.merge(wish.options.config, facts.config)
                 container = self._container(wish, facts, config)
                 transaction.run(_folder_plan(folder))
-                transaction.run(self.drivers.storage.plan_create_container(self._layer(container)))
+                storage = self.drivers.storage_of(container.storage_driver)
+                transaction.run(storage.plan_create_container(self._layer(container)))
                 undo = Action(Step("make", "volumes"), lambda: None, lambda: self._unmake(mounts))
                 transaction.run(Plan("engine", [undo], lambda: None))
                 mounting.fill(mounts, wish.options.host.mounts, config, self.volumes)
@@ -205,11 +213,11 @@ class Creator:
         return container
 
     @contextlib.contextmanager
-    def _image(self, options: CreateOptions) -> Iterator[ImageFacts]:
+    def _image(self, options: CreateOptions, storage: str = "") -> Iterator[ImageFacts]:
         if options.rootfs:
             yield ImageFacts("", None, ContainerConfig())
         else:
-            with self.images.hold(options.config.image, options.platform) as facts:
+            with self.images.hold(options.config.image, options.platform, storage) as facts:
                 yield facts
 
     def _draft(self, wish: _Wish) -> Container:
@@ -240,7 +248,7 @@ class Creator:
             networks=wish.networks,
             mounts=wish.inherited,
             rootfs=options.rootfs,
-            storage_driver=self.drivers.storage.id,
+            storage_driver=_storage_of(wish.host) or self.drivers.default_storage,
             platform=facts.platform.partition("/")[0],
             idmap=wish.idmap,
         )
@@ -262,7 +270,8 @@ class Creator:
         wanting = [point for point in container.mounts if mounting.wants_copy(point)]
         if not wanting or container.parent is None:
             return
-        plan = self.drivers.storage.plan_open_root(container.id, idmap=container.idmap)
+        storage = self.drivers.storage_of(container.storage_driver)
+        plan = storage.plan_open_root(container.id, idmap=container.idmap)
         root = Transaction().run(plan)
         try:
             mounting.copy_up(wanting, root)
@@ -276,6 +285,11 @@ class Creator:
         for volume in mounts.made:
             self.volumes.remove(volume.name, lambda _: [])
         mounts.made.clear()
+
+
+def _storage_of(host: HostOptions) -> str:
+    """Return the storage driver that is asked for; empty for the default."""
+    return host.storage_options.get("driver", "")
 
 
 def _folder_plan(folder: Path) -> Plan[None]:

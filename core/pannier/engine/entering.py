@@ -95,7 +95,8 @@ class Entering:
             finally:
                 os.close(namespace)
         else:
-            plan = self._drivers.storage.plan_open_root(container.id, idmap=container.idmap)
+            storage = self._drivers.storage_of(container.storage_driver)
+            plan = storage.plan_open_root(container.id, idmap=container.idmap)
             root = Transaction().run(plan)
         try:
             yield root

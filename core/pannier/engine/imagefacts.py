@@ -31,8 +31,11 @@ class ImageFacts:
 class ImageSource(Protocol):
     """Where images are looked up; blocking, called on a worker thread."""
 
-    def hold(self, ref: str, platform: str = "") -> AbstractContextManager[ImageFacts]:
+    def hold(
+        self, ref: str, platform: str = "", storage: str = ""
+    ) -> AbstractContextManager[ImageFacts]:
         """Give an image whose layers stay while the block runs.
 
+        :param storage: the id of the storage driver to have the layers in; empty for the default.
         :raises NotFound: there is none of that name or id.
         """

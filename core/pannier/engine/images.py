@@ -110,9 +110,9 @@ class StoredImages:
         return container_config(self._store.get(id).config.config)
 
     @contextlib.contextmanager
-    def hold(self, ref: str, platform: str = "") -> Iterator[ImageFacts]:
+    def hold(self, ref: str, platform: str = "", storage: str = "") -> Iterator[ImageFacts]:
         """Give an image whose layers stay while the block runs."""
-        with self._store.hold(ref) as image:
+        with self._store.hold(ref, storage) as image:
             found = image.config.platform
             if platform and not found.matches(Platform.parse(platform)):
                 raise NotFound(
@@ -254,6 +254,7 @@ class Images:
         """Make an image of a container; return its id. See :meth:`ImageStore.commit`."""
         request = CommitRequest(
             container=container.id,
+            storage=container.storage_driver,
             base=container.image_id or None,
             config=run_config(config),
             name=parse_reference(name).with_default_tag() if name else None,

@@ -213,7 +213,8 @@ class Launcher:
 
     def _create(self, launch: Launch, conductor: Conductor, runtime: RuntimeDriver) -> RuntimeState:
         container = launch.container
-        storage, resources = self.drivers.storage, self.drivers.resources
+        storage = self.drivers.storage_of(container.storage_driver)
+        resources = self.drivers.resources
         root = conductor.run(
             "storage", storage.plan_open_root(container.id, idmap=container.idmap), -1
         )

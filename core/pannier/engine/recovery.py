@@ -136,8 +136,8 @@ class Recovery:
                 self._sweep("process", runtime.containers(), running, runtime.delete)
         resources = self.drivers.resources
         self._sweep("control group", resources.groups(), running, resources.delete)
-        storage = self.drivers.storage
-        self._sweep("layer", storage.containers(), known, storage.remove_container)
+        for storage in self.drivers.storages.values():
+            self._sweep("layer", storage.containers(), known, storage.remove_container)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folders = [path.name for path in self.folder.iterdir()]
         self._sweep(

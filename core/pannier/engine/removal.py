@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pannier.engine.filters import label_matches, moment, refuse_unknown
 from pannier.engine.model import Status
 from pannier.engine.results import Event, PruneResult
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, NotFound, PannierError
+from pannier.errors import Conflict, DriverUnavailable, NotFound, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pannier.plugins import DriverSet
 
 __all__ = ["Remover"]
+
+_log = logging.getLogger("pannier.engine")
 
 
 @dataclass(slots=True)
@@ -124,11 +127,20 @@ class Remover:
         # way round a kill would leave a container without its files.
         self.store.delete(container.id)
         try:
-            self.drivers.storage.remove_container(container.id)
+            self._remove_layer(container)
         except BaseException:
             dead = replace(container, state=replace(container.state, status=Status.DEAD))
             self.store.add(dead)
             raise
+
+    def _remove_layer(self, container: Container) -> None:
+        try:
+            storage = self.drivers.storage_of(container.storage_driver)
+        except DriverUnavailable as error:
+            # Once the driver is back, the next start finds a layer that nobody knows.
+            _log.warning("%s is removed without its files: %s", container.id[:12], error)
+            return
+        storage.remove_container(container.id)
 
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> PruneResult:
         """Remove all stopped containers.
@@ -148,7 +160,7 @@ class Remover:
             ):
                 continue
             try:
-                size = await self.workers.bulk(self._size, container.id)
+                size = await self.workers.bulk(self._size, container)
                 await self.remove(live)
             except PannierError:  # started or removed meanwhile
                 continue
@@ -157,8 +169,8 @@ class Remover:
         self.events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
         return PruneResult(tuple(deleted), reclaimed)
 
-    def _size(self, id: str) -> int:
+    def _size(self, container: Container) -> int:
         try:
-            return self.drivers.storage.usage(id).size
-        except NotFound:
+            return self.drivers.storage_of(container.storage_driver).usage(container.id).size
+        except (NotFound, DriverUnavailable):
             return 0

@@ -117,7 +117,7 @@ class System:
 
     def _container_usage(self, container: Container, sizes: dict[str, int]) -> ContainerUsage:
         try:
-            own = self.drivers.storage.usage(container.id).size
+            own = self.drivers.storage_of(container.storage_driver).usage(container.id).size
         except (PannierError, FileNotFoundError):  # removed meanwhile, or in this moment
             own = 0
         return ContainerUsage(container, own, own + sizes.get(container.image_id, 0))

@@ -7,6 +7,7 @@ are unpacked by the storage driver, its names are in the database. Safe to call 
 from __future__ import annotations
 
 import contextlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from pannier.errors import Conflict, InvalidRequest, NotFound
@@ -38,7 +39,7 @@ from pannier.images.save import save
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pannier.database import Database
@@ -60,6 +61,7 @@ class ImageStore:
 
     :param root: the engine's folder; the content store is in ``images`` there.
     :param storage: the driver that unpacks and keeps the layers.
+    :param others: drivers that get an image's layers when a container is made with them, by id.
     :param limits: how far a compressed layer or archive may grow.
     """
 
@@ -69,15 +71,18 @@ class ImageStore:
         database: Database,
         storage: StorageDriver,
         *,
+        others: Mapping[str, StorageDriver] = MappingProxyType({}),
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.limits = limits
         self.leases = Leases()
         self.content = ContentStore(root / "images", self.leases)
         self.storage = storage
+        self._others = others
         self._database = database
         self._catalog = Catalog(database, self.content)
-        self._layers = LayerStore(database, storage, self.leases, limits)
+        every = (storage, *(other for other in others.values() if other is not storage))
+        self._layers = LayerStore(database, every, self.leases, limits)
         self.compressed = CompressedLayers(database)
         self._layers.sweep()
         self.content.collect(self.content.digests(), self._catalog.references_blob)
@@ -121,22 +126,29 @@ class ImageStore:
             return candidates[0]
         raise _no_such(reference.familiar, ambiguous=len(candidates) > 1)
 
+    def storage_named(self, id: str) -> StorageDriver:
+        """Return the default storage driver for an empty id, or one of the others."""
+        return self._others[id] if id and id != self.storage.id else self.storage
+
     @contextlib.contextmanager
-    def hold(self, text: str) -> Iterator[Image]:
+    def hold(self, text: str, storage: str = "") -> Iterator[Image]:
         """Give an image whose layers stay while the block runs, and are there.
 
         For making a container from it: between the look-up and the container's layer nobody can
         remove what the container will stand on. Layers that the storage driver does not have
-        (another driver was chosen meanwhile) are unpacked again.
+        (another one is asked for, or was the default when they came) are unpacked again.
 
+        :param storage: the id of a storage driver; empty for the default.
         :raises NotFound: as :meth:`get`.
         """
         with self.leases.lease() as lease:
             image = self._held(self.get(text), lease, blobs=False)
             top = image.top_layer
-            if top is not None and not self.storage.has_layer(top):
+            driver = self.storage_named(storage)
+            if top is not None and not driver.has_layer(top):
                 self._held(image, lease)
-                self.unpack(image.config, [layer.blob for layer in image.layers], lease)
+                blobs = [layer.blob for layer in image.layers]
+                self.unpack(image.config, blobs, lease, driver=driver)
             yield image
 
     def held(self, text: str, lease: Lease) -> Image:
@@ -300,9 +312,7 @@ class ImageStore:
         return tuple(
             item
             for item in removals
-            if not isinstance(item, DeletedImage)
-            or item.is_image
-            or not self.storage.has_layer(item.id)
+            if not isinstance(item, DeletedImage) or item.is_image or not self._layers.has(item.id)
         )
 
     def _collect(self, gone: Iterable[Image]) -> None:
@@ -352,15 +362,25 @@ class ImageStore:
                 blobs = [key for key in keys if is_digest(key)]
                 self.content.collect(blobs, self._catalog.references_blob)
 
-    def unpack(self, config: ImageConfig, blobs: Sequence[Descriptor], lease: Lease) -> None:
+    def unpack(
+        self,
+        config: ImageConfig,
+        blobs: Sequence[Descriptor],
+        lease: Lease,
+        *,
+        driver: StorageDriver | None = None,
+    ) -> None:
         """Have the storage driver make every layer of an image that it does not have.
 
         :param blobs: the layers' tar streams, in the content store.
+        :param driver: another than the default one.
         :raises ImageInvalid: one is broken, hostile, or not what the configuration says.
         """
         parent = None
         for position in range(len(blobs)):
-            parent = self.unpack_one(config, position, blobs[position], parent, lease)
+            parent = self.unpack_one(
+                config, position, blobs[position], parent, lease, driver=driver
+            )
 
     def unpack_one(
         self,
@@ -372,6 +392,7 @@ class ImageStore:
         *,
         open_blob: Callable[[str], io.RawIOBase] | None = None,
         container: str | None = None,
+        driver: StorageDriver | None = None,
     ) -> str:
         """Have the driver make one layer; return its chain id, the parent of the next.
 
@@ -384,7 +405,7 @@ class ImageStore:
         # A blob of the store was checked when it came in; any other stream is checked now.
         verified = open_blob is None and blob.digest == diff_id
         layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified, container)
-        self._layers.ensure(layer, lease, open_blob or self.content.open)
+        self._layers.ensure(layer, lease, open_blob or self.content.open, driver)
         return chain_id
 
     def add(self, images: Sequence[NewImage], lease: Lease) -> tuple[AddedImage, ...]:

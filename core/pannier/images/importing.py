@@ -55,6 +55,7 @@ class CommitRequest:
     """What ``docker commit`` is asked for.
 
     :param container: the key of the container's layer.
+    :param storage: the id of the storage driver that has it; empty for the default.
     :param base: the full id of the image that the container was made from; None for a rootfs.
     :param config: the container's own configuration, which the image's becomes.
     :param created_by: the container's command line, for the history.
@@ -68,6 +69,7 @@ class CommitRequest:
     author: str = ""
     message: str = ""
     created_by: str = ""
+    storage: str = ""
 
 
 def import_image(store: ImageStore, stream: BinaryIO, request: ImportRequest) -> AddedImage:
@@ -123,7 +125,7 @@ def commit(store: ImageStore, request: CommitRequest) -> AddedImage:
             below, layers = base.config, [layer.blob for layer in base.layers]
         with store.content.writer(lease) as writer:
             with io.BufferedWriter(_Keep(writer), CHUNK) as out:
-                store.storage.write_diff(request.container, out)
+                store.storage_named(request.storage).write_diff(request.container, out)
             blob = writer.commit()
         empty = is_empty_layer(blob.digest)
         created = format_time(now())

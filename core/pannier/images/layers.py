@@ -1,8 +1,9 @@
-"""Layers: unpacked once by the storage driver, shared between images by chain id.
+"""Layers: unpacked once by a storage driver, shared between images by chain id.
 
 The driver holds the files; the table ``layers`` lists those whose content was verified against
-their diff id. A layer that the driver has but the table has not was being made when the process
-died, or failed its check, and goes when the store is opened.
+their diff id. A layer that a driver has but the table has not was being made when the process
+died, or failed its check, and goes when the store is opened. Of several drivers the first is the
+default; the others have what containers were made with them for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pannier.images.ahead import ReadAhead
 from pannier.images.compression import CHUNK, open_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from _typeshed import WriteableBuffer
 
@@ -78,37 +79,48 @@ class _Hashing(io.RawIOBase):
 
 
 class LayerStore:
-    """The layers of one storage driver.
+    """The layers of the storage drivers, of which the first is the default.
 
     :param limits: how far a compressed layer may grow.
     """
 
     def __init__(
-        self, database: Database, driver: StorageDriver, leases: Leases, limits: Limits
+        self,
+        database: Database,
+        drivers: Sequence[StorageDriver],
+        leases: Leases,
+        limits: Limits,
     ) -> None:
         self._database = database
-        self._driver = driver
+        self._drivers = drivers
         self._leases = leases
         self._limits = limits
 
     def ensure(
-        self, layer: LayerToMake, lease: Lease, open_blob: Callable[[str], io.RawIOBase]
+        self,
+        layer: LayerToMake,
+        lease: Lease,
+        open_blob: Callable[[str], io.RawIOBase],
+        driver: StorageDriver | None = None,
     ) -> None:
         """Have the driver make a layer, unless it is here; held by *lease* from now on.
 
         Two callers that want one layer do the work once: the second waits for the first.
 
+        :param driver: another than the default one.
+
         :raises ImageInvalid: the stream is broken, hostile, or not that of the diff id; nothing
             was kept.
         """
         self.hold(layer.chain_id, lease)
+        driver = driver or self._drivers[0]
         with self._leases.locked(_KEY + layer.chain_id):
-            if self.recorded(layer.chain_id) and self._driver.has_layer(layer.chain_id):
+            if self.recorded(layer.chain_id) and driver.has_layer(layer.chain_id):
                 return
             # What is here without a record was never verified.
-            self._driver.remove_layer(layer.chain_id)
+            driver.remove_layer(layer.chain_id)
             with open_blob(layer.blob) as blob:
-                size, inodes = self._make(layer, blob)
+                size, inodes = self._make(layer, blob, driver)
             with self._database.transaction():
                 self._database.execute(
                     "REPLACE INTO layers (chain_id, diff_id, parent, size, inodes)"
@@ -116,29 +128,29 @@ class LayerStore:
                     *(layer.chain_id, layer.diff_id, layer.parent, size, inodes),
                 )
 
-    def _make(self, layer: LayerToMake, blob: io.RawIOBase) -> tuple[int, int]:
+    def _make(
+        self, layer: LayerToMake, blob: io.RawIOBase, driver: StorageDriver
+    ) -> tuple[int, int]:
         if layer.container is not None:
-            adopted = self._driver.adopt_container(layer.container, layer.chain_id)
+            adopted = driver.adopt_container(layer.container, layer.chain_id)
             if adopted is not None:
                 return adopted.size, adopted.inodes
         if layer.verified:
             with io.BufferedReader(blob, CHUNK) as whole:
-                usage = self._driver.create_layer(layer.chain_id, layer.parent, whole)
+                usage = driver.create_layer(layer.chain_id, layer.parent, whole)
             return usage.size, usage.inodes
         plain, _ = open_stream(cast("BinaryIO", blob), self._limits)
         hashing = _Hashing(plain)
         # Inflating and hashing take about as long as unpacking does.
         try:
             with ReadAhead(io.BufferedReader(hashing, CHUNK)) as stream:
-                usage = self._driver.create_layer(
-                    layer.chain_id, layer.parent, cast("BinaryIO", stream)
-                )
+                usage = driver.create_layer(layer.chain_id, layer.parent, cast("BinaryIO", stream))
                 # All of it counts, whatever the driver leaves unread.
                 while stream.read(CHUNK):
                     pass
             _check(layer, hashing.digest())
         except BaseException:
-            self._driver.remove_layer(layer.chain_id)
+            driver.remove_layer(layer.chain_id)
             raise
         return usage.size, usage.inodes
 
@@ -158,8 +170,13 @@ class LayerStore:
     def sweep(self) -> None:
         """Remove what a killed process left half done. Call it once, at start."""
         known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
-        stray = [chain_id for chain_id in self._driver.layers() if chain_id not in known]
-        self._remove_all(stray, self._driver.remove_layer)
+        for driver in self._drivers:
+            stray = [chain_id for chain_id in driver.layers() if chain_id not in known]
+            self._remove_all(stray, driver.remove_layer)
+
+    def has(self, chain_id: str) -> bool:
+        """Whether any driver has the layer."""
+        return any(driver.has_layer(chain_id) for driver in self._drivers)
 
     def collect(self, candidates: Iterable[str] | None = None) -> None:
         """Remove layers that nobody holds and no image uses.
@@ -194,7 +211,8 @@ class LayerStore:
         with self._leases.locked(_KEY + chain_id):
             if self._leases.held(_KEY + chain_id) or self._used(chain_id):
                 return
-            self._driver.remove_layer(chain_id)
+            for driver in self._drivers:
+                driver.remove_layer(chain_id)
             # Last: a layer without a record is made anew, a record without a layer is no harm.
             with self._database.transaction():
                 self._database.execute("DELETE FROM layers WHERE chain_id = ?", chain_id)

@@ -79,7 +79,7 @@ async def _inspect(call: Call) -> web.StreamResponse:
     if call.query.boolean("size"):
         sizes = await call.engine.containers.sizes(container.id)
     execs = call.engine.execs.ids_of(container)
-    layer = call.engine.drivers.storage.driver_data(container.id)
+    layer = call.engine.containers.driver_data(container)
     return json_response(container_view(container, execs, layer, {}, sizes))
 
 

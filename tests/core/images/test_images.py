@@ -499,6 +499,20 @@ def test_another_storage_driver_gets_the_layers_when_they_are_needed(
     assert len(other.made) == 2
 
 
+def test_one_container_may_ask_for_another_driver(database: Database, tmp_path: Path) -> None:
+    """Its image's layers are made there too, and go from both with the image."""
+    first, second = MemoryStorage(), MemoryStorage()
+    second.id = "second"  # type: ignore[misc] # two of one class
+    store = ImageStore(tmp_path, database, first, others={"memory": first, "second": second})
+    load(store, small("x:1"))
+    assert second.streams == {}
+    with store.hold("x:1", "second") as found:
+        assert second.has_layer(str(found.top_layer))
+    assert set(second.streams) == set(first.streams) != set()
+    store.remove("x:1", users=users)
+    assert first.streams == second.streams == {}
+
+
 def test_a_held_image_keeps_its_layers(store: ImageStore, storage: MemoryStorage) -> None:
     """Between the look-up and the container's layer a removal cannot take them."""
     load(store, small("x:1"))
