@@ -21,14 +21,42 @@ from pannier.drivers.network import (
 )
 from pannier.drivers.operations import Plan
 from pannier.errors import ConfigError, DriverUnavailable
-from pannier.hookspecs import hookimpl
+from pannier.hookspecs import DriverHooks, hookimpl
 from pannier.plugins import Drivers, load_plugins
+from support.fakes import FakeNetwork, FakeResources, FakeRuntime, FakeStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pannier.drivers.base import DriverContext
+    from pannier.drivers.resources import ResourceDriver
+    from pannier.drivers.runtime import RuntimeDriver
+    from pannier.drivers.storage import StorageDriver
+
+
+class EveryKind:
+    """A plugin that implements every hook that there is."""
+
+    @staticmethod
+    @hookimpl
+    def pannier_storage_drivers() -> list[type[StorageDriver]]:
+        return [FakeStorage]
+
+    @staticmethod
+    @hookimpl
+    def pannier_network_drivers() -> list[type[NetworkDriver]]:
+        return [FakeNetwork]
+
+    @staticmethod
+    @hookimpl
+    def pannier_resource_drivers() -> list[type[ResourceDriver]]:
+        return [FakeResources]
+
+    @staticmethod
+    @hookimpl
+    def pannier_runtime_drivers() -> list[type[RuntimeDriver]]:
+        return [FakeRuntime]
 
 
 class Fine(NetworkDriver):
@@ -93,6 +121,20 @@ def supplying(*classes: Any) -> Any:
         return list(classes)
 
     return pannier_network_drivers
+
+
+def test_every_hook_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One plugin may bring a driver of each kind, under that kind's hook."""
+    module = ModuleType("every_kind")
+    hooks = [name for name in vars(DriverHooks) if name.startswith("pannier_")]
+    for name in hooks:
+        setattr(module, name, getattr(EveryKind, name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    rows = load_plugins([EntryPoint("every", module.__name__, "pannier")])
+    assert [row.reason for row in rows] == [""] * len(hooks)
+    kinds = {f"pannier_{row.kind.removesuffix('s')}_drivers" for row in rows}
+    assert kinds == set(hooks)
+    assert all(row.driver is not None and row.driver.kind == row.kind for row in rows)
 
 
 def test_a_plugins_driver_becomes_a_row(entry: Callable[..., EntryPoint]) -> None:
