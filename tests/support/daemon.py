@@ -26,6 +26,16 @@ __all__ = ["Daemon", "leftovers", "processes_of"]
 _START_SECONDS = 600.0  # it is said to start at once; not so in an emulated machine
 _BIN = Path(sys.executable).parent
 
+_MATRIX = {
+    table: f'{key} = "{value}"'
+    for table, key, value in (
+        ("drivers", "storage", os.environ.get("PANNIER_TEST_STORAGE")),
+        ("network__bridge", "firewall", os.environ.get("PANNIER_TEST_FIREWALL")),
+    )
+    if value
+}
+"""What a column of the test matrix has every daemon use, unless a test says otherwise."""
+
 
 class Daemon:
     """A daemon process and the clients that talk to it.
@@ -48,7 +58,7 @@ class Daemon:
             "resources.v1": f'parent = "{self.group}"\n',
             "resources.v2": f'parent = "{self.group}"\n',
         }
-        for table, text in settings.items():
+        for table, text in (_MATRIX | settings).items():
             name = table.replace("__", ".")
             tables[name] = tables.get(name, "") + text + "\n"
         self.config.write_text("".join(f"[{name}]\n{text}" for name, text in tables.items()))

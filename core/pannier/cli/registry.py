@@ -30,6 +30,7 @@ COMMANDS = {
     "login": "login:LOGIN",
     "logout": "login:LOGOUT",
     "logs": "logs:LOGS",
+    "matrix": "matrix:matrix",
     "pause": "lifecycle:PAUSE",
     "port": "inspecting:PORT",
     "ps": "ps:PS",

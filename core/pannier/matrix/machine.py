@@ -1,0 +1,198 @@
+"""A virtual machine over this very root filesystem, with a kernel of its own.
+
+The guest sees this machine's files read-only (with a writable layer over /usr, /var and the like
+that is lost), and these to write to: the cell's folder, and ``$TMPDIR`` on an ext4 disk of its own,
+so that overlays and extended attributes work there. No KVM is needed: the machine is emulated where
+there is none, and boots in half a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pannier.errors import DriverUnavailable
+from pannier.matrix.kernels import environment, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+__all__ = ["CONSOLE", "KERNEL_LOG", "Groups", "Machine", "MachineFailed"]
+
+CONSOLE = "console.log"
+"""What the command prints, in the cell's folder."""
+
+KERNEL_LOG = "kernel.log"
+"""What the kernel prints, there as well."""
+
+_MODULES = "virtio_blk ext4 overlay btrfs nf_tables bridge veth macvlan"
+
+
+class Groups(StrEnum):
+    """How control groups are mounted in the guest."""
+
+    V1 = "v1"
+    V2 = "v2"
+    HYBRID = "hybrid"
+
+
+_V1 = """\
+umount -l /sys/fs/cgroup 2>/dev/null
+mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+tail -n +2 /proc/cgroups | while read -r name _ _ enabled; do
+  [ "$enabled" = 1 ] || continue
+  mkdir "/sys/fs/cgroup/$name"
+  mount -t cgroup -o "$name" cgroup "/sys/fs/cgroup/$name" || rmdir "/sys/fs/cgroup/$name"
+done
+mkdir /sys/fs/cgroup/systemd
+mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+"""
+
+_MOUNT_GROUPS = {
+    Groups.V1: _V1,
+    Groups.V2: "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup\n",
+    Groups.HYBRID: _V1
+    + "mkdir /sys/fs/cgroup/unified\nmount -t cgroup2 none /sys/fs/cgroup/unified\n",
+}
+
+_GUEST = """\
+#!/bin/sh
+exec > {output}/{console} 2>&1
+for module in {modules}; do modprobe "$module" || true; done
+{groups}
+mount -t ext4 /dev/vda /mnt || exit 1
+mkdir -p /mnt/tmp
+cd {directory}
+export PATH={path} TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1
+export HYPOTHESIS_STORAGE_DIRECTORY=/mnt/hypothesis {variables}
+{command} < /dev/null
+echo $? > {output}/status.new
+mv {output}/status.new {output}/status
+"""
+
+
+class MachineFailed(DriverUnavailable):
+    """The machine went down, or did not end in time, before the command had a status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine to boot.
+
+    :param memory: of the guest, as qemu writes it.
+    :param disk: MiB of the scratch disk.
+    :param timeout: seconds from the boot to the command's end.
+    """
+
+    kernel: Path
+    groups: Groups = Groups.V2
+    cpus: int = 2
+    memory: str = "2G"
+    disk: int = 4096
+    timeout: float = 1800.0
+
+    def run(self, command: Sequence[str], output: Path, variables: dict[str, str]) -> int:
+        """Boot, run *command* in this folder there, and return its exit status.
+
+        What it prints is printed here while it runs, and kept in *output* with the kernel's log.
+
+        :param variables: for the command's environment, besides ours.
+        :raises MachineFailed: it panicked, hung, or did not boot; the end of its log is said.
+        """
+        boot = needed()
+        for stale in ("status", "status.new", CONSOLE, KERNEL_LOG):
+            (output / stale).unlink(missing_ok=True)
+        script = output / "guest.sh"
+        script.write_text(self._script(command, output, variables))
+        with self._scratch() as disk, (output / KERNEL_LOG).open("w+b") as log:
+            # fmt: off
+            machine = subprocess.Popen(
+                [boot, "--run", self.kernel, "--force-9p", "--disable-kvm", "--user", "root",
+                 "--cpus", str(self.cpus), "--memory", self.memory, "--disk", disk,
+                 "--rwdir", output, "--append", "panic=-1", "--verbose",
+                 "--", f"sh {shlex.quote(str(script))}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=environment(),
+            )
+            # fmt: on
+            try:
+                return self._watch(machine, output)
+            finally:
+                # Its own session: the emulator goes with it, and nothing else.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(machine.pid, signal.SIGKILL)
+                machine.wait()
+
+    def _script(self, command: Sequence[str], output: Path, variables: dict[str, str]) -> str:
+        passed = {key: value for key, value in os.environ.items() if key.startswith("PANNIER_")}
+        return _GUEST.format(
+            output=shlex.quote(str(output)),
+            console=CONSOLE,
+            modules=_MODULES,
+            groups=_MOUNT_GROUPS[self.groups],
+            directory=shlex.quote(str(Path.cwd())),
+            path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
+            variables=" ".join(
+                f"{key}={shlex.quote(value)}" for key, value in (passed | variables).items()
+            ),
+            command=shlex.join(command),
+        )
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Make a sparse ext4 disk, and take it away in the end."""
+        with tempfile.TemporaryDirectory(prefix="pannier-machine-") as folder:
+            disk = Path(folder) / "disk"
+            with disk.open("wb") as file:
+                file.truncate(self.disk << 20)
+            make = ["mkfs.ext4", "-q", "-F", str(disk)]
+            subprocess.run(make, check=True, timeout=120, env=environment())
+            yield disk
+
+    def _watch(self, machine: subprocess.Popen[bytes], output: Path) -> int:
+        """Print what the guest prints until it has a status."""
+        deadline = time.monotonic() + self.timeout
+        position = 0
+        while True:
+            ended = machine.poll() is not None
+            status = output / "status"
+            done = status.exists()
+            position = _pass_on(output / CONSOLE, position, sys.stdout.buffer)
+            if done:
+                return int(status.read_text())
+            if ended:
+                raise MachineFailed(
+                    f"the machine went down before the command had ended:\n{_end_of(output)}"
+                )
+            if time.monotonic() > deadline:
+                raise MachineFailed(
+                    f"the command did not end within {self.timeout:.0f} s:\n{_end_of(output)}"
+                )
+            # The guest's writes come through 9p, about which nothing here is notified.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                machine.wait(0.5)
+
+
+def _end_of(output: Path) -> str:
+    return (output / KERNEL_LOG).read_text(errors="replace")[-3000:]
+
+
+def _pass_on(path: Path, position: int, out: BinaryIO) -> int:
+    """Copy what was appended to a file since *position*; return the new one."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(position)
+        out.write(file.read())
+        out.flush()
+        return file.tell()
+    return position
