@@ -79,12 +79,22 @@ class EngineTable:
 
 @dataclass(frozen=True)
 class DriversTable:
-    """The table ``[drivers]``: a driver's id for each kind, or ``auto``."""
+    """The table ``[drivers]``: a driver's id for each kind, or ``auto``.
+
+    :param patience: seconds that a driver may take to load, to be probed and opened, and for a
+        short step; one that takes longer counts as failed. Copying data is not limited.
+    """
 
     storage: str = "auto"
     resources: str = "auto"
     runtime: str = "auto"
     network: str = "auto"
+    patience: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that nothing could keep."""
+        if self.patience <= 0:
+            raise ValueError("patience must be positive")
 
 
 @dataclass(frozen=True)

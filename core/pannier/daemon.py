@@ -121,6 +121,7 @@ async def _open_engine(
         root=config.engine.root,
         state=config.engine.state,
         userns_remap=parse_remap(config.engine.userns_remap),
+        patience=config.drivers.patience,
     )
     images = ImageStore(config.engine.root, database, opened.storage, others=opened.storages)
     registries = RegistryOptions(config.registry, config.registries)

@@ -10,15 +10,27 @@ is ``--trace``.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from pannier.errors import DriverError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Action", "Operation", "Plan", "Recorder", "Step", "Timing", "Transaction"]
+__all__ = [
+    "Abandonment",
+    "Action",
+    "Operation",
+    "Plan",
+    "Recorder",
+    "Step",
+    "Timing",
+    "Transaction",
+]
 
 T = TypeVar("T")
 
@@ -117,6 +129,39 @@ class Recorder(Protocol):
         """Take note that *driver*'s step was executed at these times."""
 
 
+class Abandonment:
+    """Nobody waits any longer for what is done on this thread; set from another one.
+
+    Used as a context manager by whoever makes the call. A transaction on that thread does not go on
+    once it is set: what hung comes back to a world that took it for failed.
+    """
+
+    __slots__ = ("_before", "is_set")
+    _here = threading.local()
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._before: Abandonment | None = None
+
+    def __enter__(self) -> None:
+        self._before = getattr(self._here, "current", None)
+        self._here.current = self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.current = self._before
+
+    def set(self) -> None:
+        """Say that nobody waits."""
+        self.is_set = True
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise DriverError where nobody waits for this thread any longer."""
+        current: Abandonment | None = getattr(cls._here, "current", None)
+        if current is not None and current.is_set:
+            raise DriverError("given up meanwhile, because it took too long")
+
+
 @dataclass(slots=True)
 class Transaction:
     """Runs plans one after another; undoes all of them, in reverse, when asked to.
@@ -134,12 +179,14 @@ class Transaction:
         try:
             for operation in plan.operations:
                 self._execute(plan.driver, operation)
+            Abandonment.check()
             return plan.result()
         except BaseException:
             self.rollback()
             raise
 
     def _execute(self, driver: str, operation: Operation) -> None:
+        Abandonment.check()
         # Listed before it runs: an operation that fails half-way is undone too.
         self._done.append((driver, operation))
         if self.recorder is None:

@@ -93,7 +93,7 @@ class Creator:
         wish = replace(wish, name=name)
         mounts = mounting.Mounting(list(wish.inherited))
         try:
-            container = await self.workers.run(self._make, wish, mounts)
+            container = await self.workers.patiently(self._make, wish, mounts)
             self.registry.add(Live(container))
         except BaseException:
             self.registry.release(name)

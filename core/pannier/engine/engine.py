@@ -65,7 +65,7 @@ class Engine:
         self.drivers = drivers
         folder = settings.root / "containers"
         store = Store(database)
-        self._workers = workers = Workers()
+        self._workers = workers = Workers(settings.patience)
         self._registry = registry = Registry()
         self.events = Events()
         teller = Teller(self.events)

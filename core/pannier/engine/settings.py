@@ -28,6 +28,7 @@ class EngineSettings:
     :param hostname: what the host is called.
     :param stop_timeout: seconds between the stop signal and the kill.
     :param default_init: run an init in every container that does not say.
+    :param patience: seconds that a driver may take for a short step.
     :param resolv_conf: the host's resolver configuration, which containers get a copy of.
     """
 
@@ -39,4 +40,5 @@ class EngineSettings:
     hostname: str = field(default_factory=socket.gethostname)
     stop_timeout: int = 10
     default_init: bool = False
+    patience: float = 300.0
     resolv_conf: str = "/etc/resolv.conf"

@@ -9,9 +9,9 @@ import io
 import logging
 import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Generic, ParamSpec, TypeVar, cast
 
+from pannier.engine.pool import Pool
 from pannier.errors import DriverError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _log = logging.getLogger("pannier.engine")
 _QUICK = 16
 _BULK = 8
 _BUFFER = 1 << 18
+_LAST_WAIT = 10.0
 _AHEAD = 8
 """How many chunks a streaming producer may be ahead of its consumer."""
 
@@ -37,31 +38,41 @@ class Workers:
     """Two pools: one for the short steps of a life cycle, one for work that lasts.
 
     They are apart so that a few exports or copies cannot hold up every start.
+
+    :param patience: seconds that a short step may take before its caller is told that it hangs.
     """
 
-    def __init__(self) -> None:
-        self._quick = ThreadPoolExecutor(_QUICK, "pannier-worker")
-        self._bulk = ThreadPoolExecutor(_BULK, "pannier-bulk")
+    def __init__(self, patience: float = 300.0) -> None:
+        self._patience = patience
+        self._quick = Pool(_QUICK, "pannier-worker")
+        self._bulk = Pool(_BULK, "pannier-bulk")
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that takes milliseconds; its OSError becomes a DriverError."""
-        return await self._on(self._quick, function, *args, **kwargs)
+        """Call a function that takes milliseconds; its OSError becomes a DriverError.
+
+        :raises DriverError: it did not end in time; it goes on, without being waited for.
+        """
+        return await self._on(self._quick, self._patience, function, *args, **kwargs)
+
+    async def patiently(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of a life cycle that may have any amount of data to copy."""
+        return await self._on(self._quick, None, function, *args, **kwargs)
 
     async def bulk(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that may take long; its OSError becomes a DriverError."""
-        return await self._on(self._bulk, function, *args, **kwargs)
+        return await self._on(self._bulk, None, function, *args, **kwargs)
 
     async def _on(
         self,
-        pool: ThreadPoolExecutor,
+        pool: Pool,
+        patience: float | None,
         function: Callable[P, T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(pool, functools.partial(function, *args, **kwargs))
+            return await pool.call(functools.partial(function, *args, **kwargs), patience)
         except OSError as error:
             raise DriverError(str(error)) from error
 
@@ -128,7 +139,7 @@ class Workers:
             except BaseException as error:  # noqa: BLE001 - raised where the items are taken
                 channel.end(error)
 
-        future = asyncio.get_running_loop().run_in_executor(self._bulk, guarded)
+        future = asyncio.ensure_future(self._bulk.call(guarded))
         try:
             while True:
                 try:
@@ -158,10 +169,10 @@ class Workers:
             await asyncio.wait([pump])
 
     async def close(self) -> None:
-        """Wait for the background tasks, then end the threads."""
+        """Wait for the background tasks, then end the threads; one that hangs is left behind."""
         await self.idle()
-        self._quick.shutdown(wait=True)
-        self._bulk.shutdown(wait=True)
+        self._quick.close(_LAST_WAIT)
+        self._bulk.close(_LAST_WAIT)
 
 
 class _Channel(Generic[T]):
