@@ -8,7 +8,9 @@ with the reason and a hint.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
+from pannier.bounded import LOADING, within
 from pannier.drivers.base import Driver, DriverContext
 from pannier.drivers.network import NetworkCapability, NetworkDriver
 from pannier.drivers.resources import ResourceCapability, ResourceDriver
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["DriverRecord", "DriverSet", "Drivers", "load_plugins", "open_drivers"]
 
 D = TypeVar("D", bound=Driver)
+
+_log = logging.getLogger("pannier.plugins")
 
 _ID = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
@@ -116,7 +121,7 @@ def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> Iterator[Driv
     version = point.dist.version if point.dist is not None else ""
     row = DriverRecord("", point.name, name, version)
     try:
-        plugin = point.load()
+        plugin = within(LOADING, "importing it", point.load)
         if manager.is_registered(plugin):
             return
         _register(manager, plugin, point.name)
@@ -162,7 +167,7 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
 
 def _examine(row: DriverRecord, function: Any) -> Iterator[DriverRecord]:
     try:
-        classes: Sequence[type[Driver]] = list(function())
+        classes: Sequence[type[Driver]] = within(LOADING, "its hook", lambda: list(function()))
     except Exception as error:  # noqa: BLE001 - as above
         yield row.failed(error)
         return
@@ -262,7 +267,10 @@ class DriverSet:
             self.resources,
             *self.storages.values(),
         ):
-            driver.close()
+            try:
+                within(LOADING, "closing it", driver.close)
+            except Exception:  # noqa: BLE001 - a stranger's code may raise anything
+                _log.exception("%s driver %r: could not be closed", driver.kind, driver.id)
 
 
 @dataclass(slots=True)
@@ -286,7 +294,8 @@ class Drivers:
             return record
         try:
             settings = self.config.driver_config(record.kind, record.id, record.driver.config_type)
-            record.driver.probe(self.context(record.kind, record.id), settings)
+            context = self.context(record.kind, record.id)
+            within(LOADING, "probing it", functools.partial(record.driver.probe, context, settings))
             result = replace(record, probed=True)
         except ConfigError:
             raise
@@ -375,8 +384,10 @@ class Drivers:
         """
         assert record.driver is not None
         settings = self.config.driver_config(record.kind, record.id, record.driver.config_type)
+        context = self.context(record.kind, record.id)
+        build = functools.partial(record.driver, context, settings)
         try:
-            driver = record.driver(self.context(record.kind, record.id), settings)
+            driver = within(self.config.drivers.patience, "opening it", build)
         except PannierError:
             raise
         except Exception as error:
@@ -385,6 +396,26 @@ class Drivers:
             ) from error
         assert isinstance(driver, contract)
         return driver
+
+    def open_all(self, chosen: DriverRecord, contract: type[D]) -> dict[str, D]:
+        """Open every usable driver of a kind; one that was not chosen may fail, and is left out.
+
+        :raises DriverUnavailable: the chosen one could not be opened.
+        """
+        opened = {}
+        for record in [row for row in self.records if row.kind == chosen.kind]:
+            probed = self.probe(record)
+            if not probed.usable:
+                continue
+            try:
+                opened[probed.id] = self.open(probed, contract)
+            except PannierError as error:
+                if probed.id == chosen.id or isinstance(error, ConfigError):
+                    raise
+                failed = probed.failed(error, driver=probed.driver)
+                self.records[self.records.index(probed)] = failed
+                _log.warning("the %s driver %r is left out: %s", probed.kind, probed.id, error)
+        return opened
 
 
 def open_drivers(drivers: Drivers) -> DriverSet:
@@ -398,24 +429,12 @@ def open_drivers(drivers: Drivers) -> DriverSet:
     resources = drivers.choose("resources")
     network = drivers.choose("network")
     runtime = drivers.choose("runtime")
-
-    def others(kind: str, chosen: DriverRecord) -> list[DriverRecord]:
-        records = [record for record in list(drivers.records) if record.kind == kind]
-        probed = [drivers.probe(record) for record in records]
-        return [record for record in probed if record.usable or record == chosen]
-
     return DriverSet(
-        storages={
-            record.id: drivers.open(record, StorageDriver) for record in others("storage", storage)
-        },
+        storages=drivers.open_all(storage, StorageDriver),
         default_storage=storage.id,
-        networks={
-            record.id: drivers.open(record, NetworkDriver) for record in others("network", network)
-        },
+        networks=drivers.open_all(network, NetworkDriver),
         default_network=network.id,
         resources=drivers.open(resources, ResourceDriver),
-        runtimes={
-            record.id: drivers.open(record, RuntimeDriver) for record in others("runtime", runtime)
-        },
+        runtimes=drivers.open_all(runtime, RuntimeDriver),
         default_runtime=runtime.id,
     )

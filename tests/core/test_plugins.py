@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -279,3 +280,74 @@ def test_every_built_in_driver_keeps_the_contract() -> None:
     rows = [row for row in load_plugins() if row.distribution == "pannier"]
     assert {row.kind for row in rows} == {"storage", "network", "resources", "runtime"}
     assert [row.reason for row in rows if row.driver is None] == []
+
+
+def hang(*_: object) -> Any:
+    """Never come back, as long as the process lives."""
+    threading.Event().wait()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everybody wait for a moment only."""
+    monkeypatch.setattr("pannier.plugins.LOADING", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_import_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, entry: Callable[..., EntryPoint]
+) -> None:
+    """It is a row that says where; the other plugins are loaded."""
+    good = entry("good", pannier_network_drivers=supplying(Fine))
+    slow = entry("slow", pannier_network_drivers=supplying(variant("Slow", id="slow")))
+    load = EntryPoint.load
+    monkeypatch.setattr(
+        EntryPoint, "load", lambda point: hang() if point.name == "slow" else load(point)
+    )
+    rows = {row.id: row for row in load_plugins([slow, good])}
+    assert "importing it did not end within 0.2 s; it hangs in " in rows["slow"].reason
+    assert "threading.py" in rows["slow"].reason
+    assert rows["fine"].usable
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_hook_and_a_probe_that_hang(tmp_path: Path, entry: Callable[..., EntryPoint]) -> None:
+    """Each is a row with the reason, and costs nobody else anything."""
+    probing = variant("Probing", id="probing", probe=classmethod(hang))
+    rows = load_plugins(
+        [
+            entry("hook", pannier_network_drivers=hookimpl(lambda: hang())),
+            entry("probe", pannier_network_drivers=supplying(probing)),
+            entry("good", pannier_network_drivers=supplying(Fine)),
+        ]
+    )
+    drivers = Drivers(config.parse(f'[engine]\nroot = "{tmp_path}"\nstate = "{tmp_path}"'), rows)
+    reasons = {row.id: row.reason for row in drivers.probe_all()}
+    assert "its hook did not end" in reasons["hook"]
+    assert "probing it did not end" in reasons["probing"]
+    assert reasons["fine"] == ""
+
+
+def refuse(*_: object) -> None:
+    """Be no driver at all."""
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("build", [hang, refuse])
+def test_a_driver_that_cannot_be_opened_is_left_out(
+    build: Any, tmp_path: Path, entry: Callable[..., EntryPoint]
+) -> None:
+    """Unless it is the chosen one, without which nothing could be done."""
+    bad = variant("Bad", id="bad", __init__=build)
+    settings = config.parse(
+        f'[engine]\nroot = "{tmp_path}"\nstate = "{tmp_path}"\n[drivers]\npatience = 0.2'
+    )
+    rows = load_plugins([entry("both", pannier_network_drivers=supplying(bad, Fine))])
+    drivers = Drivers(settings, rows)
+    opened = drivers.open_all(next(row for row in rows if row.id == "fine"), NetworkDriver)
+    assert list(opened) == ["fine"]
+    (left_out,) = [row for row in drivers.records if row.id == "bad"]
+    assert not left_out.usable
+    (chosen,) = load_plugins([entry("one", pannier_network_drivers=supplying(bad))])
+    with pytest.raises(DriverUnavailable, match=r"could not be opened|did not end"):
+        Drivers(settings, [chosen]).open_all(chosen, NetworkDriver)
