@@ -316,7 +316,7 @@ def test_a_hook_and_a_probe_that_hang(tmp_path: Path, entry: Callable[..., Entry
     probing = variant("Probing", id="probing", probe=classmethod(hang))
     rows = load_plugins(
         [
-            entry("hook", pannier_network_drivers=hookimpl(lambda: hang())),
+            entry("hook", pannier_network_drivers=hookimpl(hang)),
             entry("probe", pannier_network_drivers=supplying(probing)),
             entry("good", pannier_network_drivers=supplying(Fine)),
         ]
