@@ -29,9 +29,25 @@ SYSCALLS: dict[str, int] = {
     "pidfd_getfd": 438,
     "mount_setattr": 442,
 } | (
-    {"pivot_root": 155, "seccomp": 317, "bpf": 321, "copy_file_range": 326, "keyctl": 250}
+    {
+        "pivot_root": 155,
+        "seccomp": 317,
+        "bpf": 321,
+        "copy_file_range": 326,
+        "keyctl": 250,
+        "sched_setattr": 314,
+        "ioprio_set": 251,
+    }
     if os.uname().machine == "x86_64"
-    else {"pivot_root": 41, "seccomp": 277, "bpf": 280, "copy_file_range": 285, "keyctl": 219}
+    else {
+        "pivot_root": 41,
+        "seccomp": 277,
+        "bpf": 280,
+        "copy_file_range": 285,
+        "keyctl": 219,
+        "sched_setattr": 274,
+        "ioprio_set": 30,
+    }
 )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "clone",
     "close_on_exec_from",
     "die_with_parent",
+    "join_session_keyring",
     "keep_capabilities",
     "set_child_subreaper",
     "set_domainname",
@@ -34,6 +35,8 @@ _CLONE_PARENT = 0x00008000
 _SIGKILL = 9
 _SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_ENOSYS = 38
 _LAST_DESCRIPTOR = 0x7FFFFFFF
 
 # struct clone_args up to set_tid_size, 64 bytes: its first published version.
@@ -84,6 +87,18 @@ def die_with_parent() -> None:
 def keep_capabilities(keep: bool) -> None:  # noqa: FBT001 - the kernel's own argument
     """Keep the permitted capabilities when the uid changes from 0, until execve."""
     check(_prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0))
+
+
+def join_session_keyring(name: bytes) -> None:
+    """Have the session keyring of that name, made where it is missing: keyctl(2).
+
+    Nothing where the kernel has no keyrings.
+    """
+    try:
+        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name)
+    except OSError as error:
+        if error.errno != _ENOSYS:
+            raise
 
 
 def set_no_new_privileges() -> None:

@@ -26,7 +26,14 @@ from pannier.linux.syscall_tables import X32_BIT, numbers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MAX_INSTRUCTIONS", "ProfileError", "compile_filter", "filter_flags"]
+__all__ = [
+    "MAX_INSTRUCTIONS",
+    "ProfileError",
+    "compile_filter",
+    "filter_flags",
+    "known_architectures",
+    "known_flags",
+]
 
 MAX_INSTRUCTIONS: Final = 4096
 """The kernel takes no longer program (``BPF_MAXINSNS``)."""
@@ -113,6 +120,16 @@ def filter_flags(profile: Mapping[str, object]) -> int:
             raise ProfileError(f"seccomp: flags: {name!r} is none of {', '.join(sorted(_FLAGS))}")
         flags |= _FLAGS[name]
     return flags
+
+
+def known_flags() -> frozenset[str]:
+    """Return the names of the flags that a profile may ask for."""
+    return frozenset(_FLAGS)
+
+
+def known_architectures() -> frozenset[str]:
+    """Return the names of the architectures that a filter can be compiled for."""
+    return frozenset(name for family in _FAMILIES.values() for name in family)
 
 
 @lru_cache(maxsize=64)
