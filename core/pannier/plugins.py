@@ -103,20 +103,25 @@ class DriverRecord:
         return replace(self, driver=driver, reason=reason, hint=hint)
 
 
-def load_plugins(points: Iterable[EntryPoint] | None = None) -> list[DriverRecord]:
+def load_plugins(
+    points: Iterable[EntryPoint] | None = None, *, kind: str | None = None
+) -> list[DriverRecord]:
     """Load every entry point of the group ``pannier`` and examine the drivers in it.
 
     :param points: in place of the installed ones, for tests.
+    :param kind: leave drivers of other kinds, and what they would import, unloaded.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(DriverHooks)
     records: list[DriverRecord] = []
     for point in entry_points(group=GROUP) if points is None else points:
-        records.extend(_load_one(manager, point))
+        records.extend(_load_one(manager, point, kind))
     return _refuse_duplicates(records)
 
 
-def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> Iterator[DriverRecord]:
+def _load_one(
+    manager: pluggy.PluginManager, point: EntryPoint, only: str | None
+) -> Iterator[DriverRecord]:
     name = point.dist.name if point.dist is not None else ""
     version = point.dist.version if point.dist is not None else ""
     row = DriverRecord("", point.name, name, version)
@@ -134,7 +139,8 @@ def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> Iterator[Driv
         for implementation in caller.get_hookimpls():
             if implementation.plugin is plugin:
                 found = True
-                yield from _examine(replace(row, kind=kind), implementation.function)
+                if only is None or kind == only:
+                    yield from _examine(replace(row, kind=kind), implementation.function)
     if not found:
         yield row.failed(
             ContractViolation(
