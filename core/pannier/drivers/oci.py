@@ -104,6 +104,8 @@ class Mount(TypedDict):
     type: NotRequired[str]
     source: NotRequired[str]
     options: NotRequired[list[str]]
+    uidMappings: NotRequired[list[IdMapEntry]]
+    gidMappings: NotRequired[list[IdMapEntry]]
 
 
 class Namespace(TypedDict):

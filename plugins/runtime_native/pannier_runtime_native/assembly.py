@@ -55,8 +55,8 @@ class Assembly:
     """What the instructions have in common. *streams* becomes the terminal where there is one."""
 
     def __init__(self, job: Job, descriptors: list[int], await_group: Callable[[], None]) -> None:
-        self._job = job
         self._descriptors = descriptors
+        self._null_path = "/null"
         self._await_group = await_group
         self._root = descriptors[job["root"]]
         self._proc = -1
@@ -89,6 +89,8 @@ class Assembly:
         copy_up: bool,  # noqa: FBT001 - as the message has it
     ) -> None:
         """Mount a new instance of a filesystem."""
+        # What is only now made as a place to mount on has nothing to copy, nor a mode worth taking.
+        copy_up = copy_up and self._exists(destination)
         fresh = self._fresh(kind, source, attributes, options)
         try:
             opener = open_plain_directory if kind in ("proc", "sysfs") else make_directory
@@ -106,6 +108,13 @@ class Assembly:
             self._proc = fresh  # kept: what is written below it is surely procfs
         else:
             os.close(fresh)
+
+    def _exists(self, path: bytes) -> bool:
+        try:
+            os.close(open_in_root(self._root, path))
+        except FileNotFoundError:
+            return False
+        return True
 
     @staticmethod
     def _fresh(
@@ -265,7 +274,7 @@ class Assembly:
                     return mounts.clone_tree("", dir_fd=found)
             finally:
                 os.close(found)
-        ours = mounts.clone_tree("/null")
+        ours = mounts.clone_tree(self._null_path)
         mounts.mount_setattr(ours, set=mounts.MOUNT_ATTR_RDONLY)
         return ours
 

@@ -23,6 +23,8 @@ from pannier_runtime_native.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pannier_runtime_native.messages import Job, Reply, StdioJob
 
 __all__ = [
@@ -210,13 +212,20 @@ def _begin(
 
 
 def create(
-    job: Job, descriptors: list[int], ends: list[int], prepared: Prepared | None, family: int
+    job: Job,
+    descriptors: list[int],
+    ends: list[int],
+    prepared: Prepared | None,
+    family: int,
+    *,
+    run_hooks: Callable[[int], None] | None = None,
 ) -> tuple[int, _socket.socket, Reply, list[int]]:
     """Make the first process, up to where it waits for the start.
 
-    *family* is CLONE_PARENT for a sibling of ours; *prepared* is taken where it suits. Return its
-    pid, our end of its socket, its answer with the steps' times, and the descriptors that came with
-    it (the terminal's master).
+    *family* is CLONE_PARENT for a sibling of ours; *prepared* is taken where it suits; *run_hooks*
+    is called with the pid where an instruction asks for the runtime's hooks. Return its pid, our
+    end of its socket, its answer with the steps' times, and the descriptors that came with it (the
+    terminal's master).
 
     :raises StepError: nothing of it is left then.
     """
@@ -226,6 +235,11 @@ def create(
     try:
         _settle(job, descriptors, pid, ours, times)
         reply, received = _await_ready(ours)
+        if "hooks" in reply:
+            assert run_hooks is not None
+            run_hooks(pid)
+            ours.send(init.HOOKED)
+            reply, received = _await_ready(ours)
     except BaseException:
         ours.close()
         with suppress(ProcessLookupError):

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from pannier.drivers.logfile import sound_length
 from pannier.errors import DriverError, InvalidRequest
 from pannier.linux import mounts
+from pannier.linux.userns import open_userns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pannier.linux.userns import Ranges
     from pannier_runtime_native.options import MountOptions
 
 __all__ = ["DescriptorList", "open_bind", "open_for_appending"]
@@ -61,8 +63,12 @@ def _open(path: str | Path, flags: int, what: str) -> int:
         raise kind(f"cannot open {what} {path}: {error.strerror}") from error
 
 
-def open_bind(source: str, options: MountOptions, destination: str) -> int:
+def open_bind(
+    source: str, options: MountOptions, destination: str, maps: tuple[Ranges, Ranges] | None = None
+) -> int:
     """Clone the host's mount at *source*, with the attributes asked for; still detached.
+
+    :param maps: of the uids and gids, for an idmapped mount.
 
     :raises InvalidRequest: there is no such path.
     """
@@ -76,6 +82,8 @@ def open_bind(source: str, options: MountOptions, destination: str) -> int:
             ) from error
         raise DriverError(f"cannot bind {source} to {destination}: {error.strerror}") from error
     try:
+        if maps is not None:
+            _map_ids(copy, maps, recursive=options.recursive_idmap)
         _set_attributes(copy, options)
     except OSError as error:
         os.close(copy)
@@ -83,6 +91,16 @@ def open_bind(source: str, options: MountOptions, destination: str) -> int:
             f"cannot set the options of the mount at {destination}: {error.strerror}"
         ) from error
     return copy
+
+
+def _map_ids(copy: int, maps: tuple[Ranges, Ranges], *, recursive: bool) -> None:
+    userns = open_userns(*maps)
+    try:
+        mounts.mount_setattr(
+            copy, set=mounts.MOUNT_ATTR_IDMAP, userns_fd=userns, recursive=recursive
+        )
+    finally:
+        os.close(userns)
 
 
 def _set_attributes(copy: int, options: MountOptions) -> None:

@@ -14,6 +14,7 @@ from pannier_runtime_native.launch import (
     execute,
     failure_of,
     limit,
+    look_for,
     take_streams,
     wanted_directory,
 )
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     import _socket
     from typing import NoReturn
 
-    from pannier_runtime_native.messages import Job
+    from pannier_runtime_native.messages import Job, SoloJob
 
-__all__ = ["GO", "MAPPED", "PLACED", "run"]
+__all__ = ["GO", "HOOKED", "KEPT", "MAPPED", "PLACED", "run"]
 
 MAPPED = b"m"
 """The parent has written the user namespace's maps."""
@@ -36,6 +37,12 @@ PLACED = b"g"
 
 GO = b"s"
 """The container is started."""
+
+HOOKED = b"h"
+"""The hooks that run outside have run."""
+
+KEPT = b"k"
+"""The container's state is written: from now on it lives by itself, without its parent."""
 
 _FAILED = 255
 
@@ -49,24 +56,22 @@ def _await(parent: _socket.socket, word: bytes) -> None:
         raise _ParentGoneError
 
 
-def _await_placed(job: Job, parent: _socket.socket) -> None:
-    if job["procs"]:
-        _await(parent, PLACED)
-
-
 def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[int]) -> NoReturn:
     """Be the container's first process; *streams* are empty where a terminal is to be made."""
     step = -1
+    tied = job["process"]["tied"]
     try:
-        die_with_parent()
+        if tied:
+            die_with_parent()
         if job["uid_map"]:
             _await(parent, MAPPED)
             os.setgroups(())
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-            die_with_parent()
+            if tied:
+                die_with_parent()
         times: list[int] = []
-        assembly = Assembly(job, descriptors, lambda: _await_placed(job, parent))
+        assembly = _assembly(job, descriptors, parent)
         for instruction in job["instructions"]:
             step += 1
             begin = time.monotonic_ns()
@@ -74,6 +79,8 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
             times += (begin, time.monotonic_ns())
         step = -1
         wanted_directory(job["process"]["cwd"])
+        if job["solo"] is not None:
+            look_for(job["process"])  # create says so, as clients of runc expect
         limit(job["process"])
         os.setsid()
         if job["stdio"]["terminal"]:
@@ -83,7 +90,10 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
             send(parent, {"times": times}, [assembly.master])
         else:
             send(parent, {"times": times})
-        _await(parent, GO)
+        if job["solo"] is not None:
+            parent, streams = _play_solo(job["solo"], descriptors, parent, streams)
+        else:
+            _await(parent, GO)
     except _ParentGoneError:
         os._exit(_FAILED)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
@@ -91,10 +101,43 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
     _finish(job, parent, streams)
 
 
+def _assembly(job: Job, descriptors: list[int], parent: _socket.socket) -> Assembly:
+    def await_group() -> None:
+        if job["procs"]:
+            _await(parent, PLACED)
+
+    def await_hooks() -> None:
+        send(parent, {"hooks": True})
+        _await(parent, HOOKED)
+
+    if job["solo"] is None:
+        return Assembly(job, descriptors, await_group)
+    # Loaded in those processes only that make containers without a monitor.
+    from pannier_runtime_native.soloist import SoloAssembly  # noqa: PLC0415
+
+    return SoloAssembly(job, job["solo"], descriptors, await_group, await_hooks)
+
+
+def _play_solo(
+    solo: SoloJob, descriptors: list[int], parent: _socket.socket, streams: list[int]
+) -> tuple[_socket.socket, list[int]]:
+    """Let go of the parent, and return with whom has started the container instead."""
+    from pannier_runtime_native import soloist  # noqa: PLC0415 - as above
+
+    _await(parent, KEPT)
+    parent.close()
+    parent = soloist.await_start(descriptors[solo["listener"]], GO)
+    try:
+        soloist.run_start_hooks(solo)
+        return soloist.lift(parent, streams, [descriptors[index] for index in solo["kept"]])
+    except BaseException as error:  # noqa: BLE001 - told to whom has started it
+        _report(parent, error, -1)
+
+
 def _finish(job: Job, parent: _socket.socket, streams: list[int]) -> NoReturn:
     try:
         # The parent's socket is closed by execve, which is how the parent learns of it.
-        take_streams((streams[0], streams[1], streams[2]))
+        take_streams((streams[0], streams[1], streams[2]), streams[3:])
         become(job["process"])
         if job["init"]:
             _supervise(job, parent)

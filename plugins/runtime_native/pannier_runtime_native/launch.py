@@ -22,6 +22,7 @@ from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from pannier_runtime_native.messages import ProcessJob
@@ -32,6 +33,7 @@ __all__ = [
     "execute",
     "failure_of",
     "limit",
+    "look_for",
     "take_streams",
     "wanted_directory",
 ]
@@ -49,12 +51,17 @@ class ExecuteError(Exception):
         self.number = number
 
 
-def take_streams(descriptors: tuple[int, int, int]) -> None:
-    """Make these the process's stdin, stdout and stderr; everything else ends with execve."""
+def take_streams(descriptors: tuple[int, int, int], kept: Sequence[int] = ()) -> None:
+    """Make these the process's stdin, stdout and stderr; everything else ends with execve.
+
+    :param kept: become 3 and up, in this order; they must not lie where one of them goes.
+    """
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
     _take_null()
     close_on_exec_from(3)
+    for target, descriptor in enumerate(kept, 3):
+        os.dup2(descriptor, target)
 
 
 def _take_null() -> None:
@@ -79,6 +86,11 @@ def limit(process: ProcessJob) -> None:
     for name, soft, hard in process["rlimits"]:
         set_rlimit(name, soft, hard)
     os.umask(process["umask"])
+    if process["scheduling"] is not None:
+        # Loaded in those processes only that were told to have it at hand.
+        from pannier_runtime_native.scheduling import schedule  # noqa: PLC0415
+
+        schedule(process["scheduling"])
 
 
 def wanted_directory(path: bytes) -> None:
@@ -111,7 +123,8 @@ def become(process: ProcessJob) -> None:
         set_capabilities(effective, permitted, inheritable)
         if ambient:
             raise_ambient(ambient)
-    die_with_parent()
+    if process["tied"]:
+        die_with_parent()
     if late_filter:
         set_no_new_privileges()
         if process["seccomp"]:
@@ -123,18 +136,9 @@ def execute(process: ProcessJob) -> NoReturn:
 
     :raises ExecuteError: it could not be executed.
     """
-    environment = {}
-    for entry in process["env"]:
-        name, equals, value = entry.partition(b"=")
-        if equals:
-            environment[name] = value
-    if b"HOME" not in environment:
-        environment[b"HOME"] = _home(process["uid"])
+    environment = _environment(process)
     program = process["args"][0]
-    candidates = [program]
-    if b"/" not in program:
-        folders = environment.get(b"PATH", _DEFAULT_PATH).split(b":")
-        candidates = [(folder or b".") + b"/" + program for folder in folders]
+    candidates = _candidates(program, environment)
     failure = ENOENT
     for candidate in candidates:
         try:
@@ -145,6 +149,40 @@ def execute(process: ProcessJob) -> NoReturn:
             elif error.errno not in (ENOENT, ENOTDIR) or len(candidates) == 1:
                 raise ExecuteError(program, error.errno or 0) from error
     raise ExecuteError(program, failure)
+
+
+def look_for(process: ProcessJob) -> None:
+    """Look for the program, before anything hangs on it.
+
+    :raises ExecuteError: there is none that could be executed.
+    """
+    program = process["args"][0]
+    failure = ENOENT
+    for candidate in _candidates(program, _environment(process)):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.stat(candidate).st_mode  # noqa: PTH116 - pathlib is not loaded here
+            if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
+                return
+            failure = EACCES
+    raise ExecuteError(program, failure)
+
+
+def _environment(process: ProcessJob) -> dict[bytes, bytes]:
+    environment = {}
+    for entry in process["env"]:
+        name, equals, value = entry.partition(b"=")
+        if equals:
+            environment[name] = value
+    if b"HOME" not in environment:
+        environment[b"HOME"] = _home(process["uid"])
+    return environment
+
+
+def _candidates(program: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+    if b"/" in program:
+        return [program]
+    folders = environment.get(b"PATH", _DEFAULT_PATH).split(b":")
+    return [(folder or b".") + b"/" + program for folder in folders]
 
 
 def _home(uid: int) -> bytes:

@@ -11,11 +11,14 @@ __all__ = [
     "ConnectionJob",
     "ExecJob",
     "Handover",
+    "HookJob",
     "Instruction",
     "Job",
     "LogJob",
     "ProcessJob",
     "Reply",
+    "SchedulingJob",
+    "SoloJob",
     "StdioJob",
 ]
 
@@ -45,11 +48,25 @@ class StdioJob(TypedDict):
     log: LogJob | None
 
 
+class SchedulingJob(TypedDict):
+    """How a process is scheduled; None leaves a thing as it is.
+
+    *scheduler* is policy, nice, priority, flags, and runtime, deadline, period in nanoseconds;
+    *affinity* the CPUs to run on.
+    """
+
+    scheduler: tuple[int, int, int, int, int, int, int] | None
+    io_priority: tuple[int, int] | None
+    personality: int | None
+    affinity: list[int] | None
+
+
 class ProcessJob(TypedDict):
     """What to execute, and as what.
 
     *capabilities* are bounding, effective, permitted, inheritable and ambient names; None leaves
-    all sets as they are. *seccomp* is a compiled filter, or empty.
+    all sets as they are. *seccomp* is a compiled filter, or empty. *tied*: it is killed when its
+    parent ends. *scheduling* is None where nothing was asked for.
     """
 
     args: list[bytes]
@@ -65,6 +82,44 @@ class ProcessJob(TypedDict):
     seccomp: bytes
     seccomp_flags: int
     oom_score_adj: int | None
+    tied: bool
+    scheduling: SchedulingJob | None
+
+
+class HookJob(TypedDict):
+    """A hook: its program, its arguments (the zeroth too), and seconds, 0 for no limit."""
+
+    path: bytes
+    args: list[bytes]
+    env: list[bytes]
+    timeout: int
+
+
+class SoloJob(TypedDict):
+    """What a container without a monitor has besides.
+
+    :param listener: the descriptor of the socket on which its start is awaited.
+    :param kept: descriptors that become the process's 3 and up.
+    :param place: where its root is attached while the host's filesystem is still there; empty where
+        that is left first.
+    :param create_state: its state in JSON, before and behind the pid, as hooks get it;
+        *start_state* later.
+    :param time: a descriptor of the time namespace to join, or -1.
+    :param keyring: the name of a new session keyring; empty for the caller's.
+    :param time_offsets: what to write to /proc/PID/timens_offsets for a new one; or empty.
+    """
+
+    listener: int
+    kept: list[int]
+    place: bytes
+    create_state: tuple[bytes, bytes]
+    start_state: tuple[bytes, bytes]
+    create_hooks: list[HookJob]
+    start_hooks: list[HookJob]
+    time: int
+    new_time: bool
+    time_offsets: bytes
+    keyring: bytes
 
 
 class Job(TypedDict):
@@ -91,6 +146,7 @@ class Job(TypedDict):
     process: ProcessJob
     stdio: StdioJob
     init: bool
+    solo: SoloJob | None
 
 
 class ConnectionJob(TypedDict):
@@ -147,3 +203,4 @@ class Reply(TypedDict, total=False):
     times: list[int]
     status: str
     exit_status: int
+    hooks: bool

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers import oci
     from pannier.drivers.runtime import CreateRequest
+    from pannier.linux.userns import Ranges
     from pannier_runtime_native.descriptors import DescriptorList
     from pannier_runtime_native.messages import Instruction
 
@@ -66,8 +67,9 @@ class MountPlanner:
                 raise InvalidRequest(f"cannot mount on {destination!r}")
             options = parse_options(entry.get("options", ()), destination)
             kind = entry.get("type", "none")
+            maps = self._maps(entry, destination, options)
             if is_bind(entry):
-                self._bind(entry.get("source", ""), destination, options)
+                self._bind(entry.get("source", ""), destination, options, maps)
             elif kind in ("cgroup", "cgroup2"):
                 self._groups(destination, options)
             elif kind == "sysfs" and self._request.idmap is not None and not self._own_network:
@@ -81,14 +83,44 @@ class MountPlanner:
                     hint="mount it on the host, and bind it",
                 )
 
-    def _bind(self, source: str, destination: str, options: MountOptions) -> None:
+    def _maps(
+        self, entry: oci.Mount, destination: str, options: MountOptions
+    ) -> tuple[Ranges, Ranges] | None:
+        """Return the maps of an idmapped mount; None for another."""
+        uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+        if not (uids or gids or options.idmap):
+            return None
+        if not is_bind(entry):
+            raise UnsupportedOperation(
+                f"mount {destination}: uidMappings and gidMappings are offered for binds only"
+            )
+        if uids and gids:
+            return _ranges(uids), _ranges(gids)
+        idmap = self._request.idmap
+        if uids or gids or idmap is None:
+            raise InvalidRequest(
+                f"mount {destination}: uidMappings and gidMappings are needed, both of them"
+            )
+        return (
+            tuple((item.container, item.host, item.size) for item in idmap.uids),
+            tuple((item.container, item.host, item.size) for item in idmap.gids),
+        )
+
+    def _bind(
+        self,
+        source: str,
+        destination: str,
+        options: MountOptions,
+        maps: tuple[Ranges, Ranges] | None = None,
+    ) -> None:
         if not source.startswith("/"):
             raise InvalidRequest(f"mount {destination}: the source {source!r} is not absolute")
         if options.data:
             names = ", ".join(key for key, _ in options.data)
             raise InvalidRequest(f"mount {destination}: unknown option {names}")
-        index = self._descriptors.add(lambda: open_bind(source, options, destination))
+        index = self._descriptors.add(lambda: open_bind(source, options, destination, maps))
         detail = ("rbind " if options.recursive else "bind ") + _describe(options)
+        detail += " idmap" * (maps is not None)
         self.add(
             Step("mount", destination, f"{source} {detail}".rstrip()),
             "bind",
@@ -149,6 +181,10 @@ class MountPlanner:
         # A bind of the container's own group: in its cgroup namespace it is the hierarchy's root.
         attributes = MountOptions(set=_HARDENED | options.set)
         self._bind(str(group), destination, attributes)
+
+
+def _ranges(entries: Iterable[oci.IdMapEntry]) -> Ranges:
+    return tuple((item["containerID"], item["hostID"], item["size"]) for item in entries)
 
 
 def _recursive(options: MountOptions) -> MountOptions:

@@ -11,7 +11,7 @@ from pannier.linux import mounts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MountOptions", "parse_options"]
+__all__ = ["MountOptions", "known_options", "parse_options"]
 
 _SET = {
     "ro": mounts.MOUNT_ATTR_RDONLY,
@@ -44,7 +44,7 @@ _PROPAGATION = {
     "unbindable": mounts.MS_UNBINDABLE,
 }
 _NOTHING = {"defaults", "async", "nofail", "nomand", "noiversion", "loud", "silent"}
-_REFUSED = {"remount", "idmap", "ridmap"}
+_REFUSED = {"remount"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class MountOptions:
 
     :param set: attributes of the mount to set; *recursive_set* of those below it too.
     :param propagation: None where nothing was said.
+    :param idmap: the mount's ids are mapped; *recursive_idmap* those of the mounts below too.
     :param data: the filesystem's own options; None for one without a value.
     """
 
@@ -65,6 +66,8 @@ class MountOptions:
     propagation: int | None = None
     recursive_propagation: bool = False
     copy_up: bool = False
+    idmap: bool = False
+    recursive_idmap: bool = False
     data: tuple[tuple[str, bytes | None], ...] = ()
 
 
@@ -74,7 +77,7 @@ def parse_options(options: Iterable[str], destination: str) -> MountOptions:
     :raises UnsupportedOperation: an option that is not offered.
     :raises InvalidRequest: an option that is malformed.
     """
-    bind = recursive = recursive_propagation = copy_up = False
+    bind = recursive = recursive_propagation = copy_up = idmap = recursive_idmap = False
     plain, deep = _Attributes(), _Attributes()
     propagation: int | None = None
     data: list[tuple[str, bytes | None]] = []
@@ -87,6 +90,8 @@ def parse_options(options: Iterable[str], destination: str) -> MountOptions:
             recursive_propagation = option not in _PROPAGATION
         elif option == "tmpcopyup":
             copy_up = True
+        elif option in ("idmap", "ridmap"):
+            idmap, recursive_idmap = True, recursive_idmap or option == "ridmap"
         elif option in _REFUSED:
             raise UnsupportedOperation(f"mount {destination}: the option {option!r} is not offered")
         elif plain.take(option) or (base != option and deep.take(base)) or option in _NOTHING:
@@ -103,7 +108,24 @@ def parse_options(options: Iterable[str], destination: str) -> MountOptions:
         propagation=propagation,
         recursive_propagation=recursive_propagation,
         copy_up=copy_up,
+        idmap=idmap,
+        recursive_idmap=recursive_idmap,
         data=tuple(data),
+    )
+
+
+def known_options() -> list[str]:
+    """Return the options that every filesystem takes, sorted."""
+    attributes = [*_SET, *_CLEAR, *_ACCESS_TIMES]
+    return sorted(
+        {
+            *("bind", "rbind", "tmpcopyup", "idmap", "ridmap"),
+            *_NOTHING,
+            *_PROPAGATION,
+            *(f"r{name}" for name in _PROPAGATION),
+            *attributes,
+            *(f"r{name}" for name in attributes),
+        }
     )
 
 

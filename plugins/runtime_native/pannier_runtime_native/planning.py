@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Step, Timing
 from pannier.errors import InvalidRequest, UnsupportedOperation
-from pannier.linux import mounts
 from pannier.linux.namespaces import (
     CLONE_FLAGS,
     CLONE_NEWCGROUP,
@@ -17,20 +17,23 @@ from pannier.linux.namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
+from pannier_runtime_native.composing import scheduling_job, solo_job
 from pannier_runtime_native.descriptors import DescriptorList
 from pannier_runtime_native.mounting import MountPlanner, is_bind
 from pannier_runtime_native.processes import process_job, process_steps, stdio_job
+from pannier_runtime_native.refusals import PROPAGATION, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     from pannier.drivers import oci
     from pannier.drivers.base import IdMap, IdMapping
     from pannier.drivers.runtime import CreateRequest
+    from pannier_runtime_native.composing import Solo
     from pannier_runtime_native.messages import Job
 
 __all__ = ["Blueprint", "draw"]
@@ -53,17 +56,14 @@ _DEFAULT_LINKS = (
 )
 _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _DEVICE_MODE = 0o666
-_JOINABLE = {"network", "pid", "ipc", "uts", "cgroup"}
-_PROPAGATION = {
-    "": 0,
-    "private": 0,
-    "rprivate": 0,
-    "slave": mounts.MS_SLAVE,
-    "rslave": mounts.MS_SLAVE,
-    "shared": mounts.MS_SHARED,
-    "rshared": mounts.MS_SHARED,
-    "unbindable": mounts.MS_UNBINDABLE,
-    "runbindable": mounts.MS_UNBINDABLE,
+_JOINABLE = {"network", "pid", "ipc", "uts", "cgroup", "time"}
+_NAMESPACE_FILES = {
+    "network": "net",
+    "pid": "pid",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+    "time": "time",
 }
 _IPC_SYSCTLS = ("kernel/msg", "kernel/shm", "kernel/sem", "fs/mqueue/")
 
@@ -96,27 +96,39 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class _Namespaces:
+    """The flags of those created and joined; *foreign* are joined ones that are not ours.
+
+    *time* is the path of the time namespace to join, empty for a new one, None for ours.
+    """
+
     created: int
     joins: tuple[tuple[int, int], ...]
     joined: int
+    foreign: int
+    time: str | None
     step: Step
 
 
-def draw(request: CreateRequest, folder: Path) -> Blueprint:
+def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blueprint:
     """Plan a container; touches nothing.
 
     :param folder: the container's folder in the driver's state.
+    :param solo: the container has no monitor, and this instead.
     :raises InvalidRequest: the specification is malformed.
     :raises UnsupportedOperation: it asks for something that is not offered.
     """
     spec = request.spec
-    _refuse(spec)
+    refuse(spec, solo=solo is not None)
     descriptors = DescriptorList()
     index = descriptors.add_path(folder, os.O_PATH | os.O_DIRECTORY, "the state folder")
     root = descriptors.add(lambda: os.dup(request.root))
-    namespaces = _namespaces(request, descriptors)
+    namespaces = _namespaces(request, descriptors, solo=solo is not None)
     process = process_job(
-        spec["process"], spec["linux"].get("seccomp"), check_capabilities=request.idmap is None
+        spec["process"],
+        spec["linux"].get("seccomp"),
+        check_capabilities=request.idmap is None,
+        tied=solo is None,
+        scheduling=scheduling_job(dict(spec["process"]), dict(spec["linux"])),
     )
     stdio = stdio_job(request.stdio, spec["process"], request.idmap, descriptors)
     groups = {
@@ -134,7 +146,7 @@ def draw(request: CreateRequest, folder: Path) -> Blueprint:
         "id": request.id,
         "folder": index,
         "root": root,
-        "clone_flags": namespaces.created & ~CLONE_NEWCGROUP,
+        "clone_flags": namespaces.created & ~(CLONE_NEWCGROUP | CLONE_NEWTIME),
         "joins": list(namespaces.joins),
         "exec_flags": everything & ~CLONE_NEWPID,
         "own_pids": bool(namespaces.created & CLONE_NEWPID),
@@ -146,6 +158,7 @@ def draw(request: CreateRequest, folder: Path) -> Blueprint:
         "process": process,
         "stdio": stdio,
         "init": request.init,
+        "solo": solo_job(solo, spec, descriptors, namespaces.time) if solo is not None else None,
     }
     steps: list[Step | None] = [namespaces.step, _map_step(idmap), None]
     if placed:
@@ -171,17 +184,6 @@ def _join_step(files: Sequence[Path]) -> Step:
     return Step("join control group", " ".join(str(path.parent) for path in files))
 
 
-def _refuse(spec: oci.Spec) -> None:
-    named = [name for name, hooks in spec.get("hooks", {}).items() if hooks]
-    if named:
-        raise UnsupportedOperation(f"the native runtime runs no hooks: {', '.join(named)}")
-    if spec["linux"].get("mountLabel"):
-        raise UnsupportedOperation("linux.mountLabel is not offered by the native runtime")
-    propagation = spec["linux"].get("rootfsPropagation", "")
-    if propagation not in _PROPAGATION:
-        raise InvalidRequest(f"unknown linux.rootfsPropagation {propagation!r}")
-
-
 def _map(ranges: tuple[IdMapping, ...]) -> bytes:
     return "".join(f"{item.container} {item.host} {item.size}\n" for item in ranges).encode()
 
@@ -193,33 +195,55 @@ def _map_step(idmap: IdMap | None) -> Step | None:
     return Step("write", "uid_map, gid_map", ", ".join(words))
 
 
-def _namespaces(request: CreateRequest, descriptors: DescriptorList) -> _Namespaces:
+def _namespaces(request: CreateRequest, descriptors: DescriptorList, *, solo: bool) -> _Namespaces:
     created = CLONE_NEWUSER if request.idmap is not None else 0
-    joined = 0
+    joined = foreign = 0
     joins: list[tuple[int, int]] = []
+    time: str | None = None
     words = ["user"] if created else []
     for namespace in request.spec["linux"].get("namespaces", ()):
         kind, path = namespace["type"], namespace.get("path", "")
-        if kind not in CLONE_FLAGS:
-            raise InvalidRequest(f"unknown namespace {kind!r}")
-        flag = CLONE_FLAGS[kind]
-        if kind == "time" or (path and kind not in _JOINABLE):
-            raise UnsupportedOperation(
-                f"the native runtime cannot {'join' if path else 'create'} a {kind} namespace"
-            )
-        if kind == "user" and request.idmap is None:
-            raise InvalidRequest("a user namespace was asked for without an id map")
+        flag = _namespace_flag(request, kind, path, solo=solo)
+        if (created | joined) & flag & ~CLONE_NEWUSER:
+            raise InvalidRequest(f"linux.namespaces names a {kind} namespace twice")
+        if kind == "time":
+            time = path
         if path:
-            index = descriptors.add_path(path, os.O_RDONLY, f"the {kind} namespace")
-            joins.append((index, flag))
+            if kind != "time":
+                index = descriptors.add_path(path, os.O_RDONLY, f"the {kind} namespace")
+                joins.append((index, flag))
             joined |= flag
+            foreign |= flag if solo and _is_foreign(kind, path) else 0
             words.append(f"{kind} (joined: {path})")
         elif not created & flag:
             created |= flag
             words.append(kind)
     if not created & CLONE_NEWNS:
         raise UnsupportedOperation("the native runtime needs a mount namespace for each container")
-    return _Namespaces(created, tuple(joins), joined, Step("create namespaces", ", ".join(words)))
+    step = Step("create namespaces", ", ".join(words))
+    return _Namespaces(created, tuple(joins), joined, foreign, time, step)
+
+
+def _namespace_flag(request: CreateRequest, kind: str, path: str, *, solo: bool) -> int:
+    if kind not in CLONE_FLAGS:
+        raise InvalidRequest(f"unknown namespace {kind!r}")
+    if (kind == "time" and not solo) or (path and kind not in _JOINABLE):
+        raise UnsupportedOperation(
+            f"the native runtime cannot {'join' if path else 'create'} a {kind} namespace"
+        )
+    if kind == "user" and request.idmap is None:
+        raise InvalidRequest("a user namespace was asked for without an id map")
+    return CLONE_FLAGS[kind]
+
+
+def _is_foreign(kind: str, path: str) -> bool:
+    """Whether a namespace to join is another than the one that we are in ourselves."""
+    try:
+        theirs = Path(path).stat()
+        ours = Path(f"/proc/self/ns/{_NAMESPACE_FILES[kind]}").stat()
+    except OSError:
+        return False  # it is opened later, which says what is wrong
+    return (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino)
 
 
 def _instructions(
@@ -240,21 +264,33 @@ def _instructions(
     for path in linux.get("readonlyPaths", ()):
         planner.add(Step("set read-only", path), "readonly", os.fsencode(path))
     planner.add(Step("enter", os.fsdecode(cwd), "made if missing"), "directory", cwd)
+    hooks = spec.get("hooks", {})
     private_group = bool(namespaces.created & CLONE_NEWCGROUP)
     # Late: the join happens meanwhile, and a namespace begins at the group we are in by then.
     what = "create cgroup namespace" if private_group else "await control group"
     planner.add(Step(what, request.id), "group", private_group)
+    if outer := [*hooks.get("prestart", ()), *hooks.get("createRuntime", ())]:
+        planner.add(Step("run hooks", _paths(outer), "in the runtime's namespaces"), "outer_hooks")
+    if inner := hooks.get("createContainer"):
+        planner.add(
+            Step("run hooks", _paths(inner), "in the container's namespaces"), "inner_hooks"
+        )
     if spec["root"].get("readonly"):
         planner.add(Step("set read-only", "/"), "readonly_root")
     planner.add(Step("pivot root", "/"), "pivot")
-    propagation = _PROPAGATION[linux.get("rootfsPropagation", "")]
+    propagation = PROPAGATION[linux.get("rootfsPropagation", "")]
     if propagation:
         planner.add(Step("set propagation", "/"), "propagation", propagation)
     return devices
 
 
+def _paths(hooks: Iterable[oci.Hook]) -> str:
+    return ", ".join(hook["path"] for hook in hooks)
+
+
 def _plan_names(spec: oci.Spec, planner: MountPlanner, namespaces: _Namespaces) -> None:
-    if namespaces.created & CLONE_NEWUTS:
+    own = namespaces.created | namespaces.foreign
+    if own & CLONE_NEWUTS:
         if hostname := spec.get("hostname"):
             planner.add(Step("set hostname", hostname), "hostname", os.fsencode(hostname))
         if domain := spec.get("domainname"):
@@ -262,9 +298,9 @@ def _plan_names(spec: oci.Spec, planner: MountPlanner, namespaces: _Namespaces) 
     for key, value in spec["linux"].get("sysctl", {}).items():
         path = _sysctl_path(key)
         private = (
-            (path.startswith("net/") and namespaces.created & CLONE_NEWNET)
-            or (path.startswith(_IPC_SYSCTLS) and namespaces.created & CLONE_NEWIPC)
-            or (path == "kernel/domainname" and namespaces.created & CLONE_NEWUTS)
+            (path.startswith("net/") and own & CLONE_NEWNET)
+            or (path.startswith(_IPC_SYSCTLS) and own & CLONE_NEWIPC)
+            or (path == "kernel/domainname" and own & CLONE_NEWUTS)
         )
         if not private or ".." in path.split("/"):
             raise InvalidRequest(

@@ -6,20 +6,26 @@ import os
 from typing import TYPE_CHECKING, cast
 
 from pannier.drivers.operations import Step
-from pannier.errors import DriverError, InvalidRequest, UnsupportedOperation
+from pannier.errors import DriverError, InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES, permitted
 from pannier.linux.rlimits import RLIMITS
 from pannier.linux.seccomp import compile_filter, filter_flags
 from pannier_runtime_native.descriptors import open_for_appending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pannier.drivers import oci
     from pannier.drivers.base import IdMap
     from pannier.drivers.runtime import Connection, StdioSpec
     from pannier_runtime_native.descriptors import DescriptorList
-    from pannier_runtime_native.messages import ConnectionJob, LogJob, ProcessJob, StdioJob
+    from pannier_runtime_native.messages import (
+        ConnectionJob,
+        LogJob,
+        ProcessJob,
+        SchedulingJob,
+        StdioJob,
+    )
 
 __all__ = ["connection_job", "process_job", "process_steps", "stdio_job"]
 
@@ -27,24 +33,26 @@ _UMASK = 0o022
 
 
 def process_job(
-    process: oci.Process, seccomp: oci.Seccomp | None, *, check_capabilities: bool
+    process: oci.Process,
+    seccomp: oci.Seccomp | None,
+    *,
+    check_capabilities: bool,
+    tied: bool = True,
+    scheduling: SchedulingJob | None = None,
 ) -> ProcessJob:
     """Check a process and turn it into a message.
 
     :param check_capabilities: it gets no others than we have ourselves. Not so in a user namespace,
         which has them all.
+    :param tied: it is killed when its parent ends.
 
     :raises InvalidRequest: something in it is malformed.
-    :raises UnsupportedOperation: it asks for a security module.
     :raises DriverError: it asks for a capability that we do not have ourselves.
     """
     if not process["args"] or not process["args"][0]:
         raise InvalidRequest("no command was given")
     if not process["cwd"].startswith("/"):
         raise InvalidRequest(f"the working directory {process['cwd']!r} is not an absolute path")
-    for key in ("apparmorProfile", "selinuxLabel"):
-        if process.get(key):
-            raise UnsupportedOperation(f"process.{key} is not offered by the native runtime")
     user = process["user"]
     program, flags = (b"", 0) if seccomp is None else _filter(seccomp)
     return {
@@ -55,12 +63,14 @@ def process_job(
         "gid": user["gid"],
         "groups": list(user.get("additionalGids", ())),
         "umask": user.get("umask", _UMASK),
-        "rlimits": [_rlimit(limit) for limit in process.get("rlimits", ())],
+        "rlimits": _rlimits(process.get("rlimits", ())),
         "capabilities": _capabilities(process, check=check_capabilities),
         "no_new_privileges": process.get("noNewPrivileges", False),
         "seccomp": program,
         "seccomp_flags": flags,
         "oom_score_adj": process.get("oomScoreAdj"),
+        "tied": tied,
+        "scheduling": scheduling,
     }
 
 
@@ -76,6 +86,13 @@ def _filter(profile: oci.Seccomp) -> tuple[bytes, int]:
         return compile_filter(plain), filter_flags(plain)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
+
+
+def _rlimits(limits: Iterable[oci.Rlimit]) -> list[tuple[str, int, int]]:
+    found = [_rlimit(limit) for limit in limits]
+    if len({name for name, _, _ in found}) < len(found):
+        raise InvalidRequest("process.rlimits names a resource limit twice")
+    return found
 
 
 def _rlimit(limit: oci.Rlimit) -> tuple[str, int, int]:

@@ -37,6 +37,8 @@ _PROCESS: ProcessJob = {
     "seccomp": b"",
     "seccomp_flags": 0,
     "oom_score_adj": None,
+    "tied": True,
+    "scheduling": None,
 }
 
 
@@ -77,6 +79,7 @@ def _rehearse() -> None:
             "log": {"file": 2, "folder": 0, "name": b"log", "max_size": 0, "max_files": 1},
         },
         "init": False,
+        "solo": None,
     }
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     sent = [

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
-import sys
 import threading
-from errno import EACCES
-from pathlib import Path
 
-import pannier
 from pannier.errors import DriverError
-from pannier.linux.sealed import sealed_copy
+from pannier_runtime_native.sealing import start_sealed
 
 __all__ = ["ZygoteSupply"]
 
-# Our package is put together by hand: its own __init__ would load the plugin machinery. The paths
-# come from us because the interpreter runs isolated, without the site module.
-_BOOT = """\
-import sys
-_, number, core, plugin = sys.argv
-sys.path.insert(0, core)
-package = type(sys)("pannier_runtime_native")
-package.__path__ = [plugin]
-sys.modules[package.__name__] = package
-from pannier_runtime_native.zygote import main
-main(int(number))
-"""
 _PATIENCE = 20.0
 
 
@@ -72,31 +55,12 @@ class ZygoteSupply:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        interpreter = getattr(sys, "_base_executable", None) or sys.executable
         try:
-            # Not the host's file: a container that gets at it through /proc must not write there.
-            copy = sealed_copy(interpreter, "pannier")
-        except OSError as error:
+            self._process = start_sealed("zygote", theirs)
+        except BaseException:
             ours.close()
-            theirs.close()
-            raise _copy_failed(error) from error
-        try:
-            self._process = subprocess.Popen(
-                [
-                    interpreter,
-                    *("-I", "-S", "-X", "utf8", "-c", _BOOT, str(theirs.fileno())),
-                    str(Path(pannier.__file__).parents[1]),
-                    str(Path(__file__).parent),
-                ],
-                executable=f"/proc/self/fd/{copy}",
-                stdin=subprocess.DEVNULL,
-                pass_fds=(copy, theirs.fileno()),
-                env=_environment(),
-                start_new_session=True,
-                cwd="/",
-            )
+            raise
         finally:
-            os.close(copy)
             theirs.close()
         self._socket = ours
         ours.settimeout(_PATIENCE)
@@ -149,18 +113,3 @@ class ZygoteSupply:
         """End the zygote; shims go on."""
         with self._lock:
             self._forget()
-
-
-def _environment() -> dict[str, str]:
-    """Return where the interpreter's own library is, which it cannot find from a copy of itself."""
-    folder = Path(sys.base_prefix, "lib")
-    if folder.parent in {Path("/usr"), Path("/usr/local")} or not any(folder.glob("libpython*")):
-        return {}
-    return {"LD_LIBRARY_PATH": str(folder)}
-
-
-def _copy_failed(error: OSError) -> DriverError:
-    hint = None
-    if error.errno == EACCES:
-        hint = "sysctl vm.memfd_noexec=1 or 0 allows executable copies in memory"
-    return DriverError(f"cannot copy the interpreter into memory: {error.strerror}", hint=hint)

@@ -12,17 +12,17 @@ import _socket
 import gc
 import os
 import select
-import stat
 
 from pannier.linux import mounts
-from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_PARENT, setns, unshare
-from pannier.linux.process import clone, die_with_parent, set_dumpable, set_name
+from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_PARENT, unshare
+from pannier.linux.process import clone, die_with_parent
 from pannier_runtime_native import midwife, shim
-from pannier_runtime_native.assembly import DEVICES, PLACEHOLDER
+from pannier_runtime_native.assembly import PLACEHOLDER
 from pannier_runtime_native.channel import receive_descriptors
 from pannier_runtime_native.creation import USUAL_NAMESPACES, prepare
+from pannier_runtime_native.departure import become_helper, leave_host
 from pannier_runtime_native.rehearsal import rehearse
-from pannier_runtime_native.small import signal, suppress
+from pannier_runtime_native.small import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,63 +44,6 @@ _TAKEN = b"t"
 _END = b"e"
 _REHEARSALS = 10
 _MOST_DESCRIPTORS = 1 << 20
-_NULL_MODE = stat.S_IFCHR | 0o666
-
-
-def _leave_host() -> None:
-    """Enter a mount namespace in which there is nothing of the host's."""
-    unshare(CLONE_NEWNS)
-    # To the root of the namespace: in a chroot it is another than ours, and would stay.
-    itself = os.pidfd_open(os.getpid())
-    setns(itself, CLONE_NEWNS)
-    os.close(itself)
-    mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
-    context = mounts.fsopen("tmpfs")
-    mounts.fsconfig_set(context, "mode", "0755")
-    mounts.fsconfig_create(context)
-    root = mounts.fsmount(context, mounts.MOUNT_ATTR_NOSUID)
-    os.close(context)
-    # In a user namespace the kernel lets procfs and sysfs be mounted only where others are seen.
-    visible = ("proc", "sysfs")
-    for name in ("/proc", "/sysfs", PLACEHOLDER, DEVICES):
-        os.mkdir(name[1:], 0o755, dir_fd=root)
-    os.mknod("null", _NULL_MODE, os.makedev(1, 3), dir_fd=root)
-    os.chmod("null", 0o666, dir_fd=root)  # noqa: S103 - as every /dev/null
-    mounts.move_mount(root, "/")
-    os.fchdir(root)
-    for kind in visible:
-        context = mounts.fsopen(kind)
-        mounts.fsconfig_create(context)
-        mounted = mounts.fsmount(context)
-        os.close(context)
-        mounts.move_mount(mounted, kind)
-        os.close(mounted)
-    try:
-        mounts.pivot_root(".", ".")
-        mounts.umount(".", mounts.MNT_DETACH)
-    except OSError:
-        # The kernel's first root (an initramfs) cannot be exchanged, only covered.
-        os.chroot(".")
-    os.chdir("/")
-    os.close(root)
-    null = os.open("/null", os.O_RDWR)
-    for target in range(3):
-        os.dup2(null, target)
-    os.close(null)
-
-
-def _prepare() -> None:
-    set_dumpable(False)
-    set_name("pannier-zygote")
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with suppress(OSError):  # two belong to the C library
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # Handlers and not SIG_IGN, because execve takes handlers back by itself: so no child of ours
-    # has to, and a shim's SIGCHLD wakes its loop.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
-    os.umask(0o022)
 
 
 def _try_namespaces(driver: _socket.socket) -> None:
@@ -184,8 +127,8 @@ def main(number: int) -> None:
     driver = _socket.socket(fileno=number)
     os.set_inheritable(number, False)
     try:
-        _prepare()
-        _leave_host()
+        become_helper("pannier-zygote")
+        leave_host()
         rehearse(_REHEARSALS)
     except OSError as error:
         driver.send(str(error).encode())

@@ -1,0 +1,107 @@
+"""What a specification may ask for and this driver does not do: refused by the field's name.
+
+Nothing that the OCI runtime specification defines is ignored in silence. What it does not define is
+ignored, as it demands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier.linux import mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pannier.drivers import oci
+
+__all__ = ["HOOKS", "PROPAGATION", "refuse"]
+
+HOOKS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
+"""In the order in which they run."""
+
+PROPAGATION = {
+    "": 0,
+    "private": 0,
+    "rprivate": 0,
+    "slave": mounts.MS_SLAVE,
+    "rslave": mounts.MS_SLAVE,
+    "shared": mounts.MS_SHARED,
+    "rshared": mounts.MS_SHARED,
+    "unbindable": mounts.MS_UNBINDABLE,
+    "runbindable": mounts.MS_UNBINDABLE,
+}
+
+_NEVER = {
+    "process": ("apparmorProfile", "selinuxLabel"),
+    "linux": ("mountLabel", "intelRdt", "netDevices", "memoryPolicy"),
+}
+_SOLO_ONLY = {
+    "process": ("scheduler", "ioPriority", "execCPUAffinity"),
+    "linux": ("personality", "timeOffsets"),
+}
+_FOREIGN = ("solaris", "windows", "vm", "zos", "freebsd")
+_CONFINES_NOTHING = "unconfined"
+
+
+def refuse(spec: oci.Spec, *, solo: bool) -> None:
+    """Refuse what is not offered.
+
+    :param solo: the container has no monitor: then hooks and scheduling are offered.
+    :raises UnsupportedOperation: naming the fields.
+    :raises InvalidRequest: a field's value is none that the specification knows.
+    """
+    if fields := sorted(_unsupported(spec, solo=solo)):
+        raise UnsupportedOperation(
+            f"{', '.join(fields)} {'is' if len(fields) == 1 else 'are'} not offered by the native "
+            "runtime",
+            hint="leave it out, or use another runtime",
+        )
+    unknown = sorted(name for name in spec.get("hooks", {}) if name not in HOOKS)
+    if unknown:
+        raise InvalidRequest(f"unknown hooks: {', '.join(unknown)}")
+    if solo and not any(item["type"] == "uts" for item in spec["linux"].get("namespaces", ())):
+        for name in ("hostname", "domainname"):
+            if spec.get(name):
+                raise InvalidRequest(f"{name} needs a uts namespace: it would be the host's")
+    propagation = spec["linux"].get("rootfsPropagation", "")
+    if propagation not in PROPAGATION:
+        raise InvalidRequest(f"unknown linux.rootfsPropagation {propagation!r}")
+
+
+def _unsupported(spec: oci.Spec, *, solo: bool) -> Iterator[str]:
+    whole: Mapping[str, Any] = dict(spec)
+    yield from (name for name in _FOREIGN if whole.get(name))
+    for part in ("process", "linux"):
+        names = _NEVER[part] if solo else _NEVER[part] + _SOLO_ONLY[part]
+        for name in names:
+            value = whole[part].get(name)
+            if value and not (name == "apparmorProfile" and _harmless(value)):
+                yield f"{part}.{name}"
+    if not solo:
+        yield from (f"hooks.{name}" for name, hooks in spec.get("hooks", {}).items() if hooks)
+    seccomp: Mapping[str, Any] = dict(spec["linux"].get("seccomp") or {})
+    yield from (
+        f"linux.seccomp.{name}"
+        for name in ("listenerPath", "listenerMetadata")
+        if seccomp.get(name)
+    )
+
+
+def _harmless(profile: str) -> bool:
+    """Whether a profile changes nothing: we have none ourselves, and neither has what we start."""
+    if profile != _CONFINES_NOTHING:
+        return False
+    try:
+        with open("/proc/self/attr/apparmor/current") as file:  # noqa: PTH123 - procfs
+            return file.read().startswith(_CONFINES_NOTHING)
+    except OSError:
+        return True  # the kernel has no AppArmor, or does not use it

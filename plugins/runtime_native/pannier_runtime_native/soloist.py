@@ -1,0 +1,108 @@
+"""The first process of a container without a monitor: what it does beyond others.
+
+It runs the hooks that the specification wants in the container's namespaces, and waits for its
+start not for a parent of ours, of which none is left by then, but at a socket in the state.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+
+from pannier.linux import mounts
+from pannier_runtime_native.assembly import Assembly
+from pannier_runtime_native.hooks import run_hook
+from pannier_runtime_native.small import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pannier_runtime_native.messages import HookJob, Job, SoloJob
+
+__all__ = ["TAKEN", "SoloAssembly", "await_start", "lift", "run_start_hooks"]
+
+TAKEN = b"t"
+"""The answer to the first that starts the container; another gets none."""
+
+_PATIENCE = 10.0
+_ROOM = 16
+
+
+class SoloAssembly(Assembly):
+    """The instructions that there are in such a container only."""
+
+    def __init__(
+        self,
+        job: Job,
+        solo: SoloJob,
+        descriptors: list[int],
+        await_group: Callable[[], None],
+        await_hooks: Callable[[], None],
+    ) -> None:
+        super().__init__(job, descriptors, await_group)
+        self._solo = solo
+        self._await_hooks = await_hooks
+        if solo["place"]:
+            self._null_path = "/dev/null"
+
+    def do_root(self) -> None:
+        """Attach the root: where the bundle has it, if hooks are to find it there."""
+        if self._solo["place"]:
+            mounts.move_mount(self._root, os.fsdecode(self._solo["place"]))
+        else:
+            super().do_root()
+
+    def do_outer_hooks(self) -> None:
+        """Have the runtime run its hooks: everything is mounted, and the root not yet entered."""
+        self._await_hooks()
+
+    def do_inner_hooks(self) -> None:
+        """Run the hooks that run in our namespaces, and are found in the host's filesystem."""
+        _run("createContainer", self._solo["create_hooks"], self._solo["create_state"])
+
+
+def run_start_hooks(solo: SoloJob) -> None:
+    """Run the hooks that run in the container, right before its program."""
+    _run("startContainer", solo["start_hooks"], solo["start_state"])
+
+
+def _run(kind: str, hooks: list[HookJob], state_parts: tuple[bytes, bytes]) -> None:
+    before, behind = state_parts
+    # Its own pid as it sees it: so do other runtimes.
+    state = before + b"%d" % os.getpid() + behind
+    for hook in hooks:
+        run_hook(kind, hook, state)
+
+
+def await_start(listener: int, go: bytes) -> _socket.socket:
+    """Wait until somebody says *go*; return the connection, which execve closes."""
+    listening = _socket.socket(fileno=listener)
+    while True:
+        accepted, _ = listening._accept()  # type: ignore[attr-defined] # noqa: SLF001 - not in the stubs
+        connection = _socket.socket(fileno=accepted)
+        connection.settimeout(_PATIENCE)
+        with suppress(OSError):
+            # Who only wants to know whether we wait closes without a word.
+            if connection.recv(1) == go:
+                connection.send(TAKEN)
+                connection.settimeout(None)
+                return connection
+        connection.close()
+
+
+def lift(
+    connection: _socket.socket, streams: list[int], kept: list[int]
+) -> tuple[_socket.socket, list[int]]:
+    """Move what is needed until execve away from the numbers that the process is to have.
+
+    :param streams: empty where a terminal is to be made; the three are named -1 then.
+    """
+    if not kept:
+        return connection, streams
+    first = 3 + len(kept) + _ROOM
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, first) for descriptor in kept]
+    own = fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD_CLOEXEC, first)
+    connection.close()
+    return _socket.socket(fileno=own), [*(streams or [-1, -1, -1]), *moved]
