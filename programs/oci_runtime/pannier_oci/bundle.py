@@ -1,0 +1,151 @@
+"""A bundle's ``config.json``: read, checked, and put into the form that the runtime takes.
+
+Source: OCI runtime specification, config.md and config-linux.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from pannier.drivers.base import IdMap, IdMapping
+from pannier.errors import InvalidRequest
+from pannier.linux.capabilities import CAPABILITIES, permitted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pannier.drivers import oci
+
+__all__ = ["VERSIONS", "grant", "id_map", "load_process", "load_spec"]
+
+VERSIONS = ("1.0.0", "1.3.0")
+"""The first and the last version of the specification that is understood."""
+
+_VERSION = re.compile(r"1\.\d+\.\d+(-[0-9A-Za-z.+-]+)?")
+_NEEDED = {"ociVersion": str, "root": dict, "process": dict}
+_log = logging.getLogger(__name__)
+
+
+def load_spec(bundle: Path) -> oci.Spec:
+    """Return the configuration of the bundle, its paths made absolute.
+
+    :raises InvalidRequest: there is none, or it is malformed.
+    """
+    path = bundle / "config.json"
+    spec: Any = _load(path)
+    for key, kind in _NEEDED.items():
+        if not isinstance(spec.get(key), kind):
+            raise InvalidRequest(f"{path}: {key} is missing, or no {kind.__name__}")
+    if not _VERSION.fullmatch(spec["ociVersion"]):
+        raise InvalidRequest(
+            f"{path}: the specification's version {spec['ociVersion']!r} is not supported",
+            hint=f"versions {VERSIONS[0]} to {VERSIONS[1]} are",
+        )
+    spec["linux"] = spec.get("linux") or {}
+    for key in ("hooks", "mounts", "annotations"):
+        if spec.get(key) is None:
+            spec.pop(key, None)
+    _check_process(spec["process"])
+    root = spec["root"].get("path")
+    if not root:
+        raise InvalidRequest(f"{path}: root.path is missing")
+    spec["root"]["path"] = str(bundle / root)
+    _place_sources(spec, bundle)
+    return cast("oci.Spec", _without_nulls(spec))
+
+
+def load_process(path: Path) -> oci.Process:
+    """Return the process that a file describes, for a container that runs.
+
+    :raises InvalidRequest: there is none, or it is malformed.
+    """
+    process = _load(path)
+    _check_process(process)
+    return cast("oci.Process", _without_nulls(process))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"JSON specification file {path} not found") from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{path}: an object is expected")
+    return found
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value without the properties that are null: as if they had not been given."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _check_process(process: dict[str, Any]) -> None:
+    process.setdefault("user", {"uid": 0, "gid": 0})
+    process["user"].setdefault("uid", 0)
+    process["user"].setdefault("gid", 0)
+    if not isinstance(process.get("args"), list) or not process["args"]:
+        raise InvalidRequest("process.args must not be empty")
+    if not str(process.get("cwd", "")).startswith("/"):
+        raise InvalidRequest("process.cwd must be an absolute path")
+
+
+def _place_sources(spec: dict[str, Any], bundle: Path) -> None:
+    """Take relative sources of binds as relative to the bundle."""
+    for mount in spec.get("mounts", ()):
+        options = mount.get("options") or ()
+        if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
+            mount["source"] = str(bundle / mount.get("source", ""))
+
+
+def id_map(spec: oci.Spec) -> IdMap | None:
+    """Return the maps of the user namespace to create; None without one.
+
+    :raises InvalidRequest: there are maps without a namespace, or the other way round.
+    """
+    linux = spec["linux"]
+    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
+    wanted = any(
+        item["type"] == "user" and not item.get("path") for item in linux.get("namespaces") or ()
+    )
+    if wanted != bool(uids and gids):
+        raise InvalidRequest(
+            "a user namespace needs linux.uidMappings and linux.gidMappings, and they need one"
+        )
+    if not wanted:
+        return None
+    return IdMap(_ranges(uids), _ranges(gids))
+
+
+def _ranges(entries: Any) -> tuple[IdMapping, ...]:
+    return tuple(
+        IdMapping(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries
+    )
+
+
+def grant(process: oci.Process, *, mapped: bool) -> None:
+    """Leave capabilities out that cannot be granted, with a warning, as the specification wants.
+
+    :param mapped: the process is in a user namespace of its own, which has them all.
+    """
+    sets = cast("dict[str, list[str]]", process.get("capabilities") or {})
+    offered = frozenset(CAPABILITIES) if mapped else permitted()
+    missing = {name for names in sets.values() for name in names or () if name not in offered}
+    for name in sorted(missing):
+        _log.warning("the capability %s cannot be granted, and is left out", name)
+    for kind, names in sets.items():
+        sets[kind] = [name for name in names or () if name not in missing]
+    if "ambient" in sets:
+        possible = {*sets.get("permitted", ())} & {*sets.get("inheritable", ())}
+        # The kernel takes no others: capabilities(7), "Ambient".
+        if beyond := [name for name in sets["ambient"] if name not in possible]:
+            _log.warning("not inheritable, and so not made ambient: %s", ", ".join(beyond))
+        sets["ambient"] = [name for name in sets["ambient"] if name in possible]
