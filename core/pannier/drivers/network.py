@@ -50,7 +50,7 @@ class NetworkCapability(StrEnum):
     """Ports can be published on the host (``-p``)."""
 
     ADDRESSES = "addresses"
-    """An endpoint gets an address, which a user may choose (``--ip``)."""
+    """An endpoint gets an address, which a user may choose (``--ip``), and link-local ones."""
 
     LIVE = "live"
     """An endpoint may be attached to and detached from a running container."""
@@ -110,7 +110,7 @@ class PortRequest:
     """A port to publish.
 
     :param protocol: ``tcp``, ``udp`` or ``sctp``.
-    :param host_ip: empty for every address of the host.
+    :param host_ip: empty for every address of the host that the network can serve.
     :param host_ports: an inclusive range to choose from; (0, 0) for any free port.
     """
 
@@ -138,6 +138,7 @@ class EndpointRequest:
     :param address: the IPv4 address asked for; None lets the driver choose.
     :param mac: the MAC address asked for, ``02:42:…``.
     :param interface: the wished name inside (``eth0``); None picks the next free ``ethN``.
+    :param link_local: further addresses that the interface gets, of 169.254.0.0/16 or fe80::/64.
     :param default_route: whether this endpoint's gateway becomes the default route.
     """
 
@@ -149,6 +150,7 @@ class EndpointRequest:
     interface: str | None = None
     default_route: bool = True
     ports: tuple[PortRequest, ...] = ()
+    link_local: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

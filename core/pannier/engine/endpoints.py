@@ -187,6 +187,7 @@ class Endpoints:
                 address=options.address or None,
                 address6=options.address6 or None,
                 mac=options.mac or None,
+                link_local=options.link_local,
                 default_route=leads_out,
                 ports=ports,
             ),

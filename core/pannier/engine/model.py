@@ -243,6 +243,7 @@ class HostOptions:
 class EndpointOptions:
     """What was asked of one network: static addresses, a MAC address, aliases, links.
 
+    :param link_local: addresses that the interface gets besides.
     :param gw_priority: the network of the highest one gets the default route.
     """
 
@@ -253,6 +254,7 @@ class EndpointOptions:
     links: tuple[str, ...] = ()
     driver_options: Mapping[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    link_local: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from pannier.linux.netlink import (
@@ -28,7 +28,7 @@ __all__ = ["Flow", "delete_flow", "flows_to_port"]
 _SUBSYSTEM: Final = 1
 _GET: Final = 1
 _DELETE: Final = 2
-_AF_INET: Final = 2
+_FAMILIES: Final = {4: 2, 6: 10}
 
 _CTA_TUPLE_ORIG: Final = 1
 _CTA_TUPLE_REPLY: Final = 2
@@ -41,8 +41,8 @@ _MATCH_DESTINATION_PORT: Final = 1 << 5
 
 _TUPLE_IP: Final = 1
 _TUPLE_PROTOCOL: Final = 2
-_IP_SOURCE: Final = 1
-_IP_DESTINATION: Final = 2
+_IP_SOURCE: Final = {4: 1, 6: 3}
+_IP_DESTINATION: Final = {4: 2, 6: 4}
 _PROTOCOL_NUMBER: Final = 1
 _PROTOCOL_DESTINATION_PORT: Final = 3
 
@@ -55,18 +55,19 @@ class Flow:
     :param answerer: who it went to in the end.
     """
 
-    destination: IPv4Address
-    answerer: IPv4Address
+    destination: IPv4Address | IPv6Address
+    answerer: IPv4Address | IPv6Address
     original: bytes
     id: bytes
 
 
-def _message(kind: int, payload: bytes, flags: int = 0) -> Message:
-    return Message(_SUBSYSTEM << 8 | kind, struct.pack("=BBH", _AF_INET, 0, 0) + payload, flags)
+def _message(kind: int, version: int, payload: bytes, flags: int = 0) -> Message:
+    header = struct.pack("=BBH", _FAMILIES[version], 0, 0)
+    return Message(_SUBSYSTEM << 8 | kind, header + payload, flags)
 
 
-def flows_to_port(netlink: NetlinkSocket, protocol: int, port: int) -> list[Flow]:
-    """Return the IPv4 connections whose first packet was for this port.
+def flows_to_port(netlink: NetlinkSocket, protocol: int, port: int, version: int = 4) -> list[Flow]:
+    """Return the connections of an IP version whose first packet was for this port.
 
     The kernel filters (since Linux 5.8; an older one gives all, and they are filtered here), so
     that it costs little beside a table of a hundred thousand connections.
@@ -85,8 +86,9 @@ def flows_to_port(netlink: NetlinkSocket, protocol: int, port: int) -> list[Flow
         u32(_CTA_FILTER_ORIG_FLAGS, _MATCH_PROTOCOL | _MATCH_DESTINATION_PORT),
         u32(_CTA_FILTER_REPLY_FLAGS, 0),
     )
+    address = IPv4Address if version == 4 else IPv6Address
     found = []
-    for answer in netlink.query(_message(_GET, payload, NLM_F_DUMP)):
+    for answer in netlink.query(_message(_GET, version, payload, NLM_F_DUMP)):
         given = parse(answer[4:])
         original, reply = parse(given[_CTA_TUPLE_ORIG]), parse(given[_CTA_TUPLE_REPLY])
         numbers = parse(original[_TUPLE_PROTOCOL])
@@ -96,8 +98,8 @@ def flows_to_port(netlink: NetlinkSocket, protocol: int, port: int) -> list[Flow
             continue
         found.append(
             Flow(
-                IPv4Address(parse(original[_TUPLE_IP])[_IP_DESTINATION]),
-                IPv4Address(parse(reply[_TUPLE_IP])[_IP_SOURCE]),
+                address(parse(original[_TUPLE_IP])[_IP_DESTINATION[version]]),
+                address(parse(reply[_TUPLE_IP])[_IP_SOURCE[version]]),
                 given[_CTA_TUPLE_ORIG],
                 given[_CTA_ID],
             )
@@ -109,7 +111,7 @@ def delete_flow(netlink: NetlinkSocket, flow: Flow) -> None:
     """Have the kernel forget a connection: its next packet begins a new one. Idempotent."""
     payload = nested(_CTA_TUPLE_ORIG, flow.original) + attribute(_CTA_ID, flow.id)
     try:
-        netlink.request([_message(_DELETE, payload)])
+        netlink.request([_message(_DELETE, flow.destination.version, payload)])
     except NetlinkError as error:
         if not is_errno(error, "ENOENT"):
             raise

@@ -8,9 +8,10 @@ that does not match ends its rule, and the next rule is tried.
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv6Address
 from typing import Final
 
-from pannier.linux.netlink import attribute, be32, nested, text
+from pannier.linux.netlink import attribute, be32, nested, text, u8
 from pannier.linux.nftables import IPV4, Chain, Verdict
 
 __all__ = [
@@ -32,14 +33,17 @@ __all__ = [
     "destination_port",
     "dnat",
     "from_loopback",
+    "from_loopback6",
     "in_set",
     "interface",
     "lookup",
     "masquerade",
     "meta",
     "port",
+    "reset",
     "set_port",
     "to_local_address",
+    "unreachable",
     "verdict",
 ]
 
@@ -148,13 +152,18 @@ def masked(mask: bytes, register: int = R0) -> bytes:
     )
 
 
-def from_loopback(*, source: bool) -> list[bytes]:
-    """Go on only where the source (or destination) is in 127.0.0.0/8."""
+def from_loopback(*, source: bool, equal: bool = True) -> list[bytes]:
+    """Go on only where the source (or destination) is (or is not) in 127.0.0.0/8."""
     return [
         address(source=source),
         masked(b"\xff\0\0\0"),
-        compare(b"\x7f\0\0\0"),
+        compare(b"\x7f\0\0\0", equal=equal),
     ]
+
+
+def from_loopback6(*, source: bool, equal: bool = True) -> list[bytes]:
+    """Go on only where the source (or destination) is (or is not) ::1."""
+    return [address6(source=source), compare(IPv6Address(1).packed, equal=equal)]
 
 
 def ct_state(bits: int) -> list[bytes]:
@@ -208,12 +217,12 @@ def verdict(code: int, chain: Chain = "") -> bytes:
     return _expression("immediate", be32(1, _VERDICT_REGISTER), Verdict(code, chain).encode(2))
 
 
-def dnat(address_register: int, port_register: int) -> bytes:
+def dnat(address_register: int, port_register: int, family: int = IPV4) -> bytes:
     """Redirect the connection to an address and port."""
     return _expression(
         "nat",
         be32(1, 1),
-        be32(2, IPV4),
+        be32(2, family),
         be32(3, address_register),
         be32(4, address_register),
         be32(5, port_register),
@@ -225,3 +234,15 @@ def dnat(address_register: int, port_register: int) -> bytes:
 def masquerade() -> bytes:
     """Give the connection the address of the link that it leaves by."""
     return _expression("masq")
+
+
+def reset() -> bytes:
+    """End a TCP connection with a reset."""
+    tcp_reset = 1
+    return _expression("reject", be32(1, tcp_reset))
+
+
+def unreachable(code: int) -> bytes:
+    """Answer with an ICMP message that the destination cannot be reached, of this code."""
+    icmp_unreachable = 0
+    return _expression("reject", be32(1, icmp_unreachable), u8(2, code))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from pannier.linux.netlink import (
@@ -29,7 +29,8 @@ from pannier.linux.netlink import (
 )
 
 if TYPE_CHECKING:
-    from ipaddress import IPv6Address, IPv6Interface
+    from collections.abc import Iterator
+    from ipaddress import IPv6Interface
 
     from pannier.linux.netlink import NetlinkSocket
 
@@ -40,6 +41,8 @@ __all__ = [
     "add_address",
     "add_route",
     "addresses",
+    "addresses6",
+    "answer_loopback6",
     "create_bridge",
     "create_veth",
     "delete_address",
@@ -83,6 +86,7 @@ _IFLA_INFO_SLAVE_KIND: Final = 4
 _IFLA_INFO_SLAVE_DATA: Final = 5
 _VETH_INFO_PEER: Final = 1
 _IFLA_BR_NF_CALL_IPTABLES: Final = 36
+_IFLA_BR_NF_CALL_IP6TABLES: Final = 37
 _IFLA_BRPORT_MODE: Final = 4
 _IFLA_BRPORT_ISOLATED: Final = 33
 _IFLA_INET6_ADDR_GEN_MODE: Final = 8
@@ -96,11 +100,15 @@ _IFA_BROADCAST: Final = 4
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
+_RTA_PRIORITY: Final = 6
 _RTA_TABLE: Final = 15
 _RT_TABLE_MAIN: Final = 254
 _RT_TABLE_LOCAL: Final = 255
 _RTPROT_BOOT: Final = 3
 _RTN_UNICAST: Final = 1
+_RTN_LOCAL: Final = 2
+_BEHIND: Final = 4096
+"""A metric behind those of the kernel's own routes."""
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFA_F_NODAD: Final = 0x02
@@ -169,14 +177,18 @@ def create_bridge(name: str, mac: str, mtu: int) -> Message:
 
 
 def filter_bridged(name: str) -> Message:
-    """Have a bridge pass the IPv4 packets that it bridges through the firewall (br_netfilter)."""
+    """Have a bridge pass the packets that it bridges through the firewall (br_netfilter)."""
     payload = (
         _info()
         + text(_IFLA_IFNAME, name)
         + nested(
             _IFLA_LINKINFO,
             text(_IFLA_INFO_KIND, "bridge"),
-            nested(_IFLA_INFO_DATA, u8(_IFLA_BR_NF_CALL_IPTABLES, 1)),
+            nested(
+                _IFLA_INFO_DATA,
+                u8(_IFLA_BR_NF_CALL_IPTABLES, 1),
+                u8(_IFLA_BR_NF_CALL_IP6TABLES, 1),
+            ),
         )
     )
     return Message(_RTM_NEWLINK, payload)
@@ -321,6 +333,21 @@ def add_route(
     return Message(_RTM_NEWROUTE, payload, NLM_F_CREATE | NLM_F_REPLACE)
 
 
+def answer_loopback6(index: int) -> Message:
+    """Let packets for ::1 in by a link, which must have been translated to it; for nothing else.
+
+    From the wire the kernel takes none before that (``ip6_rcv_core``). The route comes behind the
+    loopback's own, and goes with the link.
+    """
+    loopback = IPv6Address(1)
+    payload = _ROUTE.pack(
+        socket.AF_INET6, 128, 0, 0, _RT_TABLE_LOCAL, _RTPROT_BOOT, 0, _RTN_LOCAL, 0
+    )
+    payload += attribute(_RTA_DST, loopback.packed)
+    payload += u32(_RTA_OIF, index) + u32(_RTA_PRIORITY, _BEHIND)
+    return Message(_RTM_NEWROUTE, payload, NLM_F_CREATE | NLM_F_REPLACE)
+
+
 def _read_link(payload: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(payload)
     found = parse(payload[_LINK.size :])
@@ -367,15 +394,26 @@ def find_link(netlink: NetlinkSocket, name: str) -> Link | None:
 
 def addresses(netlink: NetlinkSocket) -> list[Address]:
     """Return all IPv4 addresses of the socket's namespace."""
-    found = []
-    payload = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
+    return [
+        Address(index, IPv4Interface((packed, prefix)))
+        for index, packed, prefix in _addresses(netlink, socket.AF_INET)
+    ]
+
+
+def addresses6(netlink: NetlinkSocket) -> list[IPv6Address]:
+    """Return all IPv6 addresses of the socket's namespace."""
+    return [IPv6Address(packed) for _, packed, _ in _addresses(netlink, socket.AF_INET6)]
+
+
+def _addresses(netlink: NetlinkSocket, family: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yield the link's index, the address and its prefix' length."""
+    payload = _ADDRESS.pack(family, 0, 0, 0, 0)
     for answer in netlink.query(Message(_RTM_GETADDR, payload, NLM_F_DUMP)):
         _, prefix, _, _, index = _ADDRESS.unpack_from(answer)
         given = parse(answer[_ADDRESS.size :])
         packed = given.get(_IFA_LOCAL) or given.get(_IFA_ADDRESS)
         if packed:
-            found.append(Address(index, IPv4Interface((packed, prefix))))
-    return found
+            yield index, packed, prefix
 
 
 def routes(netlink: NetlinkSocket) -> list[Route]:

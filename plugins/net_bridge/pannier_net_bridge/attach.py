@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Final
 
-from pannier.drivers.network import Attachment, PortBinding
+from pannier.drivers.network import Attachment
 from pannier.drivers.operations import Plan, Step
 from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
@@ -18,10 +18,10 @@ from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
 from pannier_net_bridge.batch import Batch
 from pannier_net_bridge.bridges import isolates_ports, turn_on_ipv6
 from pannier_net_bridge.leases import Lease
-from pannier_net_bridge.ports import EVERY_ADDRESS, Reservation, collide, reserve
+from pannier_net_bridge.publishing import EndpointPorts
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
 from pannier_net_bridge.six import await_reachable
-from pannier_net_bridge.wishes import check_wishes
+from pannier_net_bridge.wishes import check_wishes, link_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +40,7 @@ _LOOPBACK: Final = 1
 """The index of ``lo`` in every namespace."""
 
 
+_IPV6: Final = 6
 _FIRST_NAME: Final = "eth0"
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
 
@@ -51,6 +52,7 @@ class AttachContext:
     :param ready: has the network's bridge and rules in place; returns the bridge's index and MTU.
     :param publish: redirects a lease's ports.
     :param discard: takes away what a lease of an earlier life holds.
+    :param loopback6: whether connections to ::1 can be redirected.
     """
 
     leases: LeaseBook
@@ -59,6 +61,7 @@ class AttachContext:
     publish: Callable[[Lease], None]
     withdraw: Callable[[Lease], None]
     discard: Callable[[Lease], None]
+    loopback6: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -76,9 +79,14 @@ class _Attach:
     lease: Lease | None = None
     address: IPv4Address | None = None
     address6: IPv6Address | None = None
-    reservations: list[Reservation] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     inside: NetlinkSocket | None = None
+    ports: EndpointPorts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ports = EndpointPorts(
+            self.network, self.request, self.context.leases, self.context.loopback6
+        )
 
     # Addresses.
 
@@ -148,37 +156,9 @@ class _Attach:
     def wanted_ports(self) -> bool:
         return bool(self.request.ports) and not self.network.internal
 
-    def port_steps(self) -> Sequence[Step]:
-        if self.reservations:
-            return [
-                Step("reserve port", f"{one.binding.host_ip}:{one.binding.host_port}", protocol)
-                for one in self.reservations
-                for protocol in [one.binding.protocol]
-            ]
-        return [
-            Step(
-                "reserve port", f"{port.host_ip or EVERY_ADDRESS}:{_range(port.host_ports)}", which
-            )
-            for port in self.request.ports
-            for which in [port.protocol]
-        ]
-
     def reserve_ports(self) -> None:
-        if self.kept is not None:
-            return
-        name = self.request.container[:12]
-        for port in self.request.ports:
-            self.reservations.append(reserve(port, name, self.network.bind, self._is_published))
-
-    def _is_published(self, binding: PortBinding) -> bool:
-        return (
-            any(collide(one.binding, binding) for one in self.reservations)
-            or self.context.leases.holder(binding) is not None
-        )
-
-    def release_ports(self) -> None:
-        while self.reservations:
-            self.reservations.pop().close()
+        if self.kept is None:
+            self.ports.reserve()
 
     # Links.
 
@@ -207,7 +187,7 @@ class _Attach:
             mac=self.request.mac or _mac(self.address),
             link=f"veth{secrets.token_hex(4)[:7]}",
             interface=self.request.interface or self._free_name(),
-            ports=tuple(one.binding for one in self.reservations),
+            ports=self.ports.bindings(),
             address6=str(self.address6 or ""),
         )
         # Written before the link is made: whoever finds it after a crash knows what to take away.
@@ -285,6 +265,7 @@ class _Attach:
             steps.append(Step("add address", f"{address6}/{six.subnet.prefixlen}", f"to {link}"))
             if self._routed:
                 steps.append(Step("add route", "default", f"via {six.gateway}"))
+        steps += [Step("add address", str(one), f"to {link}") for one in link_local(self.request)]
         return steps
 
     @property
@@ -314,7 +295,8 @@ class _Attach:
             ]
             if self._routed:
                 messages.append(rtnl.add_route(link.index, self.network.gateway))
-            netlink.request([*messages, *self._six_messages(link)])
+            messages += self._six_messages(link)
+            netlink.request([*messages, *self._link_local_messages(link)])
             if self.address6 is not None:
                 assert self.netns is not None
                 with in_network_namespace(self.netns):
@@ -339,6 +321,15 @@ class _Attach:
             messages.append(rtnl.add_route(link.index, six.gateway))
         return messages
 
+    def _link_local_messages(self, link: rtnl.Link) -> list[Message]:
+        """Return what gives the interface the link-local addresses that are asked for."""
+        found = link_local(self.request)
+        if any(one.version == _IPV6 for one in found):
+            assert self.netns is not None
+            with in_network_namespace(self.netns):
+                turn_on_ipv6(link.name)
+        return [rtnl.add_address(link.index, one) for one in found]
+
     def _settle(self, netlink: NetlinkSocket) -> None:
         """Have packets pass from now on, inside out: the bridge's carrier is that of its ports."""
         assert self.lease is not None
@@ -351,11 +342,7 @@ class _Attach:
     # Redirections.
 
     def publish_steps(self) -> Sequence[Step]:
-        address = str(self.address or "the container")
-        return [
-            Step("add element", step.subject, f"{step.detail} to {address}:{port.container_port}")
-            for step, port in zip(self.port_steps(), self.request.ports, strict=True)
-        ]
+        return self.ports.redirections(self.address, self.address6)
 
     def publish(self) -> None:
         if self.lease is not None:
@@ -368,10 +355,7 @@ class _Attach:
     def result(self) -> Attachment:
         lease = self.kept or self.lease
         assert lease is not None
-        descriptors = tuple(
-            one.socket.detach() for one in self.reservations if one.socket is not None
-        )
-        return Attachment(lease.endpoint(self.network), descriptors)
+        return Attachment(lease.endpoint(self.network), self.ports.detach())
 
 
 def plan(
@@ -384,7 +368,7 @@ def plan(
         Batch(attach.lease_steps, attach.take_address, attach.give_address_back)
     ]
     if attach.wanted_ports:
-        operations.append(Batch(attach.port_steps, attach.reserve_ports, attach.release_ports))
+        operations.append(Batch(attach.ports.steps, attach.reserve_ports, attach.ports.release))
     operations.append(Batch(attach.link_steps, attach.create_link, attach.delete_link))
     operations.append(Batch(attach.address_steps, attach.configure, attach.leave))
     if attach.wanted_ports:
@@ -398,10 +382,3 @@ def _mac(address: IPv4Address) -> str:
     So a neighbour that still remembers an address's last owner finds its new one.
     """
     return (bytes((0x02, 0x42)) + address.packed).hex(":")
-
-
-def _range(ports: tuple[int, int]) -> str:
-    first, last = ports
-    if last == 0:
-        return "(any free)"
-    return str(first) if first == last else f"{first}-{last}"

@@ -26,6 +26,7 @@ __all__ = [
     "isolates_ports",
     "names",
     "names_with_six",
+    "redirects_loopback6",
     "remove_bridge",
     "strays",
     "taken_subnets",
@@ -35,10 +36,14 @@ __all__ = [
 _ALIAS: Final = "pannier"
 """What marks a bridge as made by us, so that it is removed with its network."""
 
+_LINK_LOCAL: Final = IPv6Interface("fe80::1/64")
+"""What a bridge asks for its neighbours from, on behalf of packets that came from elsewhere."""
+
 _DEFAULT_MTU: Final = 1500
 _FORWARD: Final = "net/ipv4/ip_forward"
 _FORWARD6: Final = "net/ipv6/conf/all/forwarding"
 _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_BRIDGE_NETFILTER6: Final = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 
 
 def ensure_bridge(network: BridgeNetwork) -> int:
@@ -79,6 +84,8 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 turn_on_ipv6(network.bridge)
                 gateway6 = IPv6Interface((network.six.gateway, network.six.subnet.prefixlen))
                 messages.insert(0, rtnl.add_address(link.index, gateway6))
+                messages.append(rtnl.add_address(link.index, _LINK_LOCAL))
+                messages.append(rtnl.answer_loopback6(link.index))
             if link.alias == _ALIAS:
                 messages += [rtnl.delete_address(link.index, one) for one in earlier]
             netlink.request(messages)
@@ -112,6 +119,21 @@ def isolates_ports() -> bool:
     together with all the others.
     """
     return not _BRIDGE_NETFILTER.exists()
+
+
+def redirects_loopback6(networks: Iterable[BridgeNetwork]) -> bool:
+    """Whether a connection to ::1 can be redirected to any of these networks' containers.
+
+    The answers come back by the bridge and are for ::1 again once they are translated. Where the
+    kernel passes bridged packets through the firewall that happens before it looks for such
+    addresses on the wire, and drops them (``ip6_rcv_core``).
+    """
+    try:
+        everywhere = _BRIDGE_NETFILTER6.read_text().strip() != "0"
+    except OSError:
+        return True
+    # See ensure_bridge of filter_bridged.
+    return not everywhere and all(one.icc or isolates_ports() for one in networks if one.six)
 
 
 def _default_mtu(netlink: NetlinkSocket) -> int:

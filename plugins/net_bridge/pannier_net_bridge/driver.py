@@ -28,13 +28,14 @@ from pannier_net_bridge.bridges import (
     ensure_bridge,
     names,
     names_with_six,
+    redirects_loopback6,
     remove_bridge,
     strays,
     taken_subnets,
 )
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.diagnosis import diagnose
-from pannier_net_bridge.firewall import published
+from pannier_net_bridge.firewall import Closed, published
 from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
 from pannier_net_bridge.leases import Lease, LeaseBook
@@ -47,7 +48,6 @@ from pannier_net_bridge.networks import (
     resolve,
     spec_from_record,
 )
-from pannier_net_bridge.nft6 import Nft6Firewall
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper
 from pannier_net_bridge.records import Records
@@ -67,8 +67,9 @@ __all__ = ["BridgeDriver"]
 class BridgeDriver(NetworkDriver):
     """Containers on bridges of the host: addresses, routes, masquerading, published ports.
 
-    A network may have IPv6 beside IPv4. A published port answers on the host's IPv4 addresses only;
-    a client that tries ``::1`` first is refused there at once and goes on to 127.0.0.1.
+    A network may have IPv6 beside IPv4. Its ports are published on the host's IPv6 addresses too;
+    those of other networks on IPv4 addresses only, since nothing translates between the two: a
+    client that tries ``::1`` first is refused there at once and goes on to 127.0.0.1.
     """
 
     id: ClassVar[str] = "bridge"
@@ -93,7 +94,6 @@ class BridgeDriver(NetworkDriver):
         self._config = config
         self._firewall = open_firewall(config)
         self._forwarding = Forwarding(context.state, wanted=config.forwarding)
-        self._firewall6 = Nft6Firewall(config.table)
         self._forwarding6 = Forwarding6(context.state, wanted=config.forwarding)
         self._records = Records(context.root / "networks.journal")
         self._leases = LeaseBook(context.root / "endpoints.journal")
@@ -115,7 +115,6 @@ class BridgeDriver(NetworkDriver):
             self._watch = None
         self._reaper.close()
         self._firewall.close()
-        self._firewall6.close()
         self._leases.close()
         self._records.close()
 
@@ -138,7 +137,7 @@ class BridgeDriver(NetworkDriver):
 
     def create_network(self, network: NetworkSpec) -> NetworkSpec:
         """Set up the bridge and the rules; a network that was there keeps its subnet."""
-        check_offered(network, self._config)
+        check_offered(network)
         with self._lock:
             resolved = resolve(self._with_subnet(network), self._config)
             for other in self._networks.values():
@@ -219,8 +218,8 @@ class BridgeDriver(NetworkDriver):
         else:
             # Forwarding goes first: without our rules it would be open to everyone.
             self._forwarding.restore()
+            self._forwarding6.restore()
             self._firewall.tear_down()
-            self._shut6()
         remove_bridge(network.bridge)
         self._records.remove(network.spec.id)
 
@@ -228,17 +227,21 @@ class BridgeDriver(NetworkDriver):
         """Make the rules what the networks and leases say, whatever they are now."""
         with self._lock:
             networks = list(self._networks.values())
-            self._firewall.set_up(networks, closed=self._forwarding.closed())
+            six = self._has_six()
+            if not six:
+                self._forwarding6.restore()  # before the rules go, as in _forget
+            self._firewall.set_up(
+                networks,
+                closed=Closed(self._forwarding.closed(), self._forwarding6.closed()),
+                loopback6=redirects_loopback6(networks),
+            )
             self._firewall.synchronize(
-                [
-                    port
-                    for lease in self._leases.all()
-                    for port in published(lease.address, lease.ports)
-                ]
+                [port for lease in self._leases.all() for port in published(lease)]
             )
             self._accept_elsewhere(networks)
             self._forwarding.turn_on()
-            self._repair6()
+            if six:
+                self._forwarding6.turn_on()
             self._firewall.note_generation()
             if self._watch is None:
                 # Without it the next container, or the next start, mends what others break.
@@ -248,19 +251,8 @@ class BridgeDriver(NetworkDriver):
     def _accept_elsewhere(self, networks: list[BridgeNetwork]) -> None:
         accept_in_foreign_chains(self._config.table, names(networks), names_with_six(networks))
 
-    def _repair6(self) -> None:
-        with_six = [network for network in self._networks.values() if network.six is not None]
-        if with_six:
-            self._firewall6.set_up(with_six, closed=self._forwarding6.closed())
-            self._forwarding6.turn_on()
-        else:
-            self._shut6()
-
-    def _shut6(self) -> None:
-        # Forwarding first, as for IPv4.
-        self._forwarding6.restore()
-        if self._config.firewall == "nftables":
-            self._firewall6.tear_down()
+    def _has_six(self) -> bool:
+        return any(network.six is not None for network in self._networks.values())
 
     # Endpoints.
 
@@ -284,6 +276,7 @@ class BridgeDriver(NetworkDriver):
             publish=self._publish,
             withdraw=self._withdraw,
             discard=lambda lease: self._end(lease, leave_to_kernel=False),
+            loopback6=lambda: redirects_loopback6(list(self._networks.values())),
         )
         return plan(context, network, request, netns)
 
@@ -303,8 +296,7 @@ class BridgeDriver(NetworkDriver):
         with self._lock:
             if not self._networks or self._firewall.intact():
                 return
-            has_six = any(network.six for network in self._networks.values())
-            if self._firewall.present() and (not has_six or self._firewall6.present()):
+            if self._firewall.present(six=self._has_six()):
                 self._accept_elsewhere(list(self._networks.values()))
                 self._firewall.note_generation()
             else:
@@ -312,14 +304,14 @@ class BridgeDriver(NetworkDriver):
 
     def _publish(self, lease: Lease) -> None:
         with self._lock:
-            self._firewall.publish(published(lease.address, lease.ports))
-        forget_flows_around(published(lease.address, lease.ports))
+            self._firewall.publish(published(lease))
+        forget_flows_around(published(lease))
 
     def _withdraw(self, lease: Lease) -> None:
         if lease.ports:
             with self._lock:
-                self._firewall.withdraw(published(lease.address, lease.ports))
-            forget_flows_to(published(lease.address, lease.ports))
+                self._firewall.withdraw(published(lease))
+            forget_flows_to(published(lease))
 
     def detach(self, request: EndpointRequest, netns: int | None) -> None:
         """Withdraw the ports and free the address at once; the link goes in the background."""
@@ -330,8 +322,8 @@ class BridgeDriver(NetworkDriver):
     def _end(self, lease: Lease, *, leave_to_kernel: bool) -> None:
         with self._lock:
             if lease.ports:
-                self._firewall.withdraw(published(lease.address, lease.ports))
-                forget_flows_to(published(lease.address, lease.ports))
+                self._firewall.withdraw(published(lease))
+                forget_flows_to(published(lease))
             self._leases.release(lease.network, lease.container)
         if lease.link:
             self._reaper.delete(lease.link, leave_to_kernel=leave_to_kernel)

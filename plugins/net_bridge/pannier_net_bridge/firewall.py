@@ -4,43 +4,51 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pannier.drivers.network import PortBinding
+    from pannier_net_bridge.leases import Lease
     from pannier_net_bridge.networks import BridgeNetwork
 
-__all__ = ["COMMENT", "Firewall", "Published", "published"]
+__all__ = ["COMMENT", "Closed", "Firewall", "Published", "published"]
 
 COMMENT = "pannier"
 """What marks our rules in chains that are not ours, followed by the bridge's name."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Published:
     """A port of the host and where it leads."""
 
     protocol: str
-    host_ip: IPv4Address
+    host_ip: IPv4Address | IPv6Address
     host_port: int
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     port: int
 
 
-def published(address: str, ports: Sequence[PortBinding]) -> list[Published]:
-    """Return what an endpoint with this address publishes."""
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Whether nothing but what is ours may be forwarded, by IP version."""
+
+    four: bool
+    six: bool
+
+
+def published(lease: Lease) -> list[Published]:
+    """Return what an endpoint publishes: on either version's addresses its own of that version."""
     return [
         Published(
             port.protocol,
-            IPv4Address(port.host_ip),
+            ip_address(port.host_ip),
             port.host_port,
-            IPv4Address(address),
+            ip_address(lease.address6 if ":" in port.host_ip else lease.address),
             port.container_port,
         )
-        for port in ports
+        for port in lease.ports
     ]
 
 
@@ -51,10 +59,13 @@ class Firewall(ABC):
     """
 
     @abstractmethod
-    def set_up(self, networks: Sequence[BridgeNetwork], *, closed: bool) -> None:
+    def set_up(self, networks: Sequence[BridgeNetwork], *, closed: Closed, loopback6: bool) -> None:
         """Make the rules those of these networks, as one change. Published ports stay.
 
+        Rules for IPv6 are there while one of the networks has it.
+
         :param closed: whether nothing but what is ours may be forwarded.
+        :param loopback6: whether published ports can be redirected for ::1 too; else it is refused.
         :raises DriverError: the kernel refused.
         """
 
@@ -85,8 +96,11 @@ class Firewall(ABC):
         """Take the rules as they are now for what was set up."""
 
     @abstractmethod
-    def present(self) -> bool:
-        """Whether what was set up is there at all; a closer look than :meth:`intact`."""
+    def present(self, *, six: bool = False) -> bool:
+        """Whether what was set up is there at all; a closer look than :meth:`intact`.
+
+        :param six: look for the rules of IPv6 too.
+        """
 
     @abstractmethod
     def intact(self) -> bool:

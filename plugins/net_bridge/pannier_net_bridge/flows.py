@@ -8,16 +8,16 @@ which may be another's by then. TCP needs none of this: its connections end.
 from __future__ import annotations
 
 import logging
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from pannier.linux import rtnl
 from pannier.linux.conntrack import delete_flow, flows_to_port
 from pannier.linux.netlink import NETFILTER, ROUTE, NetlinkSocket
-from pannier_net_bridge.ports import EVERY_ADDRESS, PROTOCOLS
+from pannier_net_bridge.ports import EVERY_ADDRESS, EVERY_ADDRESS6, PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from ipaddress import IPv4Address, IPv6Address
 
     from pannier.linux.conntrack import Flow
     from pannier_net_bridge.firewall import Published
@@ -37,12 +37,13 @@ def forget_flows_around(ports: Sequence[Published]) -> None:
     if not any(port.protocol == "udp" for port in ports):
         return
     with NetlinkSocket(ROUTE) as netlink:
-        local = {found.interface.ip for found in rtnl.addresses(netlink)}
+        local: set[IPv4Address | IPv6Address] = set(rtnl.addresses6(netlink))
+        local |= {found.interface.ip for found in rtnl.addresses(netlink)}
 
     def misses(port: Published, flow: Flow) -> bool:
         meant = (
             flow.destination in local or flow.destination.is_loopback
-            if port.host_ip == IPv4Address(EVERY_ADDRESS)
+            if str(port.host_ip) in (EVERY_ADDRESS, EVERY_ADDRESS6)
             else flow.destination == port.host_ip
         )
         return meant and flow.answerer != port.address
@@ -57,7 +58,8 @@ def _forget(ports: Sequence[Published], chosen: Callable[[Published, Flow], bool
     try:
         with NetlinkSocket(NETFILTER) as netlink:
             for port in datagrams:
-                for flow in flows_to_port(netlink, PROTOCOLS["udp"], port.host_port):
+                version = port.host_ip.version
+                for flow in flows_to_port(netlink, PROTOCOLS["udp"], port.host_port, version):
                     if chosen(port, flow):
                         delete_flow(netlink, flow)
     except OSError as error:

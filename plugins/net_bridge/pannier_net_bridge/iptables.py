@@ -1,7 +1,8 @@
-"""The firewall over the iptables program, for hosts that want all rules there.
+"""The firewall over the programs iptables and ip6tables, for hosts that want all rules there.
 
 Everything is in chains of our own, to which one jump each leads from the built-in ones. Each change
-runs a program, so it is slower than nf_tables by some milliseconds.
+runs a program, so it is slower than nf_tables by some milliseconds. ip6tables runs only while a
+network has IPv6.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pannier.errors import DriverError
 from pannier_net_bridge.firewall import Firewall
-from pannier_net_bridge.ports import EVERY_ADDRESS
+from pannier_net_bridge.ports import EVERY_ADDRESS, EVERY_ADDRESS6, place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pannier_net_bridge.firewall import Published
+    from pannier_net_bridge.firewall import Closed, Published
     from pannier_net_bridge.networks import BridgeNetwork
 
 __all__ = ["IptablesFirewall"]
@@ -29,13 +31,21 @@ _PORTS: Final = "PANNIER"
 _FORWARD: Final = "PANNIER-FORWARD"
 _POSTROUTING: Final = "PANNIER-POST"
 _GUARD: Final = "PANNIER-GUARD"
+_REFUSE: Final = "PANNIER-REFUSE"
 
-_JUMPS: Final = (
-    ("raw", "PREROUTING", _GUARD, ()),
-    ("nat", "PREROUTING", _PORTS, ("-m", "addrtype", "--dst-type", "LOCAL")),
-    ("nat", "OUTPUT", _PORTS, ("-m", "addrtype", "--dst-type", "LOCAL")),
+_Jump = tuple[str, str, str, tuple[str, ...]]
+_LOCAL: Final = ("-m", "addrtype", "--dst-type", "LOCAL")
+_LOOPBACK6: Final = "::1/128"
+_JUMPS: Final[tuple[_Jump, ...]] = (
+    ("nat", "PREROUTING", _PORTS, _LOCAL),
+    ("nat", "OUTPUT", _PORTS, _LOCAL),
     ("nat", "POSTROUTING", _POSTROUTING, ()),
     ("filter", "FORWARD", _FORWARD, ()),
+)
+_JUMPS4: Final[tuple[_Jump, ...]] = (*_JUMPS, ("raw", "PREROUTING", _GUARD, ()))
+_JUMPS6: Final[tuple[_Jump, ...]] = (
+    *_JUMPS,
+    ("filter", "OUTPUT", _REFUSE, ("-d", _LOOPBACK6)),
 )
 _TRACKED: Final = "-m conntrack --ctstate"
 
@@ -45,79 +55,143 @@ class IptablesFirewall(Firewall):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._four = _Program("iptables", _JUMPS4)
+        self._six = _Program("ip6tables", _JUMPS6)
+        self._wants_six = False
 
-    def set_up(self, networks: Sequence[BridgeNetwork], *, closed: bool) -> None:
-        """Rewrite our chains but that of the ports, and add the jumps that are missing."""
-        rules = {
-            "raw": (_GUARD, ["! -i lo -d 127.0.0.0/8 -j DROP"]),
-            "nat": (_POSTROUTING, [rule for one in networks for rule in _post_rules(one)]),
-            "filter": (_FORWARD, _forward_rules(networks, closed=closed)),
-        }
+    def set_up(self, networks: Sequence[BridgeNetwork], *, closed: Closed, loopback6: bool) -> None:
+        """Rewrite our chains but those of the ports, and add the jumps that are missing."""
+        pairs = [(one, str(one.subnet)) for one in networks]
+        guard = {("raw", _GUARD): ["! -i lo -d 127.0.0.0/8 -j DROP"]}
         with self._lock:
-            self._try("-t", "nat", "-N", _PORTS)
-            self._restore(
-                "".join(
-                    _table(table, chain, chain_rules)
-                    for table, (chain, chain_rules) in rules.items()
-                )
+            self._four.set_up(
+                _rules(pairs, "127.0.0.0/8", closed=closed.four) | guard, (("nat", _PORTS),)
             )
-            for table, builtin, chain, condition in _JUMPS:
-                jump = (*condition, "-j", chain)
-                if not self._try("-t", table, "-C", builtin, *jump):
-                    self._run("-t", table, "-I", builtin, "1", *jump)
+            pairs = [(one, str(one.six.subnet)) for one in networks if one.six is not None]
+            self._wants_six = bool(pairs)
+            if not pairs:
+                self._six.tear_down()
+                return
+            # A rule at the head of the chain keeps ::1 out of it, where it cannot be redirected.
+            self._six.skipped = "" if loopback6 else f"-d {_LOOPBACK6} -j RETURN"
+            self._six.set_up(
+                _rules(pairs, _LOOPBACK6, closed=closed.six),
+                (("nat", _PORTS), ("filter", _REFUSE)),
+            )
 
     def tear_down(self) -> None:
         """Delete the jumps and the chains."""
         with self._lock:
-            for table, builtin, chain, condition in _JUMPS:
-                self._try("-t", table, "-D", builtin, *condition, "-j", chain)
-            for table, _, chain, _ in _JUMPS:
-                self._try("-t", table, "-F", chain)
-                self._try("-t", table, "-X", chain)
+            self._four.tear_down()
+            self._six.tear_down()
 
     def publish(self, ports: Sequence[Published]) -> None:
-        """Append a rule for each port that has none."""
+        """Append the rules that are missing."""
         with self._lock:
-            missing = [
-                rule
-                for rule in map(_port_rule, ports)
-                if not self._try("-t", "nat", "-C", _PORTS, *rule.split())
-            ]
-            if missing:
-                lines = "".join(f"-A {_PORTS} {rule}\n" for rule in missing)
-                self._restore(f"*nat\n{lines}COMMIT\n")
+            for program, mine in self._divided(ports):
+                program.publish([rule for port in mine for rule in _port_rules(port)])
 
     def withdraw(self, ports: Sequence[Published]) -> None:
         """Delete the rules that are there."""
         with self._lock:
-            for rule in map(_port_rule, ports):
-                self._try("-t", "nat", "-D", _PORTS, *rule.split())
+            for program, mine in self._divided(ports):
+                for port in mine:
+                    for table, chain, rule in _port_rules(port):
+                        program.tries("-t", table, "-D", chain, *rule.split())
 
     def synchronize(self, ports: Sequence[Published]) -> None:
-        """Rewrite the chain of the ports."""
+        """Rewrite the chains of the ports."""
         with self._lock:
-            self._restore(_table("nat", _PORTS, [_port_rule(port) for port in sorted(ports)]))
+            for program, mine in self._divided(ports, always=True):
+                program.synchronize([rule for port in mine for rule in _port_rules(port)])
+
+    def _divided(
+        self, ports: Sequence[Published], *, always: bool = False
+    ) -> Iterator[tuple[_Program, list[Published]]]:
+        """Yield each program with the ports that are its."""
+        six = [port for port in ports if ":" in str(port.host_ip)]
+        four = [port for port in ports if port not in six]
+        if four or always:
+            yield self._four, four
+        if six or (always and self._six.present()):
+            yield self._six, six
 
     def note_generation(self) -> None:
         """There is none: iptables does not say when its rules were changed."""
 
-    def present(self) -> bool:
+    def present(self, *, six: bool = False) -> bool:
         """Whether the jump to our chain is there: a reload of other rules takes it away."""
-        return self._try("-C", "FORWARD", "-j", _FORWARD)
+        return self._four.present() and (not six or self._six.present())
 
     def intact(self) -> bool:
         """Look, which costs a program's run."""
-        return self.present()
+        return self.present(six=self._wants_six)
 
-    def _restore(self, text: str) -> None:
-        self._call(["iptables-restore", "--wait", "--noflush"], text)
 
-    def _run(self, *arguments: str) -> None:
-        self._call(["iptables", "--wait", *arguments], "")
+_Rule = tuple[str, str, str]
+"""A table, a chain and a rule's text."""
 
-    def _try(self, *arguments: str) -> bool:
-        """Whether it succeeded."""
-        command = ["iptables", "--wait", *arguments]
+
+@dataclass(slots=True)
+class _Program:
+    """One of the two programs, and our chains there.
+
+    :param skipped: a rule at the head of the ports' chain; empty for none.
+    """
+
+    name: str
+    jumps: tuple[_Jump, ...]
+    skipped: str = ""
+
+    def set_up(
+        self, rules: dict[tuple[str, str], list[str]], kept: Sequence[tuple[str, str]]
+    ) -> None:
+        """Give chains exactly these rules, have those that are *kept*, and all jumps."""
+        for table, chain in kept:
+            self.tries("-t", table, "-N", chain)
+        self.restore("".join(_table(*where, found) for where, found in rules.items()))
+        for table, builtin, chain, condition in self.jumps:
+            jump = (*condition, "-j", chain)
+            if not self.tries("-t", table, "-C", builtin, *jump):
+                self._call([self.name, "--wait", "-t", table, "-I", builtin, "1", *jump], "")
+
+    def tear_down(self) -> None:
+        for table, builtin, chain, condition in self.jumps:
+            self.tries("-t", table, "-D", builtin, *condition, "-j", chain)
+        for table, _, chain, _ in self.jumps:
+            self.tries("-t", table, "-F", chain)
+            self.tries("-t", table, "-X", chain)
+
+    def publish(self, rules: Sequence[_Rule]) -> None:
+        missing = [
+            (table, chain, rule)
+            for table, chain, rule in rules
+            if not self.tries("-t", table, "-C", chain, *rule.split())
+        ]
+        if missing:
+            self.restore(
+                "".join(f"*{table}\n-A {chain} {rule}\nCOMMIT\n" for table, chain, rule in missing)
+            )
+
+    def synchronize(self, rules: Sequence[_Rule]) -> None:
+        chains: dict[tuple[str, str], list[str]] = {
+            (table, chain): [self.skipped] if self.skipped and chain == _PORTS else []
+            for table, _, chain, _ in self.jumps
+            if chain in (_PORTS, _REFUSE)
+        }
+        for table, chain, rule in sorted(rules):
+            chains[table, chain].append(rule)
+        self.restore("".join(_table(*where, found) for where, found in chains.items()))
+
+    def present(self) -> bool:
+        return self.tries("-C", "FORWARD", "-j", _FORWARD)
+
+    def restore(self, text: str) -> None:
+        self._call([f"{self.name}-restore", "--wait", "--noflush"], text)
+
+    def tries(self, *arguments: str) -> bool:
+        """Run the program; return whether it succeeded."""
+        command = [self.name, "--wait", *arguments]
         try:
             done = subprocess.run(command, check=False, capture_output=True, timeout=_TIMEOUT)
         except FileNotFoundError:
@@ -146,18 +220,36 @@ def _table(name: str, chain: str, rules: Sequence[str]) -> str:
     return f"*{name}\n:{chain} - [0:0]\n{lines}COMMIT\n"
 
 
-def _port_rule(port: Published) -> str:
-    where = "" if str(port.host_ip) == EVERY_ADDRESS else f"-d {port.host_ip}/32 "
-    return (
-        f"{where}-p {port.protocol} -m {port.protocol} --dport {port.host_port} "
-        f"-j DNAT --to-destination {port.address}:{port.port}"
-    )
+def _port_rules(port: Published) -> list[_Rule]:
+    """Return what redirects a port, and refuses ::1 where that is not redirected."""
+    where = ""
+    if str(port.host_ip) not in (EVERY_ADDRESS, EVERY_ADDRESS6):
+        where = f"-d {port.host_ip}/{port.host_ip.max_prefixlen} "
+    to = f"-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
+    target = place(port.address, port.port)
+    rules = [("nat", _PORTS, f"{where}{to} -j DNAT --to-destination {target}")]
+    if str(port.host_ip) == EVERY_ADDRESS6:
+        answer = " --reject-with tcp-reset" if port.protocol == "tcp" else ""
+        rules.append(("filter", _REFUSE, f"{to} -j REJECT{answer}"))
+    return rules
 
 
-def _post_rules(network: BridgeNetwork) -> list[str]:
-    bridge, subnet = network.bridge, network.subnet
+def _rules(
+    networks: Sequence[tuple[BridgeNetwork, str]], loopback: str, *, closed: bool
+) -> dict[tuple[str, str], list[str]]:
+    """Return the rules of networks, each with its subnet of one IP version, by table and chain."""
+    return {
+        ("nat", _POSTROUTING): [
+            rule for network, subnet in networks for rule in _post_rules(network, subnet, loopback)
+        ],
+        ("filter", _FORWARD): _forward_rules([one for one, _ in networks], closed=closed),
+    }
+
+
+def _post_rules(network: BridgeNetwork, subnet: str, loopback: str) -> list[str]:
+    bridge = network.bridge
     rules = [
-        f"-s 127.0.0.0/8 -o {bridge} -j MASQUERADE",
+        f"-s {loopback} -o {bridge} -j MASQUERADE",
         f"-s {subnet} -o {bridge} {_TRACKED} DNAT -j MASQUERADE",
     ]
     if network.masquerade and not network.internal:

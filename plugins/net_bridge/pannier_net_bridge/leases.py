@@ -15,6 +15,7 @@ from pannier_net_bridge.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
     from pannier_net_bridge.networks import BridgeNetwork
@@ -104,6 +105,7 @@ class _Pool:
     held: dict[IPv4Address, str] = field(default_factory=dict)
     held6: dict[IPv6Address, str] = field(default_factory=dict)
     last: IPv4Address | None = None
+    last6: IPv6Address | None = None
 
 
 class LeaseBook:
@@ -135,7 +137,8 @@ class LeaseBook:
         pool.last = IPv4Address(lease.address)
         pool.held[pool.last] = lease.id
         if lease.address6:
-            pool.held6[IPv6Address(lease.address6)] = lease.id
+            pool.last6 = IPv6Address(lease.address6)
+            pool.held6[pool.last6] = lease.id
 
     def get(self, network: str, container: str) -> Lease | None:
         """Return an endpoint's lease."""
@@ -171,14 +174,21 @@ class LeaseBook:
     ) -> IPv6Address | None:
         """Hold the IPv6 address that goes with an address, or the one asked for.
 
-        None where the network has no IPv6.
+        With an IPv6 ``--ip-range`` it is the next free one there. None where the network has no
+        IPv6.
 
         :raises InvalidRequest: the address is malformed, or none that a container can have.
-        :raises Conflict: it is taken.
+        :raises Conflict: it is taken, or no address is left.
         """
         if network.six is None:
             return None
         key = endpoint_id(network.spec.id, container)
+        if not wish and network.six.pool is not None:
+            with self._lock:
+                pool = self._pool(network.spec.id)
+                pool.last6 = chosen = _next6(network, network.six.pool, pool)
+                pool.held6[chosen] = key
+            return chosen
         chosen = _wished6(network, wish) if wish else network.address6(address)
         if not network.six.assignable(chosen):
             raise InvalidRequest(
@@ -206,10 +216,10 @@ class LeaseBook:
         So an address rests as long as possible before its next owner gets what was meant for the
         one before.
         """
-        for address in _from(network, pool.last):
+        for address in map(IPv4Address, _circle(network.pool, pool.last)):
             if address in pool.held or not network.allocatable(address):
                 continue
-            if network.six is None or network.address6(address) not in pool.held6:
+            if not network.paired or network.address6(address) not in pool.held6:
                 return address
         raise Conflict(
             f"no available IPv4 addresses on this network's address pools: "
@@ -272,10 +282,28 @@ def _wished6(network: BridgeNetwork, wish: str) -> IPv6Address:
         ) from error
 
 
-def _from(network: BridgeNetwork, last: IPv4Address | None) -> Iterator[IPv4Address]:
-    """Yield the pool's addresses, in a circle, beginning behind *last*."""
-    size = network.pool.num_addresses
-    first = int(network.pool.network_address)
-    start = int(last) - first + 1 if last is not None and last in network.pool else 0
-    for offset in range(size):
-        yield IPv4Address(first + (start + offset) % size)
+def _next6(network: BridgeNetwork, pool: IPv6Network, taken: _Pool) -> IPv6Address:
+    """Return the first free address of an IPv6 range, as :meth:`LeaseBook._next` does."""
+    assert network.six is not None
+    for number in _circle(pool, taken.last6):
+        address = IPv6Address(number)
+        if address not in taken.held6 and network.six.allocatable(address):
+            return address
+    raise Conflict(
+        f"no available IPv6 addresses on this network's address pools: "
+        f"{network.spec.name} ({network.spec.id})",
+        hint="remove containers from the network, or create one with a larger --ip-range",
+    )
+
+
+def _circle(
+    pool: IPv4Network | IPv6Network, last: IPv4Address | IPv6Address | None
+) -> Iterator[int]:
+    """Yield a pool's addresses as numbers, in a circle, beginning behind *last*."""
+    size = pool.num_addresses
+    first = int(pool.network_address)
+    start = int(last) - first + 1 if last is not None and last in pool else 0
+    offset = 0
+    while offset < size:  # a range() of IPv6 addresses can be too long for one
+        yield first + (start + offset) % size
+        offset += 1

@@ -68,10 +68,17 @@ class BridgeNetwork:
         """Whether the driver may choose this address for an endpoint."""
         if address not in self.pool or not self.assignable(address) or address in self.reserved:
             return False
-        return self.six is None or self.six.allocatable(self.address6(address))
+        return not self.paired or (
+            self.six is not None and self.six.allocatable(self.address6(address))
+        )
+
+    @property
+    def paired(self) -> bool:
+        """Whether an endpoint's IPv6 address follows from its IPv4 address."""
+        return self.six is not None and self.six.pool is None
 
     def address6(self, address: IPv4Address) -> IPv6Address:
-        """Return the IPv6 address that goes with an IPv4 address; only where there is IPv6."""
+        """Return the IPv6 address that goes with an IPv4 address; only where they are paired."""
         assert self.six is not None
         return self.six.at(int(address) - int(self.subnet.network_address))
 
@@ -150,12 +157,12 @@ def bridge_name(spec: NetworkSpec, config: BridgeConfig) -> str:
     return bridge
 
 
-def check_offered(spec: NetworkSpec, config: BridgeConfig) -> None:
+def check_offered(spec: NetworkSpec) -> None:
     """Refuse what this driver does not offer.
 
     :raises UnsupportedOperation: it is asked for.
     """
-    check_six(spec, config)
+    check_six(spec)
     if len(spec.subnets) - len(of_six(spec.subnets)) > 1:
         raise UnsupportedOperation(
             f"network {spec.name}: the bridge driver offers one IPv4 subnet a network",

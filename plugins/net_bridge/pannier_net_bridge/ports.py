@@ -6,20 +6,31 @@ import contextlib
 import errno
 import socket
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import PortBinding
 from pannier.errors import Conflict, DriverError, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pannier.drivers.network import PortRequest
 
-__all__ = ["EVERY_ADDRESS", "PROTOCOLS", "Reservation", "collide", "reserve"]
+__all__ = [
+    "EVERY_ADDRESS",
+    "EVERY_ADDRESS6",
+    "PROTOCOLS",
+    "HostAddresses",
+    "Reservation",
+    "collide",
+    "place",
+    "reserve",
+]
 
 EVERY_ADDRESS: Final = "0.0.0.0"
+EVERY_ADDRESS6: Final = "::"
+_LOOPBACK6: Final = "::1"
 PROTOCOLS: Final = {
     "tcp": socket.IPPROTO_TCP,
     "udp": socket.IPPROTO_UDP,
@@ -27,6 +38,7 @@ PROTOCOLS: Final = {
 }
 _LAST_PORT: Final = 65535
 _DYNAMIC_PORTS: Final = (49153, _LAST_PORT)
+_ATTEMPTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +54,95 @@ class Reservation:
             self.socket.close()
 
 
+@dataclass(frozen=True, slots=True)
+class HostAddresses:
+    """Which addresses of the host a network's ports can be published on.
+
+    :param network: its name.
+    :param bind: where ports go that ask for no address; empty for every one.
+    :param six: whether the network has IPv6: without, nothing could take what comes by it.
+    :param loopback6: whether connections to ::1 can be redirected.
+    """
+
+    network: str
+    bind: str = ""
+    six: bool = False
+    loopback6: bool = False
+
+    def meant(self, request: PortRequest) -> tuple[str, ...]:
+        """Return the addresses that a request means: of both IP versions where it names none.
+
+        :raises InvalidRequest: it names something that is no address.
+        :raises UnsupportedOperation: it names one that the network cannot publish on.
+        """
+        asked = request.host_ip or self.bind
+        if not asked:
+            return (EVERY_ADDRESS, EVERY_ADDRESS6) if self.six else (EVERY_ADDRESS,)
+        try:
+            address = ip_address(asked)
+        except ValueError as error:
+            raise InvalidRequest(f'invalid host address "{asked}" of a published port') from error
+        if isinstance(address, IPv6Address):
+            self._check_six(address)
+        return (str(address),)
+
+    def _check_six(self, address: IPv6Address) -> None:
+        if not self.six:
+            raise UnsupportedOperation(
+                f"a port cannot be published on the IPv6 address {address}: the network "
+                f"{self.network} has no IPv6",
+                hint="publish on an IPv4 address, or use a network created with --ipv6",
+            )
+        if str(address) == _LOOPBACK6 and not self.loopback6:
+            raise UnsupportedOperation(
+                "a port cannot be published on ::1 while the kernel passes bridged packets through "
+                "ip6tables",
+                hint="publish on 127.0.0.1, or set net.bridge.bridge-nf-call-ip6tables = 0",
+            )
+
+
+def place(address: object, port: object) -> str:
+    """Return an address with a port as one writes it: 127.0.0.1:80, [::1]:80."""
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+
+
 def reserve(
-    request: PortRequest, endpoint: str, bind: str, published: Callable[[PortBinding], bool]
-) -> Reservation:
-    """Reserve a port that is asked for, the first free one of a range.
+    request: PortRequest,
+    endpoint: str,
+    host: HostAddresses,
+    published: Callable[[PortBinding], bool],
+) -> list[Reservation]:
+    """Reserve a port that is asked for, the first of a range that is free on all that is meant.
 
     A TCP socket also listens: two sockets may be bound to one port with SO_REUSEADDR until one of
-    them does. Nobody ever connects to it, since the firewall redirects the packets before.
+    them does. Nobody ever connects to it, since the firewall redirects or refuses the packets
+    before.
 
     :param endpoint: how the endpoint is called in messages.
-    :param bind: the address to publish on where none is asked for; empty for all.
     :param published: says of a port whether one of our endpoints publishes it.
+    :returns: one for each of the host's addresses that is meant; the port is the same.
     :raises Conflict: all of the ports asked for are in use.
     :raises InvalidRequest: the request is malformed, or the address is none of the host's.
+    :raises UnsupportedOperation: the network cannot publish on the address.
     """
-    host_ip = _check(request, bind)
+    _check(request)
+    addresses = host.meant(request)
     first, last = request.host_ports
-    reason = ""
-    for port in range(first, last + 1):
-        wish = PortBinding(request.container_port, request.protocol, host_ip, port)
-        if port and published(wish):
-            reason = "port is already allocated"
-            continue
+    # A port that the kernel chooses for one address may be in use on the other.
+    attempts = range(first, last + 1) if first else [0] * _ATTEMPTS
+    where, reason = place(addresses[0], first), ""
+    for port in attempts:
+        attempt = _Attempt(request, addresses, port, published)
         try:
-            return _bind(wish, published)
+            return attempt.bind_all()
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise _refused(error, wish, endpoint) from error
-            reason = "address already in use"
+            where, reason = attempt.where, "address already in use"
+            if isinstance(error, _AllocatedError):
+                reason = "port is already allocated"
+            elif error.errno != errno.EADDRINUSE:
+                raise _refused(error, where, request.protocol, endpoint) from error
     if last > first:
-        where, reason = f"{host_ip}:{first}-{last}", "all ports are allocated"
-    else:
-        where = f"{host_ip}:{first}"
+        where, reason = place(addresses[0], f"{first}-{last}"), "all ports are allocated"
     raise Conflict(
         f"driver failed programming external connectivity on endpoint {endpoint}: "
         f"Bind for {where} failed: {reason}",
@@ -81,7 +150,7 @@ def reserve(
     )
 
 
-def _check(request: PortRequest, bind: str) -> str:
+def _check(request: PortRequest) -> None:
     if request.protocol not in PROTOCOLS:
         raise InvalidRequest(
             f'invalid protocol "{request.protocol}" of the published port {request.container_port}',
@@ -93,40 +162,74 @@ def _check(request: PortRequest, bind: str) -> str:
             f"invalid published port {first}-{last}:{request.container_port}",
             hint=f"ports are between 1 and {_LAST_PORT}",
         )
-    host_ip = request.host_ip or bind or EVERY_ADDRESS
-    if ":" in host_ip:
-        raise UnsupportedOperation(
-            f"publishing on the IPv6 address {host_ip} is not offered by the bridge driver",
-            hint="publish on an IPv4 address",
-        )
-    try:
-        return str(IPv4Address(host_ip))
-    except AddressValueError as error:
-        raise InvalidRequest(f'invalid host address "{host_ip}" of a published port') from error
 
 
-def _bind(wish: PortBinding, published: Callable[[PortBinding], bool]) -> Reservation:
-    kind = socket.SOCK_DGRAM if wish.protocol == "udp" else socket.SOCK_STREAM
-    try:
-        reserving = socket.socket(socket.AF_INET, kind, PROTOCOLS[wish.protocol])
-    except OSError as error:
-        if wish.protocol != "sctp" or error.errno not in (errno.EPROTONOSUPPORT, errno.EINVAL):
-            raise
-        # A kernel without SCTP sockets still forwards SCTP, and has no one to reserve against
-        # but our own endpoints.
-        return Reservation(wish if wish.host_port else _unheld(wish, published), None)
-    with contextlib.ExitStack() as stack:
-        stack.callback(reserving.close)
-        if wish.protocol == "tcp":
-            # Connections of a server that has just ended must not keep the port for a minute.
-            reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserving.bind((wish.host_ip, wish.host_port))
-        if wish.protocol != "udp":
-            reserving.listen(1)
-        port: int = reserving.getsockname()[1]
-        stack.pop_all()
-    binding = PortBinding(wish.container_port, wish.protocol, wish.host_ip, port)
-    return Reservation(binding, reserving)
+class _AllocatedError(OSError):
+    """One of our endpoints publishes the port."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt to have one port on several addresses.
+
+    :param where: what was tried last, for messages.
+    """
+
+    request: PortRequest
+    addresses: Sequence[str]
+    port: int
+    published: Callable[[PortBinding], bool]
+    where: str = ""
+
+    def bind_all(self) -> list[Reservation]:
+        """Return what holds the port on each address; all or none.
+
+        :raises OSError: one of them could not be had.
+        """
+        with contextlib.ExitStack() as stack:
+            found: list[Reservation] = []
+            for address in self.addresses:
+                port = found[0].binding.host_port if found else self.port
+                found.append(self._bind(address, port))
+                stack.callback(found[-1].close)
+            stack.pop_all()
+        return found
+
+    def _bind(self, address: str, port: int) -> Reservation:
+        self.where = place(address, port)
+        protocol = self.request.protocol
+        wish = PortBinding(self.request.container_port, protocol, address, port)
+        if port and self.published(wish):
+            raise _AllocatedError
+        try:
+            reserving = _socket(address, protocol)
+        except OSError as error:
+            if protocol != "sctp" or error.errno not in (errno.EPROTONOSUPPORT, errno.EINVAL):
+                raise
+            # A kernel without SCTP sockets still forwards SCTP, and has no one to reserve against
+            # but our own endpoints.
+            return Reservation(wish if port else _unheld(wish, self.published), None)
+        with contextlib.ExitStack() as stack:
+            stack.callback(reserving.close)
+            reserving.bind((address, port))
+            if protocol != "udp":
+                reserving.listen(1)
+            chosen: int = reserving.getsockname()[1]
+            stack.pop_all()
+        binding = PortBinding(self.request.container_port, protocol, address, chosen)
+        return Reservation(binding, reserving)
+
+
+def _socket(address: str, protocol: str) -> socket.socket:
+    six = ":" in address
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind, PROTOCOLS[protocol])
+    if six:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if protocol == "tcp":
+        # Connections of a server that has just ended must not keep the port for a minute.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
 
 
 def _unheld(wish: PortBinding, published: Callable[[PortBinding], bool]) -> PortBinding:
@@ -137,11 +240,12 @@ def _unheld(wish: PortBinding, published: Callable[[PortBinding], bool]) -> Port
     raise OSError(errno.EADDRINUSE, "no free port")
 
 
-def _refused(error: OSError, wish: PortBinding, endpoint: str) -> InvalidRequest | DriverError:
-    where = f"{wish.host_ip}:{wish.host_port}"
+def _refused(
+    error: OSError, where: str, protocol: str, endpoint: str
+) -> InvalidRequest | DriverError:
     message = (
         f"driver failed programming external connectivity on endpoint {endpoint}: "
-        f"failed to bind host port {where}/{wish.protocol}: {(error.strerror or '').lower()}"
+        f"failed to bind host port {where}/{protocol}: {(error.strerror or '').lower()}"
     )
     if error.errno == errno.EADDRNOTAVAIL:
         return InvalidRequest(message, hint="publish on an address that the host has")
@@ -150,6 +254,8 @@ def _refused(error: OSError, wish: PortBinding, endpoint: str) -> InvalidRequest
 
 def collide(one: PortBinding, other: PortBinding) -> bool:
     """Whether two bindings cannot be had at once."""
-    return (one.protocol, one.host_port) == (other.protocol, other.host_port) and (
-        EVERY_ADDRESS in (one.host_ip, other.host_ip) or one.host_ip == other.host_ip
-    )
+    if (one.protocol, one.host_port) != (other.protocol, other.host_port):
+        return False
+    every = EVERY_ADDRESS6 if ":" in one.host_ip else EVERY_ADDRESS
+    same_version = (":" in one.host_ip) == (":" in other.host_ip)
+    return same_version and (every in (one.host_ip, other.host_ip) or one.host_ip == other.host_ip)

@@ -12,6 +12,7 @@ from pannier.linux.namespaces import CLONE_NEWNET, unshare
 from pannier.linux.netlink import NETFILTER, NetlinkSocket
 from pannier_net_bridge.backends import open_firewall
 from pannier_net_bridge.bridges import ensure_bridge
+from pannier_net_bridge.firewall import Closed
 from pannier_net_bridge.networks import resolve
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _try_network(config: BridgeConfig, failures: list[Exception]) -> None:
         network = resolve(_SPEC, config)
         ensure_bridge(network)
         firewall = open_firewall(config)
-        firewall.set_up([network], closed=False)
+        firewall.set_up([network], closed=Closed(four=False, six=False), loopback6=False)
         firewall.close()
     except (OSError, PannierError) as error:
         failures.append(error)

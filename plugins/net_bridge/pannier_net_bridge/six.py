@@ -1,7 +1,8 @@
 """The IPv6 half of a network with both: its subnet, and which address belongs to which.
 
 An endpoint's IPv6 address has the host part of its IPv4 address: with ``172.20.0.5`` of
-``172.20.0.0/16`` goes ``fd4e:…::5``. So one allocation gives both, and they say the same.
+``172.20.0.0/16`` goes ``fd4e:…::5``. So one allocation gives both, and they say the same. Only
+where an ``--ip-range`` of IPv6 is asked for are the addresses taken from there, in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from pannier.drivers.network import NetworkSpec
-    from pannier_net_bridge.config import BridgeConfig
 
 __all__ = ["SixSubnet", "await_reachable", "check_six", "choose_six", "of_six", "resolve_six"]
 
@@ -37,11 +37,15 @@ _PAUSE: Final = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class SixSubnet:
-    """An IPv6 subnet with its choices made."""
+    """An IPv6 subnet with its choices made.
+
+    :param pool: the part to allocate from; None where addresses follow from those of IPv4.
+    """
 
     subnet: IPv6Network
     gateway: IPv6Address
     reserved: frozenset[IPv6Address]
+    pool: IPv6Network | None = None
 
     def at(self, offset: int) -> IPv6Address:
         """Return the address with this host part."""
@@ -74,11 +78,11 @@ def of_six(subnets: Iterable[Subnet]) -> list[Subnet]:
     return [one for one in subnets if ":" in one.subnet]
 
 
-def check_six(spec: NetworkSpec, config: BridgeConfig) -> None:
+def check_six(spec: NetworkSpec) -> None:
     """Refuse what cannot be had of IPv6.
 
     :raises InvalidRequest: there is an IPv6 subnet without IPv6.
-    :raises UnsupportedOperation: the firewall, or the kernel, has none; or several subnets.
+    :raises UnsupportedOperation: the kernel has none; or several subnets.
     """
     given = of_six(spec.subnets)
     if not spec.ipv6:
@@ -89,15 +93,10 @@ def check_six(spec: NetworkSpec, config: BridgeConfig) -> None:
                 hint="add --ipv6",
             )
         return
-    if len(given) > 1 or any(one.ip_range for one in given):
+    if len(given) > 1:
         raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver offers one whole IPv6 subnet a network",
-            hint="give one IPv6 --subnet, and no --ip-range in it",
-        )
-    if config.firewall != "nftables":
-        raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver offers IPv6 with nftables only",
-            hint='set [network.bridge] firewall = "nftables", or leave --ipv6 out',
+            f"network {spec.name}: the bridge driver offers one IPv6 subnet a network",
+            hint="give one IPv6 --subnet, or create several networks",
         )
     if not _KERNEL.exists():
         raise UnsupportedOperation(
@@ -138,20 +137,29 @@ def resolve_six(spec: NetworkSpec, beside: IPv4Network) -> SixSubnet | None:
     """Make all the choices for a network's IPv6 subnet; None where it has none.
 
     :param beside: the network's IPv4 subnet.
-    :raises InvalidRequest: it is malformed, or has less room than the IPv4 subnet.
+    :raises InvalidRequest: it is malformed, or has less room than the IPv4 subnet whose host parts
+        it is to take.
     """
     given = of_six(spec.subnets)
     if not given:
         return None
     subnet = _subnet(given[0].subnet)
-    if _BITS - subnet.prefixlen < beside.max_prefixlen - beside.prefixlen:
+    pool = _range(given[0].ip_range, subnet) if given[0].ip_range else None
+    if pool is None and _BITS - subnet.prefixlen < beside.max_prefixlen - beside.prefixlen:
         raise InvalidRequest(
             f"network {spec.name}: the subnet {subnet} has less room than {beside} beside it",
             hint=f"use a prefix of /{_PREFIX}, as is usual",
         )
     gateway = _address(given[0].gateway, "gateway", subnet) if given[0].gateway else subnet[1]
     reserved = frozenset(_address(one, "aux-address", subnet) for one in given[0].reserved)
-    return SixSubnet(subnet, gateway, reserved)
+    return SixSubnet(subnet, gateway, reserved, pool)
+
+
+def _range(text: str, subnet: IPv6Network) -> IPv6Network:
+    pool = _subnet(text)
+    if not pool.subnet_of(subnet):
+        raise InvalidRequest(f"the ip-range {pool} is not within the subnet {subnet}")
+    return pool
 
 
 def _subnet(text: str) -> IPv6Network:

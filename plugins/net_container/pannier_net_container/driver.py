@@ -65,7 +65,7 @@ class ContainerDriver(NetworkDriver):
                 "conflicting options: port publishing and the container type network mode",
                 hint="publish the ports of the container whose network is shared",
             )
-        if request.address or request.address6 or request.mac:
+        if request.address or request.address6 or request.mac or request.link_local:
             what = "mac-address" if request.mac else "ip address"
             raise UnsupportedOperation(
                 f"conflicting options: {what} and the network mode",

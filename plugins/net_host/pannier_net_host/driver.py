@@ -66,7 +66,7 @@ class HostDriver(NetworkDriver):
                 "the host's",
                 hint="leave -p out, or use another network",
             )
-        if request.address or request.address6 or request.mac:
+        if request.address or request.address6 or request.mac or request.link_local:
             raise UnsupportedOperation(
                 "a container on the host's network cannot have an address of its own",
                 hint="leave --ip, --ip6 and --mac-address out, or use another network",

@@ -72,7 +72,13 @@ class NoneDriver(NetworkDriver):
 
     def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
         """Bring loopback up; where it is up already nothing changes."""
-        if request.ports or request.address or request.address6 or request.mac:
+        if (
+            request.ports
+            or request.address
+            or request.address6
+            or request.mac
+            or request.link_local
+        ):
             raise UnsupportedOperation(
                 "a container without a network has no address and publishes no ports",
                 hint="leave -p, --ip, --ip6 and --mac-address out, or use another network",

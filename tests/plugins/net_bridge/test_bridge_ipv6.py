@@ -134,6 +134,42 @@ def test_addresses_go_together(host: Any, driver: BridgeDriver) -> None:
     assert [one["gateway"] for one in routes if one["dst"] == "default"] == ["fd00:9::1"]
 
 
+def test_addresses_of_a_range_are_given_in_turn(host: Any, driver: BridgeDriver) -> None:
+    """Neither the gateway's nor a reserved one; whoever asks may have one outside of it."""
+    subnets = (
+        Subnet("10.9.0.0/24", ip_range="10.9.0.64/26"),
+        Subnet("fd00:9::/64", ip_range="fd00:9::/125", reserved=("fd00:9::3", "fd00:9::4")),
+    )
+    network = driver.create_network(spec(subnets=subnets))
+    assert [one.ip_range for one in network.subnets] == ["10.9.0.64/26", "fd00:9::/125"]
+    first = host.attach(driver, network)
+    assert first.attachment.endpoint.address == "10.9.0.64"
+    assert first.attachment.endpoint.address6 == "fd00:9::2"
+    given = [host.attach(driver, network).attachment.endpoint.address6 for _ in range(2)]
+    assert given == ["fd00:9::5", "fd00:9::6"]
+    asked = host.attach(driver, network, address6="fd00:9::99:1").attachment.endpoint
+    assert asked.address6 == "fd00:9::99:1"
+    last = host.attach(driver, network).attachment.endpoint
+    assert last.address6 == "fd00:9::7"
+    with pytest.raises(Conflict, match="no available IPv6 addresses"):
+        host.attach(driver, network)
+    driver.detach(first.request, first.netns)
+    # The range's own first address is the subnet's; the one that was given back is free again.
+    assert host.attach(driver, network).attachment.endpoint.address6 == "fd00:9::2"
+
+
+def test_a_range_goes_on_after_a_restart(host: Any, driver: BridgeDriver) -> None:
+    """What is held stays held, and the range is the same."""
+    subnets = (Subnet("fd00:9::/64", ip_range="fd00:9::f0/124"),)
+    network = driver.create_network(spec(subnets=subnets))
+    kept = host.attach(driver, network)
+    assert kept.attachment.endpoint.address6 == "fd00:9::f0"
+    again = host.open()
+    assert again.create_network(network) == network
+    again.reconcile([(kept.request, kept.attachment.endpoint)])
+    assert host.attach(again, network).attachment.endpoint.address6 == "fd00:9::f1"
+
+
 def test_neighbours_and_the_outside_are_reached(
     host: Any, driver: BridgeDriver, outside: int
 ) -> None:
@@ -263,9 +299,14 @@ def test_a_failed_attach_gives_both_addresses_back(host: Any, driver: BridgeDriv
             spec(subnets=(Subnet("fd00:8::/64"), Subnet("fd00:9::/64"))),
             {},
             UnsupportedOperation,
-            "one whole IPv6",
+            "one IPv6",
         ),
-        (spec(), {"firewall": "iptables"}, UnsupportedOperation, "nftables only"),
+        (
+            spec(subnets=(Subnet("fd00:9::/64", ip_range="fd00:8::/96"),)),
+            {},
+            InvalidRequest,
+            "not within",
+        ),
     ],
 )
 def test_what_is_not_offered_is_refused(

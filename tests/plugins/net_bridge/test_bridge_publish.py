@@ -277,7 +277,7 @@ def test_tcp_and_udp_are_different_ports(
     ("request_", "error", "words"),
     [
         (web(protocol="icmp"), InvalidRequest, "icmp"),
-        (web(host_ip="::1"), UnsupportedOperation, "IPv6"),
+        (web(host_ip="::1"), UnsupportedOperation, "has no IPv6"),
         (web(host_ip="300.1.1.1"), InvalidRequest, "300.1.1.1"),
         (web(host_ip="203.0.113.9"), InvalidRequest, "cannot assign requested address"),
         (web(host_ports=(9000, 8000)), InvalidRequest, "9000-8000"),

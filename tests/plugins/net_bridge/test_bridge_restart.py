@@ -224,7 +224,7 @@ def test_a_daemon_killed_in_the_middle_of_an_attach_leaves_nothing(
             operation.execute()
         # What the kernel does for a process that dies: its sockets are closed.
         attach = plan.operations[0].do.__self__
-        attach.release_ports()
+        attach.ports.release()
         attach.leave()
 
         again = host.open()

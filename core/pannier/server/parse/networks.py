@@ -24,6 +24,7 @@ def parse_endpoint(fields: Fields) -> EndpointOptions:
     return EndpointOptions(
         address=_address(ipam.text("IPv4Address"), 4),
         address6=_address(ipam.text("IPv6Address"), 6),
+        link_local=tuple(_link_local(text) for text in ipam.strings("LinkLocalIPs")),
         mac=check_mac(fields.text("MacAddress")),
         aliases=fields.strings("Aliases"),
         links=fields.strings("Links"),
@@ -41,6 +42,19 @@ def _address(text: str, version: int) -> str:
         address = None
     if address is None or address.version != version:
         raise InvalidRequest(f"invalid IPv{version} address: {text}")
+    return str(address)
+
+
+def _link_local(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or not address.is_link_local:
+        raise InvalidRequest(
+            f"invalid link-local IP address: {text}",
+            hint="give one of 169.254.0.0/16 or fe80::/64",
+        )
     return str(address)
 
 

@@ -36,13 +36,12 @@ def endpoint_view(container: Container, name: str) -> dict[str, Any]:
     """Return the ``EndpointSettings`` of a container on the network *name*."""
     endpoint = container.endpoints.get(name, _NOTHING)
     options = container.networks.get(name, _UNASKED)
-    ipam = None
-    if options.address or options.address6:
-        ipam = {}
-        if options.address:
-            ipam["IPv4Address"] = options.address
-        if options.address6:
-            ipam["IPv6Address"] = options.address6
+    asked = {
+        "IPv4Address": options.address,
+        "IPv6Address": options.address6,
+        "LinkLocalIPs": list(options.link_local),
+    }
+    ipam = {key: value for key, value in asked.items() if value} or None
     attached = bool(endpoint.network)
     return {
         "IPAMConfig": ipam,
