@@ -28,6 +28,7 @@ from pannier.errors import (
     ConfigError,
     ContractViolation,
     DriverUnavailable,
+    InvalidRequest,
     PannierError,
 )
 from pannier.hookspecs import GROUP, DriverHooks
@@ -44,6 +45,8 @@ __all__ = ["DriverRecord", "DriverSet", "Drivers", "load_plugins", "open_drivers
 D = TypeVar("D", bound=Driver)
 
 _log = logging.getLogger("pannier.plugins")
+_USUAL_RUNTIME = frozenset({"runc", "io.containerd.runc.v2"})
+"""What Docker calls its own runtime; no driver's name."""
 
 _ID = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
@@ -264,6 +267,24 @@ class DriverSet:
                 f"the storage driver {id!r}, which keeps the container's files, cannot be used",
                 hint="`pannier drivers` says why; install it again, or mend what it lacks",
             ) from None
+
+    def runtime(self, name: str) -> RuntimeDriver:
+        """Return the runtime of a name; empty for the default one.
+
+        That of Docker's own runtime, which its clients write into what they send, means the default
+        one too, unless there is a driver of that name.
+
+        :raises InvalidRequest: there is none.
+        """
+        found = self.runtimes.get(name or self.default_runtime)
+        if found is None and name in _USUAL_RUNTIME:
+            found = self.runtimes.get(self.default_runtime)
+        if found is None:
+            raise InvalidRequest(
+                f"unknown or invalid runtime name: {name or self.default_runtime}",
+                hint=f"runtimes: {', '.join(self.runtimes)}",
+            )
+        return found
 
     def close(self) -> None:
         """Close every driver."""

@@ -161,12 +161,7 @@ class Creator:
         )
 
     def _complete_host(self, host: HostOptions) -> HostOptions:
-        runtime = host.runtime or self.drivers.default_runtime
-        if runtime not in self.drivers.runtimes:
-            raise InvalidRequest(
-                f"unknown or invalid runtime name: {runtime}",
-                hint=f"runtimes: {', '.join(self.drivers.runtimes)}",
-            )
+        self.drivers.runtime(host.runtime)
         storage = _storage_of(host)
         if storage and storage not in self.drivers.storages:
             raise InvalidRequest(
@@ -175,7 +170,7 @@ class Creator:
             )
         return replace(
             host,
-            runtime=runtime,
+            runtime=host.runtime or self.drivers.default_runtime,
             limits=resolve.complete_limits(host.limits),
             log=host.log if host.log.driver else self.settings.default_log,
             pid_mode=self._by_id(host.pid_mode),

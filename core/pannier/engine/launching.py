@@ -28,7 +28,6 @@ from pannier.engine.localvolume import LocalMounts
 from pannier.engine.logdrivers import log_spec
 from pannier.engine.model import ContainerState, Status
 from pannier.engine.results import PlannedStep
-from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,14 +142,7 @@ class Launcher:
 
         :raises InvalidRequest: there is none of the name it was created with.
         """
-        name = container.host.runtime or self.drivers.default_runtime
-        runtime = self.drivers.runtimes.get(name)
-        if runtime is None:
-            raise InvalidRequest(
-                f"unknown or invalid runtime name: {name}",
-                hint=f"runtimes: {', '.join(self.drivers.runtimes)}",
-            )
-        return runtime
+        return self.drivers.runtime(container.host.runtime)
 
     def start(self, launch: Launch, recorder: Recorder | None = None) -> Started:
         """Start a container; on return it runs, and the database says so.

@@ -194,6 +194,16 @@ def test_what_is_refused_leaves_nothing(
 
 
 @engine_test
+async def test_dockers_own_runtime_means_the_default_one(rig: Rig) -> None:
+    """Clients write its name into what they send; it is shown as it was given."""
+    for name in ("runc", "io.containerd.runc.v2"):
+        container = await rig.create(name, host=HostOptions(runtime=name))
+        assert container.host.runtime == name
+        await rig.engine.containers.start(name)
+        assert rig.engine.containers.get(name).state.running
+
+
+@engine_test
 async def test_an_image_that_is_not_there(rig: Rig) -> None:
     """Docker's words, which its clients answer with a pull."""
     options = CreateOptions(ContainerConfig(image="nope"))

@@ -72,7 +72,7 @@ class Puller:
         """Pull what a reference leads to; mirrors are asked first.
 
         :raises NotFound: no such image, in Docker's words; nor is it told apart from one that the
-            registry does not show us.
+            registry does not show us, or that a mirror lacks while the registry cannot be reached.
         :raises RegistryError: the registry cannot be reached, or fails.
         :raises ImageInvalid: what it sent is broken or hostile; nothing was kept.
         :raises Cancelled: the transfer was given up.
@@ -143,15 +143,29 @@ def describe_at(options: RegistryOptions, request: TransferRequest) -> Described
 def _first(options: RegistryOptions, request: TransferRequest, ask: Callable[[Endpoint], T]) -> T:
     """Return the answer of the first server that has one: the mirrors, then the registry."""
     *mirrors, registry = options.endpoints(request.reference.domain)
+    lacking = ""
     for mirror in mirrors:
         # Whatever is wrong with a mirror, the registry itself may do.
-        with contextlib.suppress(PannierError):
+        try:
             return ask(mirror)
+        except NotFound:
+            lacking = mirror.host
+        except PannierError:
+            pass
         request.cancellation.check()
     try:
         return ask(registry)
     except (NotFound, Forbidden) as error:
         raise _in_dockers_words(error, request.reference) from error
+    except RegistryError as error:
+        if not lacking or error.http_status:
+            raise
+        # Where only the mirror can be reached, what it lacks is not there.
+        raise NotFound(
+            f"No such image: {request.reference.familiar}: the mirror {lacking} has none, and "
+            f"{error}",
+            hint=error.hint,
+        ) from error
 
 
 class _Attempt:

@@ -473,6 +473,19 @@ class TestMirrors:
         described = describe_at(rig.options, request)
         assert [str(one) for one in described.platforms] == ["linux/amd64"]
 
+    def test_what_a_mirror_lacks(
+        self, registry: FaultyRegistry, make_rig: Callable[..., Rig], small: BuiltImage
+    ) -> None:
+        """Where the registry cannot be reached it is not there; a broken mirror says nothing."""
+        registry.put(small)
+        rig = make_rig(options=self.options(registry.host, "127.0.0.1:1"))
+        said = rf"No such image: .*a/b:2: the mirror {registry.host} has none, and .* reached"
+        with pytest.raises(NotFound, match=said):
+            rig.pull("example.test/a/b:2")
+        rig = make_rig(options=self.options("127.0.0.1:1"))
+        with pytest.raises(PannierError, match=r"example\.test cannot be reached"):
+            rig.pull("example.test/a/b:2")
+
     def test_a_mirror_that_lies(
         self, registry: FaultyRegistry, make_rig: Callable[..., Rig], small: BuiltImage
     ) -> None:
