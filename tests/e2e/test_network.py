@@ -141,3 +141,17 @@ def test_nothing_is_left_when_containers_go(daemon: Daemon) -> None:
     assert links == []
     with daemon.inside():
         socket.create_server(("0.0.0.0", 8084)).close()
+
+
+def test_a_link_gives_a_further_name(daemon: Daemon) -> None:
+    """``ps --no-trunc`` and ``inspect`` show it as Docker does."""
+    daemon.cli("run", "-d", "--name", "db", "busybox", "sleep", "1000")
+    daemon.cli("run", "-d", "--name", "web", "--link", "db:store", "busybox", "sleep", "1000")
+    assert daemon.inspect("web")["HostConfig"]["Links"] == ["/db:/web/store"]
+    for client in (daemon.cli, daemon.docker):
+        listed = client("ps", "--no-trunc", "--format", "{{.Names}}").stdout.split()
+        assert sorted(listed) == ["db,web/store", "web"]
+        assert sorted(client("ps", "--format", "{{.Names}}").stdout.split()) == ["db", "web"]
+    daemon.cli("rm", "--link", "/web/store")
+    assert daemon.cli("ps", "--no-trunc", "--format", "{{.Names}}").stdout.split() == ["web", "db"]
+    assert daemon.inspect("web")["HostConfig"]["Links"] is None

@@ -146,6 +146,7 @@ class FakeContainers:
             LogLine(_NOW, 1, b"hello\n"),
             LogLine(_NOW + 1, 2, b"oops\n"),
         ]
+        self.linked: dict[str, tuple[str, ...]] = {}
         self.start_error: Exception | None = None
         self.archive = b""
         self.uploads: list[bytes] = []
@@ -217,6 +218,12 @@ class FakeContainers:
             if container.name == ref or container.id.startswith(ref):
                 return container
         raise NotFound(f"No such container: {ref}")
+
+    def linked_names(self) -> dict[str, tuple[str, ...]]:
+        return dict(self.linked)
+
+    def links_of(self, container: Container) -> Sequence[str]:
+        return container.host.links
 
     def list(self, query: ContainerQuery) -> Sequence[Container]:
         self.calls.append(("list", query))

@@ -172,6 +172,14 @@ class Containers:
         """Register a wait, from this call on, and return what to await."""
         return waiting.register(self.registry.find(ref), condition)
 
+    def linked_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that containers have by others' links to them, by id: ``/web/db``."""
+        return links.names(self.registry)
+
+    def links_of(self, container: Container) -> list[str]:
+        """Return a container's links, each with the other's name and its alias."""
+        return links.shown(container, self.registry)
+
     @uninterrupted
     async def remove_link(self, name: str) -> None:
         """Remove a link, named ``CONTAINER/ALIAS``; its variables and address stay until a restart.

@@ -1,6 +1,7 @@
 """Links of the default network: another container's address in /etc/hosts and in the environment.
 
-On networks that users made the embedded DNS takes their place.
+On networks that users made the embedded DNS takes their place. A link gives the other container one
+more name, that of its owner with the alias: ``/web/db``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pannier.engine.hostfiles import Link
-from pannier.errors import Conflict, NotFound
+from pannier.errors import Conflict, NotFound, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from pannier.engine.model import Container
     from pannier.engine.registry import Registry
 
-__all__ = ["resolve", "without"]
+__all__ = ["names", "resolve", "shown", "without"]
+
+_DEFAULT_MODES = {"", "default", "bridge"}
 
 
 def resolve(container: Container, registry: Registry) -> Iterator[Link]:
@@ -38,6 +41,33 @@ def resolve(container: Container, registry: Registry) -> Iterator[Link]:
         address = next((item.address for item in other.endpoints.values() if item.address), "")
         names = tuple(dict.fromkeys((alias, other.id[:12], other.name)))
         yield Link(address, names, tuple(_environment(container, alias, other, address)))
+
+
+def names(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Return the names that containers have by links to them, by id: ``{id: ("/web/db",)}``."""
+    found: dict[str, tuple[str, ...]] = {}
+    for live in registry:
+        for other, name in _targets(live.container, registry):
+            found[other.id] = (*found.get(other.id, ()), name)
+    return found
+
+
+def shown(container: Container, registry: Registry) -> list[str]:
+    """Return a container's links as ``inspect`` shows them: ``/db:/web/alias``."""
+    return [f"/{other.name}:{name}" for other, name in _targets(container, registry)]
+
+
+def _targets(container: Container, registry: Registry) -> Iterator[tuple[Container, str]]:
+    """Yield the containers that one's links lead to, and the names that they have by these."""
+    if container.host.network_mode not in _DEFAULT_MODES:
+        return
+    for entry in container.host.links:
+        ref, alias = _split(entry)
+        try:
+            other = registry.find(ref).container
+        except PannierError:
+            continue  # it was removed, and its name with it
+        yield other, f"/{container.name}/{alias or other.name}"
 
 
 def without(container: Container, alias: str) -> Container:

@@ -14,6 +14,7 @@ from pannier.engine.model import MountKind, MountPoint, MountSpec
 from pannier.errors import DriverError, InvalidRequest, NotFound
 from pannier.linux.copying import copy_tree
 from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
+from pannier.linux.propagation import propagation_of
 from pannier.linux.trees import list_names
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
     swap it for a link out of it before it is mounted.
 
     :raises InvalidRequest: a source does not exist.
+    :raises DriverError: mounts are to spread from or to a source that is on no such mount.
     """
     with contextlib.ExitStack() as stack:
         points = []
@@ -230,8 +232,24 @@ def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
                 source = f"/proc/{os.getpid()}/fd/{descriptor}"
             elif not os.path.lexists(source):
                 _make_source(point)
+            _check_propagation(point)
             points.append(replace(point, source=source))
         yield tuple(points)
+
+
+def _check_propagation(point: MountPoint) -> None:
+    """Refuse a propagation that the source's own mount does not offer, in Docker's words."""
+    wanted = point.spec.propagation.removeprefix("r")
+    if wanted not in ("shared", "slave"):
+        return
+    found = propagation_of(point.source)
+    if found.shared or (wanted == "slave" and found.slave):
+        return
+    kind = "shared" if wanted == "shared" else "shared or slave"
+    raise DriverError(
+        f"path {point.source} is mounted on {found.point} but it is not a {kind} mount",
+        hint=f"make it one: mount --make-shared {found.point}",
+    )
 
 
 def _make_source(point: MountPoint) -> None:

@@ -63,7 +63,8 @@ async def _list(call: Call) -> web.StreamResponse:
     sizes = None
     if query.boolean("size"):
         sizes = {one.id: await call.engine.containers.sizes(one.id) for one in containers}
-    return json_bytes(call.services.summaries.listing(containers, sizes))
+    linked = call.engine.containers.linked_names()
+    return json_bytes(call.services.summaries.listing(containers, sizes, linked))
 
 
 async def _create(call: Call) -> web.StreamResponse:
@@ -80,7 +81,9 @@ async def _inspect(call: Call) -> web.StreamResponse:
         sizes = await call.engine.containers.sizes(container.id)
     execs = call.engine.execs.ids_of(container)
     layer = call.engine.containers.driver_data(container)
-    return json_response(container_view(container, execs, layer, {}, sizes))
+    view = container_view(container, execs, layer, {}, sizes)
+    view["HostConfig"]["Links"] = call.engine.containers.links_of(container) or None
+    return json_response(view)
 
 
 async def _rename(call: Call) -> web.StreamResponse:

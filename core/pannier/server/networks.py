@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from pannier.errors import InvalidRequest
+from pannier.errors import InvalidRequest, NotFound
 from pannier.server.body import read_fields
 from pannier.server.call import Route
 from pannier.server.parse.networks import parse_auxiliary, parse_endpoint, parse_ipam
@@ -30,7 +30,11 @@ async def _list(call: Call) -> web.StreamResponse:
 
 
 async def _inspect(call: Call) -> web.StreamResponse:
+    # "verbose" adds the services of a swarm, of which there are none.
+    call.query.boolean("verbose")
     network = call.engine.networks.get(call.name)
+    if call.query.text("scope") not in {"", "local"}:
+        raise NotFound(f"network {call.name} not found")
     return json_response(network_view(network, call.engine.networks.containers_of(network)))
 
 

@@ -94,6 +94,7 @@ async def _disk_usage(call: Call) -> web.StreamResponse:
     listing = call.services.summaries.listing(
         [one.container for one in usage.containers],
         {one.container.id: (one.size_rw, one.size_root) for one in usage.containers},
+        call.engine.containers.linked_names(),
     )
     # The containers' JSON is made already: it goes in as it is.
     head = encode(view).rstrip()[:-1]

@@ -182,6 +182,24 @@ async def test_links(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_link_names_the_other_container_too(rig: Rig) -> None:
+    """Owner and alias, as Docker shows it; not once either has gone, nor on a network of a user."""
+    containers = rig.engine.containers
+    db = await rig.run("db")
+    web = await rig.run("web", host=HostOptions(links=("db:store", db.id)))
+    assert containers.links_of(web) == ["/db:/web/store", "/db:/web/db"]
+    assert containers.linked_names() == {db.id: ("/web/store", "/web/db")}
+    await containers.rename("web", "site")
+    assert containers.links_of(containers.get("site")) == ["/db:/site/store", "/db:/site/db"]
+    await containers.remove("db", force=True)
+    assert containers.links_of(containers.get("site")) == []
+    assert containers.linked_names() == {}
+    await rig.engine.networks.create("lan")
+    apart = await rig.create("apart", host=HostOptions(network_mode="lan", links=("site",)))
+    assert containers.links_of(apart) == []
+
+
+@engine_test
 async def test_a_removed_link_is_gone_and_the_containers_are_not(rig: Rig) -> None:
     """It is named by its container and its alias."""
     await rig.run("db")

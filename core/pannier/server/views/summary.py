@@ -18,7 +18,7 @@ from pannier.server.views.mounts import mount_point_view
 from pannier.server.views.times import human_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pannier.engine.healthstate import Health
     from pannier.engine.model import Container
@@ -64,14 +64,17 @@ def command_text(args: tuple[str, ...]) -> str:
     return " ".join(f"'{arg}'" if " " in arg else arg for arg in args)
 
 
-def container_summary(container: Container) -> dict[str, Any]:
-    """Return a ``ContainerSummary`` without its ``Status``."""
+def container_summary(container: Container, linked: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a ``ContainerSummary`` without its ``Status``.
+
+    :param linked: the names that it has by others' links.
+    """
     host: dict[str, Any] = {"NetworkMode": container.host.network_mode or "default"}
     if container.host.annotations:
         host["Annotations"] = dict(container.host.annotations)
     return {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *linked],
         "Image": container.image_name or container.rootfs,
         "ImageID": container.image_id,
         "Command": command_text(container.args),
@@ -89,13 +92,17 @@ class SummaryCache:
     """The JSON of containers, as far as it does not depend on the time."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Container, str]] = {}
+        self._kept: dict[str, tuple[Container, tuple[str, ...], str]] = {}
 
     def listing(
-        self, containers: Iterable[Container], sizes: Mapping[str, tuple[int, int]] | None = None
+        self,
+        containers: Iterable[Container],
+        sizes: Mapping[str, tuple[int, int]] | None = None,
+        linked: Mapping[str, tuple[str, ...]] | None = None,
     ) -> bytes:
         """Return a listing as JSON.
 
+        :param linked: by id, the names that containers have by others' links.
         :param sizes: by id, ``(SizeRw, SizeRootFs)``; None leaves them out.
         """
         now = time.time()
@@ -103,16 +110,17 @@ class SummaryCache:
         texts = []
         for container in containers:
             known = kept.get(container.id)
-            if known is None or known[0] is not container:
+            others = linked.get(container.id, ()) if linked else ()
+            if known is None or known[0] is not container or known[1] != others:
                 # Without the closing brace, so that the other fields can follow.
-                known = (container, _encode(container_summary(container))[:-1])
+                known = (container, others, _encode(container_summary(container, others))[:-1])
                 kept[container.id] = known
             extra = ""
             if sizes is not None:
                 size = sizes.get(container.id, (0, 0))
                 extra = f',"SizeRw":{size[0]},"SizeRootFs":{size[1]}'
             # No status needs escaping.
-            texts.append(f'{known[1]}{extra},"Status":"{status_text(container, now)}"}}')
+            texts.append(f'{known[2]}{extra},"Status":"{status_text(container, now)}"}}')
         if len(kept) > 2 * len(texts) + 256:
             self._forget()
         return f"[{','.join(texts)}]\n".encode("ascii")
