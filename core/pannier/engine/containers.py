@@ -176,9 +176,9 @@ class Containers:
         """Return the names that containers have by others' links to them, by id: ``/web/db``."""
         return links.names(self.registry)
 
-    def links_of(self, container: Container) -> list[str]:
+    def links_of(self, container: Container) -> tuple[str, ...]:
         """Return a container's links, each with the other's name and its alias."""
-        return links.shown(container, self.registry)
+        return tuple(links.shown(container, self.registry))
 
     @uninterrupted
     async def remove_link(self, name: str) -> None:

@@ -160,13 +160,21 @@ class _Dispatcher:
 def _refuse_browser(request: web.Request) -> None:
     """Refuse a page of the web that has found a loopback address served without TLS.
 
-    A browser says whose page asks; no client of this API does.
+    A browser says whose page asks; clients of this API say nothing or, on a websocket, that it is
+    the server itself: by its very address, not by a name that could have been made to lead here.
     """
     transport = request.transport
-    if "Origin" not in request.headers or transport is None:
+    origin = request.headers.get("Origin")
+    if origin is None or transport is None:
         return
-    if isinstance(transport.get_extra_info("sockname"), tuple):
+    place = transport.get_extra_info("sockname")
+    if isinstance(place, tuple) and not _is_itself(origin, *place[:2]):
         raise Forbidden("requests of web pages are refused")
+
+
+def _is_itself(origin: str, address: str, port: int) -> bool:
+    host = f"[{address}]" if ":" in address else address
+    return origin in (f"http://{host}:{port}", f"https://{host}:{port}")
 
 
 def _decline(request: web.Request) -> None:

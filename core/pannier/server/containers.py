@@ -82,7 +82,7 @@ async def _inspect(call: Call) -> web.StreamResponse:
     execs = call.engine.execs.ids_of(container)
     layer = call.engine.containers.driver_data(container)
     view = container_view(container, execs, layer, {}, sizes)
-    view["HostConfig"]["Links"] = call.engine.containers.links_of(container) or None
+    view["HostConfig"]["Links"] = list(call.engine.containers.links_of(container)) or None
     return json_response(view)
 
 

@@ -187,16 +187,16 @@ async def test_a_link_names_the_other_container_too(rig: Rig) -> None:
     containers = rig.engine.containers
     db = await rig.run("db")
     web = await rig.run("web", host=HostOptions(links=("db:store", db.id)))
-    assert containers.links_of(web) == ["/db:/web/store", "/db:/web/db"]
+    assert containers.links_of(web) == ("/db:/web/store", "/db:/web/db")
     assert containers.linked_names() == {db.id: ("/web/store", "/web/db")}
     await containers.rename("web", "site")
-    assert containers.links_of(containers.get("site")) == ["/db:/site/store", "/db:/site/db"]
+    assert containers.links_of(containers.get("site")) == ("/db:/site/store", "/db:/site/db")
     await containers.remove("db", force=True)
-    assert containers.links_of(containers.get("site")) == []
+    assert containers.links_of(containers.get("site")) == ()
     assert containers.linked_names() == {}
     await rig.engine.networks.create("lan")
     apart = await rig.create("apart", host=HostOptions(network_mode="lan", links=("site",)))
-    assert containers.links_of(apart) == []
+    assert containers.links_of(apart) == ()
 
 
 @engine_test

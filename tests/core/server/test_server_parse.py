@@ -436,6 +436,13 @@ class TestMeanings:
         assert host(MaskedPaths=[]).host.masked_paths == ()
         assert (options.init, host(Init=False).host.init) == (None, False)
 
+    def test_runtime(self) -> None:
+        """Beside the host's settings too, where Docker's library for Python puts it."""
+        body: dict[str, object] = {"Image": "x", "Runtime": "runc"}
+        assert parse_create(Fields(body)).host.runtime == "runc"
+        body["HostConfig"] = {"Runtime": "other"}
+        assert parse_create(Fields(body)).host.runtime == "other"
+
     def test_commands(self) -> None:
         """A single string is one word; an empty list is not the image's command."""
         one = parse_create(Fields({"Image": "x", "Cmd": "echo a", "Entrypoint": []})).config

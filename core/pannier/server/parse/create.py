@@ -41,6 +41,8 @@ def parse_create(fields: Fields, name: str = "", platform: str = "") -> CreateOp
     if rootfs and not rootfs.startswith("/"):
         raise InvalidRequest(f"the rootfs '{rootfs}' is invalid, it needs to be an absolute path")
     host = parse_host(fields.object("HostConfig"))
+    # Docker's library for Python puts it here.
+    host = replace(host, runtime=host.runtime or fields.text("Runtime"))
     networks = _endpoints(fields.object("NetworkingConfig").object("EndpointsConfig"))
     _refuse_joined(fields, host)
     return CreateOptions(
