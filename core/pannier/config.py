@@ -60,6 +60,8 @@ class EngineTable:
     :param tls_key: a PEM file with its key, without a passphrase.
     :param insecure_loopback: serve TCP addresses of the loopback interface without TLS; every
         user of this host is root then.
+    :param experimental: tell clients that experimental features are on, without which older ones
+        refuse options that are none here (``--platform``).
     :param group: who may use the socket besides root, where that group exists.
     :param userns_remap: ``uid:gid:size`` of the ids that containers' ids are mapped to, a user's
         name to look up in /etc/subuid and /etc/subgid, or empty for the host's own ids.
@@ -75,6 +77,7 @@ class EngineTable:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure_loopback: bool = False
+    experimental: bool = False
 
 
 @dataclass(frozen=True)

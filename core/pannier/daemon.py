@@ -30,6 +30,7 @@ from pannier.images.registry.settings import RegistryOptions
 from pannier.plugins import DriverRecord, Drivers, open_drivers
 from pannier.server.app import create_app
 from pannier.server.connection import Site, acceptor
+from pannier.server.identity import Identity
 from pannier.server.listening import Listener, TlsFiles, open_listeners, parse_hosts
 from pannier.server.tls import TlsFront
 from pannier.subids import parse_remap
@@ -97,6 +98,7 @@ async def serve(config: Config) -> None:
         app = create_app(
             engine,
             drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()],
+            identity=Identity(experimental=config.engine.experimental),
             builder=builder,
         )
         runner = web.AppRunner(

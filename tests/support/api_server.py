@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.engine.engine import Engine
+    from pannier.server.identity import Identity
 
 __all__ = ["Answer", "ApiServer", "serving"]
 
@@ -135,6 +136,7 @@ def serving(
     *,
     plain: bool = False,
     drivers: Callable[[], list[dict[str, Any]]] = list,
+    identity: Identity | None = None,
 ) -> Iterator[ApiServer]:
     """Serve *engine* while the block runs.
 
@@ -147,7 +149,7 @@ def serving(
 
     async def start() -> web.AppRunner:
         runner = web.AppRunner(
-            create_app(engine, drivers=drivers),
+            create_app(engine, drivers=drivers, identity=identity),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=0.1,

@@ -84,7 +84,7 @@ def create_app(
     who = identity or Identity()
     headers = {
         "Api-Version": f"{API_VERSION[0]}.{API_VERSION[1]}",
-        "Docker-Experimental": "false",
+        "Docker-Experimental": who.experimental_word,
         "Ostype": "linux",
         "Server": f"{who.product}/{who.version} (linux)",
     }

@@ -29,10 +29,19 @@ def _version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The product's name and version, as ``/version`` and the ``Server`` header give them."""
+    """The product's name and version, as ``/version`` and the ``Server`` header give them.
+
+    :param experimental: whether clients are told that experimental features are on.
+    """
 
     product: str = "Pannier"
     version: str = field(default_factory=_version)
     python: str = field(default_factory=platform.python_version)
     kernel: str = field(default_factory=lambda: os.uname().release)
     architecture: str = field(default_factory=machine_architecture)
+    experimental: bool = False
+
+    @property
+    def experimental_word(self) -> str:
+        """What headers and ``/version`` say of it."""
+        return "true" if self.experimental else "false"

@@ -41,7 +41,7 @@ async def _version(call: Call) -> web.StreamResponse:
     details = {
         "ApiVersion": api,
         "Arch": identity.architecture,
-        "Experimental": "false",
+        "Experimental": identity.experimental_word,
         "KernelVersion": identity.kernel,
         "MinAPIVersion": oldest,
         "Os": "linux",

@@ -190,6 +190,14 @@ class TestList:
         assert (one["SizeRw"], one["SizeRootFs"]) == (123, 456)
         assert one["Labels"] == {"a": "b"}
 
+    def test_names_by_links(self, server: ApiServer, engine: FakeEngine) -> None:
+        """They follow a container's own; a link that goes is seen at once."""
+        id = create(server, "db")
+        for linked in (("/web/store", "/other/db"), ()):
+            engine.containers.linked = {id: linked}
+            (one,) = server.get("/containers/json?all=1").json
+            assert one["Names"] == ["/db", *linked]
+
     def test_changes_are_seen_at_once(self, server: ApiServer) -> None:
         """What is kept of a container's JSON is not used once it has changed."""
         create(server)

@@ -7,8 +7,13 @@ import pytest
 
 from pannier.drivers.network import Subnet
 from pannier.engine.model import EndpointOptions
+from pannier.server.identity import Identity
+from support.api_server import serving
+from support.fake_engine import as_engine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.api_server import ApiServer
     from support.fake_engine import FakeEngine
 
@@ -195,6 +200,15 @@ class TestVolumes:
 class TestNetworks:
     """Networks."""
 
+    def test_inspect_of_another_scope(self, server: ApiServer) -> None:
+        """A network of this host is none of a swarm; "verbose" adds nothing to it."""
+        id = server.post("/networks/create", {"Name": "lan"}).json["Id"]
+        plain = server.get("/networks/lan").json
+        assert plain["Id"] == id
+        assert server.get("/networks/lan?verbose=1&scope=local").json == plain
+        answer = server.get("/networks/lan?scope=swarm")
+        assert (answer.status, answer.message) == (404, "network lan not found")
+
     def test_create_and_inspect(self, server: ApiServer, engine: FakeEngine) -> None:
         """A network has its subnets, labels and members."""
         body = {
@@ -296,6 +310,14 @@ class TestNetworks:
 
 class TestSystem:
     """The engine itself."""
+
+    def test_experimental_where_it_is_configured(self, engine: FakeEngine, tmp_path: Path) -> None:
+        """Headers, version and info say so: older clients look at one or the other."""
+        with serving(as_engine(engine), tmp_path, identity=Identity(experimental=True)) as server:
+            assert server.get("/_ping").headers["Docker-Experimental"] == "true"
+            (component,) = server.get("/version").json["Components"]
+            assert component["Details"]["Experimental"] == "true"
+            assert server.get("/info").json["ExperimentalBuild"] is True
 
     def test_ping(self, server: ApiServer) -> None:
         """A ping tells the version in its headers; HEAD does, too."""

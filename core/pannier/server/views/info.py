@@ -70,7 +70,7 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
         "NoProxy": os.environ.get("NO_PROXY", ""),
         "Name": info.hostname,
         "Labels": [],
-        "ExperimentalBuild": False,
+        "ExperimentalBuild": identity.experimental,
         "ServerVersion": identity.version,
         "Runtimes": {name: {"path": name} for name in info.runtimes},
         "DefaultRuntime": info.default_runtime,
