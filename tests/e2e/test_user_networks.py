@@ -364,7 +364,8 @@ def test_prune_takes_what_nobody_uses(net: Daemon) -> None:
 # A crash.
 
 
-def test_names_outlive_a_crash_of_the_daemon(own_daemon: Daemon) -> None:
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_names_outlive_the_daemon(own_daemon: Daemon, how: str) -> None:
     """What is asked while no daemon runs is answered by the next one; so is what comes later."""
     try:
         own_daemon.cli("network", "create", "lan")
@@ -374,7 +375,7 @@ def test_names_outlive_a_crash_of_the_daemon(own_daemon: Daemon) -> None:
         own_daemon.cli("network", "connect", "lan", "late")
         pid = own_daemon.inspect("web")["State"]["Pid"]
         wanted = address(own_daemon, "db")
-        own_daemon.kill()
+        getattr(own_daemon, how)()
         query = subprocess.Popen(
             ["nsenter", f"--net=/proc/{pid}/ns/net", "/usr/bin/python3", "-c", _ASK],
             stdout=subprocess.PIPE,

@@ -55,6 +55,12 @@ _ARCHITECTURES = {
     "i686": "386",
     "i386": "386",
 }
+# Those of Linux that are found in image indexes, by Go's names (OCI image-index.md).
+_KNOWN_ARCHITECTURES = {
+    *_ARCHITECTURES,
+    *_ARCHITECTURES.values(),
+    *("loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x"),
+}
 _VARIANTS = {"armv7l": "v7", "armv6l": "v6"}
 # Variants that mean the same as none (OCI image-index.md, "Platform Variants").
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
@@ -72,7 +78,8 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """Parse what follows ``--platform``; a lone word is an architecture or ``linux``.
 
-        :raises InvalidRequest: there are more than three parts, or an empty one.
+        :raises InvalidRequest: there are more than three parts, or an empty one, or a lone word is
+            neither, which is told in Docker's words.
         """
         parts = text.lower().split("/")
         if len(parts) > 3 or not all(parts):
@@ -82,6 +89,11 @@ class Platform:
         if len(parts) == 1:
             if parts[0] == "linux":
                 return cls("linux", cls.native().architecture)
+            if parts[0] not in _KNOWN_ARCHITECTURES:
+                raise InvalidRequest(
+                    f'"{text}": unknown operating system or architecture: invalid argument',
+                    hint="write os/architecture, such as linux/arm64",
+                )
             parts.insert(0, "linux")
         parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
         return cls(*parts)

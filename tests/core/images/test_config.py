@@ -304,6 +304,14 @@ def test_malformed_platforms_are_refused(text: str) -> None:
         Platform.parse(text)
 
 
+def test_a_lone_word_is_a_known_one() -> None:
+    """Else in Docker's words; where the operating system is named any architecture will do."""
+    said = '"foobar": unknown operating system or architecture'
+    with pytest.raises(InvalidRequest, match=said):
+        Platform.parse("foobar")
+    assert Platform.parse("linux/foobar") == Platform("linux", "foobar")
+
+
 def test_a_variant_need_not_be_written_out() -> None:
     """No variant means the common one."""
     arm = Platform("linux", "arm64")

@@ -41,6 +41,25 @@ def test_an_endpoint_has_address_route_and_loopback(
     assert [one["local"] for one in found["addr_info"]] == ["172.17.0.2"]
 
 
+def test_link_local_addresses_come_besides(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Of both versions, also on a network without IPv6; nothing else is taken for one."""
+    asked = ("169.254.8.8", "fe80::8:8")
+    container = host.attach(driver, network, link_local=asked)
+    (found,) = host.inside(container, "address", "show", "eth0")
+    shown = [(one["local"], one["prefixlen"]) for one in found["addr_info"]]
+    assert shown == [("172.17.0.2", 16), ("169.254.8.8", 16), ("fe80::8:8", 64)]
+    other = host.attach(driver, network, link_local=("169.254.8.9",))
+    server = host.listen(container.netns, 80)
+    assert host.talk(server, other.netns, "169.254.8.8", 80) == "169.254.8.9"
+    plan = driver.plan_attach(container.request, None)
+    assert "169.254.8.8/16" in [step.subject for step in plan.describe()]
+    for wrong in ("10.0.0.1", "nonsense", "2001:db8::1"):
+        with pytest.raises(InvalidRequest, match=f"invalid link-local IP address: {wrong}"):
+            host.attach(driver, network, link_local=(wrong,))
+
+
 def test_containers_reach_one_another_and_the_host(
     host: Any, driver: BridgeDriver, network: NetworkSpec
 ) -> None:

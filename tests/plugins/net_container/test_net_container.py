@@ -54,6 +54,7 @@ def test_there_is_nothing_to_do(driver: NetworkDriver) -> None:
     [
         (EndpointRequest("c", NETWORK, ports=(PortRequest(80),)), "port publishing"),
         (EndpointRequest("c", NETWORK, address="10.0.0.2"), "ip address"),
+        (EndpointRequest("c", NETWORK, link_local=("169.254.0.2",)), "ip address"),
         (EndpointRequest("c", NETWORK, mac="02:42:00:00:00:01"), "mac-address"),
     ],
 )

@@ -104,6 +104,7 @@ def test_a_descriptor_that_is_no_namespace(driver: NetworkDriver, tmp_path: Path
     [
         EndpointRequest("c", NETWORK, ports=(PortRequest(80),)),
         EndpointRequest("c", NETWORK, address="10.0.0.2"),
+        EndpointRequest("c", NETWORK, link_local=("169.254.0.2",)),
     ],
 )
 def test_ports_and_addresses_are_refused(driver: NetworkDriver, request_: EndpointRequest) -> None:
