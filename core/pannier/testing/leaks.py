@@ -1,0 +1,208 @@
+"""What a driver may leave behind: a snapshot of it before and after each test, and the difference.
+
+Other programs work on the same host. So a snapshot holds only what can be laid at the driver's
+door: what mentions its own folders, what is in the calling thread's own network namespace, below a
+control group of the test's, or held by this process and its descendants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pannier.linux import rtnl
+from pannier.linux.cgroupfs import subgroups
+from pannier.linux.mounts import umount
+from pannier.linux.netlink import ROUTE, NetlinkSocket
+from pannier.testing.firewall import firewall_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Snapshot", "Watch", "files_below", "leaked", "snapshot", "unmount_below", "wait_until"]
+
+_PATIENCE: Final = 10.0
+"""Seconds in which what is removed in the background must be gone."""
+
+_SHORTEST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Where to look for what a driver leaves behind.
+
+    :param folders: mounts that are on, of or made from these folders count.
+    :param groups: control groups; those below them count.
+    :param network: whether the links, addresses, routes and firewall rules of the calling thread's
+        network namespace count. Only in a namespace that nobody else changes.
+    """
+
+    folders: tuple[Path, ...] = ()
+    groups: tuple[Path, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there was at one moment: how many of each thing, by its kind and its description."""
+
+    things: Mapping[str, Counter[str]] = field(default_factory=dict)
+
+
+def snapshot(watch: Watch) -> Snapshot:
+    """Take a snapshot of what *watch* names, and of what this process holds."""
+    things = {
+        "mount": Counter(_mounts(watch.folders)),
+        "namespace": Counter(_namespaces()),
+        "process": Counter(_processes()),
+        "control group": Counter(_groups(watch.groups)),
+        "descriptor": Counter(_descriptors()),
+    }
+    if watch.network:
+        things["link"] = Counter(_links())
+        things["firewall rule"] = Counter(firewall_objects())
+    return Snapshot(things)
+
+
+def leaked(before: Snapshot, watch: Watch, *, patience: float = _PATIENCE) -> list[str]:
+    """Return what is there beyond an earlier snapshot, one line for each thing.
+
+    What goes away in the background is waited for.
+
+    :param patience: seconds to wait at most.
+    """
+    found: list[str] = []
+
+    def gone() -> bool:
+        found[:] = _beyond(before, snapshot(watch))
+        if found:
+            gc.collect()  # a descriptor may only wait for its owner, in a circle of references
+        return not found
+
+    wait_until(gone, patience)
+    return found
+
+
+def _beyond(before: Snapshot, after: Snapshot) -> list[str]:
+    return [
+        f"{kind}: {thing}" + (f" ({count} times)" if count > 1 else "")
+        for kind, things in after.things.items()
+        for thing, count in sorted((things - before.things.get(kind, Counter())).items())
+    ]
+
+
+def wait_until(condition: Callable[[], bool], patience: float = _PATIENCE) -> bool:
+    """Ask again and again, with growing pauses, until *condition* holds; whether it came to hold.
+
+    For what nothing tells the end of. The condition is asked at least once.
+
+    :param patience: seconds.
+    """
+    deadline = time.monotonic() + patience
+    pause = _SHORTEST_PAUSE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return True
+
+
+def files_below(*folders: Path) -> frozenset[str]:
+    """Return the paths of everything below some folders; a folder that is missing has nothing."""
+    found: set[str] = set()
+    for folder in folders:
+        for at, directories, names in os.walk(folder):
+            found.update(os.path.join(at, name) for name in (*directories, *names))  # noqa: PTH118 - any bytes
+    return frozenset(found)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what a driver has left mounted, so that the folder can be removed."""
+    for line in reversed(_mountinfo()):
+        point = line.split(" ")[4]
+        if point == str(folder) or point.startswith(f"{folder}/"):
+            with contextlib.suppress(OSError):
+                umount(point)
+
+
+def _mountinfo() -> list[str]:
+    text = Path("/proc/self/mountinfo").read_bytes()
+    return os.fsdecode(text.decode("unicode_escape").encode("latin-1")).splitlines()
+
+
+def _mounts(folders: tuple[Path, ...]) -> Iterator[str]:
+    marks = tuple(str(folder) for folder in folders)
+    for line in _mountinfo():
+        if any(mark in line for mark in marks):
+            # Without the ids, which say nothing to a reader.
+            yield " ".join(line.split(" ")[3:])
+
+
+def _namespaces() -> Iterator[str]:
+    """Yield the network namespaces that this process and its descendants are in."""
+    found = set()
+    for pid in (os.getpid(), *_descendants()):
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found.add(str((thread / "ns/net").readlink()))
+    yield from found
+
+
+def _descendants() -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of names, of which few are needed
+        if entry.isdecimal():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
+                parent = int(status.rpartition(")")[2].split()[1])
+                parents.setdefault(parent, []).append(int(entry))
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def _processes() -> Iterator[str]:
+    for pid in _descendants():
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
+            yield f"{name.strip()} (pid {pid})"
+
+
+def _groups(parents: tuple[Path, ...]) -> Iterator[str]:
+    waiting = [str(parent) for parent in parents]
+    while waiting:
+        with contextlib.suppress(OSError):
+            below = list(subgroups(waiting.pop()))
+            waiting += below
+            yield from below
+
+
+def _descriptors() -> Iterator[str]:
+    """Yield what each of this process's descriptors is of, but that of the listing itself."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - the descriptor must be gone at once
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - as above
+
+
+def _links() -> Iterator[str]:
+    with NetlinkSocket(ROUTE) as netlink:
+        names = {0: "no link"}
+        for link in rtnl.links(netlink):
+            names[link.index] = link.name
+            yield f"{link.kind or 'link'} {link.name}"
+        for address in rtnl.addresses(netlink):
+            yield f"address {address.interface} of {names.get(address.link, address.link)}"
+        for route in rtnl.routes(netlink):
+            yield f"route to {route.destination} by {names.get(route.link, route.link)}"

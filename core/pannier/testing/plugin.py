@@ -1,0 +1,47 @@
+"""The kit's pytest plugin, which is not loaded by itself.
+
+Write in your test module or in conftest.py::
+
+    pytest_plugins = "pannier.testing.plugin"
+
+It turns the known gaps of a class into strict expected failures, and lets the fixtures know
+whether the test itself failed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pannier
+from pannier.testing.base import FAILED, Conformance
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["pytest_collection_modifyitems", "pytest_report_header", "pytest_runtest_makereport"]
+
+
+def pytest_report_header() -> str:
+    """Say which kit it is."""
+    return f"pannier conformance kit {pannier.__version__}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the known gaps as strict expected failures."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.cls and issubclass(item.cls, Conformance):
+            reason = item.cls.known_gaps.get(item.originalname)
+            if reason is not None:
+                item.add_marker(pytest.mark.xfail(reason=f"known gap: {reason}", strict=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note a test that failed, expectedly or not, for the fixtures that are torn down after it."""
+    if call.excinfo is not None and call.when != "teardown":
+        item.stash[FAILED] = True
+    return (yield)
