@@ -150,6 +150,10 @@ class Opened(Generic[D]):
     def reopen(self) -> D:
         """Close the driver and open it anew, as a restart of the daemon does."""
         self.driver.close()
+        return self.resume()
+
+    def resume(self) -> D:
+        """Open the driver anew on what an earlier instance left, which is closed or was killed."""
         self.driver = self._open(self.context)
         return self.driver
 
