@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.base import IdMap, IdMapping
+from pannier.drivers.layer_errors import making
 from pannier.drivers.layer_housekeeping import Housekeeper
 from pannier.drivers.storage import Usage
 from pannier.errors import Conflict, InvalidRequest, NotFound
@@ -318,7 +319,8 @@ class LayerStore:
     def stage(self) -> Iterator[Path]:
         """Give a new, empty folder to make something in; what is left of it at the end goes."""
         staged = self.root / "staging" / self._unique()
-        staged.mkdir(mode=0o700)
+        with making(f"a folder in {staged.parent}"):
+            staged.mkdir(mode=0o700)
         try:
             yield staged
         finally:
@@ -361,7 +363,8 @@ def _load_idmap(content: list[list[list[int]]] | None) -> IdMap | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
+    with making(str(path)):
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -253,7 +253,7 @@ class Tree:
         try:
             found = os.stat(name, dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
-            if self._overlay:
+            if self._overlay and self._may_be_below(here, name):
                 os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
                 os.chown(name, 0, 0, dir_fd=here, follow_symlinks=False)
             return
@@ -271,14 +271,55 @@ class Tree:
             finally:
                 os.close(inner)
 
+    def _may_be_below(self, here: int, name: bytes) -> bool:
+        """Whether the layers below show something as *name*, as far as can be told.
+
+        Overlayfs lists a folder that only one layer shows as it is, with the devices that stand
+        for deletions: a whiteout must not be made where there is nothing to delete.
+        """
+        if self._open_lower is None and self._lower is None:
+            return True
+        path = self._path_of(here)
+        if path is None:
+            return True
+        if self.hides_below(path):
+            return False
+        below = self.open_below(path + b"/" + name if path else name)
+        if below is not None:
+            os.close(below)
+        return below is not None
+
+    def _path_of(self, folder: int) -> bytes | None:
+        """Return a folder's path in the layer, without links; None where it is too long to tell."""
+        try:
+            full, root = (
+                os.readlink(proc_path(item))  # noqa: PTH115 - names are bytes
+                for item in (folder, self.root)
+            )
+        except OSError:  # longer than a page
+            return None
+        return full[len(root) :].lstrip(b"/")
+
     def opaque(self, here: int) -> None:
         """Hide or remove everything that the layers below have in the folder *here*."""
         if self._overlay:
             set_xattr(proc_path(here, b"."), OPAQUE, b"y")
+            self._drop_whiteouts(here)
             return
         inner = os.open(b".", DIRECTORY, dir_fd=here)
         try:
             self._purge(inner)
+        finally:
+            os.close(inner)
+
+    def _drop_whiteouts(self, here: int) -> None:
+        """Remove the whiteouts of a folder that hides all there is to delete."""
+        inner = os.open(b".", DIRECTORY, dir_fd=here)
+        try:
+            for name in list_names(inner):
+                found = os.stat(name, dir_fd=inner, follow_symlinks=False)
+                if stat.S_ISCHR(found.st_mode) and not found.st_rdev:
+                    os.unlink(name, dir_fd=inner)
         finally:
             os.close(inner)
 

@@ -5,6 +5,22 @@
 the kit.
 """
 
-from pannier.testing.base import Conformance, Opened, mandatory, refuses, requires
+import pkgutil
 
-__all__ = ["Conformance", "Opened", "mandatory", "refuses", "requires"]
+import pytest
+
+# A failed assertion of the kit is explained as one of a test module is. Before the import.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{item.name}" for item in pkgutil.iter_modules(__path__))
+)
+
+from pannier.testing.base import (  # noqa: E402 - see above
+    Conformance,
+    Opened,
+    mandatory,
+    refuses,
+    requires,
+)
+from pannier.testing.storage import StorageConformance  # noqa: E402
+
+__all__ = ["Conformance", "Opened", "StorageConformance", "mandatory", "refuses", "requires"]

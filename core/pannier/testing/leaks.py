@@ -152,24 +152,29 @@ def _namespaces() -> Iterator[str]:
     for pid in (os.getpid(), *_descendants()):
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{pid}/task").iterdir():
-                found.add(str((thread / "ns/net").readlink()))
+                with contextlib.suppress(OSError):  # it has just ended
+                    found.add(str((thread / "ns/net").readlink()))
     yield from found
 
 
 def _descendants() -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of names, of which few are needed
-        if entry.isdecimal():
-            with contextlib.suppress(OSError):
-                status = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
-                parent = int(status.rpartition(")")[2].split()[1])
-                parents.setdefault(parent, []).append(int(entry))
+    """Return the processes that this one has started, and those that they have."""
     found: list[int] = []
     waiting = [os.getpid()]
     while waiting:
-        children = parents.get(waiting.pop(), [])
+        children = _children(waiting.pop())
         found += children
         waiting += children
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return a process's children, as the kernel lists them for each thread (proc(5))."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - called for every test
+            text = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
+            found += [int(number) for number in text.split()]
     return found
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
+from pannier.drivers.layer_errors import making
 from pannier.drivers.layer_store import ContainerRecord, LayerRecord, LayerStore
 from pannier.drivers.operations import Action, Operation, Plan, Step
 from pannier.drivers.storage import (
@@ -102,7 +103,8 @@ class OverlayStorage(StorageDriver):
         lowers = self._layer_lowers(parent)
         with self._store.stage() as staged:
             folder = staged / "diff"
-            descriptor = _new_root(folder, lowers[0] if parent is not None else None)
+            with making(str(folder)):
+                descriptor = _new_root(folder, lowers[0] if parent is not None else None)
             try:
                 unpacked = unpack_layer(
                     diff,
@@ -195,7 +197,7 @@ class OverlayStorage(StorageDriver):
     def _make_skeleton(self, skeleton: Skeleton) -> None:
         """Make the folder of a skeleton, which every container that asks for it shares."""
         (name,) = _skeleton_name(skeleton)
-        with self._store.stage() as staged:
+        with making("places to mount on"), self._store.stage() as staged:
             top = staged / "skeleton"
             top.mkdir(mode=0o755)
             for path in skeleton.directories:
@@ -220,7 +222,7 @@ class OverlayStorage(StorageDriver):
             self._planned.pop(key, None)
         if self._store.has_container(key):
             return False
-        with self._store.stage() as staged:
+        with making(f"the writable layer of {key}"), self._store.stage() as staged:
             os.close(_new_root(staged / "upper", top))
             (staged / "work").mkdir(mode=0o700)
             return self._store.commit_container(staged, key, record)

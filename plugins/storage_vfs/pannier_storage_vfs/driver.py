@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from pannier.drivers.base import NoConfig
+from pannier.drivers.layer_errors import making
 from pannier.drivers.layer_store import CONTAINER_FILE, ContainerRecord, LayerRecord, LayerStore
 from pannier.drivers.operations import Action, Operation, Plan, Step
 from pannier.drivers.storage import (
@@ -154,7 +155,7 @@ class VfsStorage(StorageDriver):
         if self._store.has_container(layer.key):
             return False
         with self._store.stage() as staged:
-            with _copied(self._layer_tree(layer.parent), staged) as tree:
+            with _copied(self._layer_tree(layer.parent), staged) as tree, making("its places"):
                 made = make_skeleton(tree, layer.skeleton)
             record = ContainerRecord(layer.parent, skeleton=made, disposable=layer.disposable)
             return self._store.commit_container(staged, layer.key, record)
@@ -255,7 +256,9 @@ def _opened(folder: Path) -> Iterator[int]:
 def _copied(source: Path, staged: Path) -> Iterator[int]:
     """Copy a tree into a staged folder, and give a descriptor of the copy."""
     folder = staged / "tree"
-    folder.mkdir(mode=0o755)
+    with making(str(folder)):
+        folder.mkdir(mode=0o755)
     with _opened(folder) as tree, _opened(source) as original:
-        copy_tree(original, tree)
+        with making(f"a copy of {source}"):
+            copy_tree(original, tree)
         yield tree
