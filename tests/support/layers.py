@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import stat
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from pannier.drivers.operations import Transaction
 from pannier.drivers.storage import ContainerLayer
 from pannier.linux.trees import walk_tree
 from pannier.linux.xattrs import proc_path, read_xattrs
+from pannier.testing.archives import Member, archive, entry
+from pannier.testing.trees import names, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,39 +79,6 @@ class Layers:
         return out.getvalue()
 
 
-class Member(tarfile.TarInfo):
-    """An archive's member with its content."""
-
-    content: bytes = b""
-
-    def __repr__(self) -> str:
-        return f"<{self.type!r} {self.name} {self.linkname}>"
-
-
-def entry(name: str, content: bytes = b"", **fields: Any) -> Member:
-    """Describe a member; a name that ends in a slash is a folder."""
-    member = Member(name.rstrip("/"))
-    member.mode = 0o755 if name.endswith("/") else 0o644
-    member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-    member.mtime = 1_600_000_000
-    member.size = len(content)
-    member.content = content
-    member.pax_headers = fields.pop("xattrs", {})
-    for field, value in fields.items():
-        setattr(member, field, value)
-    return member
-
-
-def archive(*entries: Member) -> io.BytesIO:
-    """Return an archive of entries."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for member in entries:
-            tar.addfile(member, io.BytesIO(member.content))
-    out.seek(0)
-    return out
-
-
 def snapshot(root: int) -> dict[str, tuple[Any, ...]]:
     """Describe everything below a root: kind, mode, owner, time, content, attributes."""
     found: dict[str, tuple[Any, ...]] = {}
@@ -142,28 +110,6 @@ def snapshot(root: int) -> dict[str, tuple[Any, ...]]:
     finally:
         os.close(opened)
     return found
-
-
-def write(root: int, name: str, content: bytes) -> None:
-    """Write a file below a root."""
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=root)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
-def read(root: int, name: str) -> bytes:
-    """Read a file below a root."""
-    with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=root), "rb") as file:
-        return file.read()
-
-
-def names(root: int, folder: str = ".") -> list[str]:
-    """List a folder below a root."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
-    try:
-        return sorted(os.listdir(descriptor))  # noqa: PTH208 - no path at hand
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -34,11 +34,12 @@ has tests that ask for :meth:`Conformance.opened`, the driver opened on empty fo
             with self.refused():
                 opened.run(opened.driver.plan_open_root(...))
 
-A test's docstring states a behaviour of the contract. After each test the kit sweeps, waits until
-the driver's folders hold no more than right after it was first opened, closes it, and compares the
-snapshots of :mod:`pannier.testing.leaks`. Where the test itself failed, its leavings are only
-cleaned up. A kit class that needs a place of its own (a network namespace, a control group)
-overrides the fixture :meth:`Conformance.surroundings`, which is set up first and torn down last.
+A test's docstring states a behaviour of the contract. After each test the kit sweeps, opens the
+driver anew, waits until its folders hold no more than right after it was first opened, closes it,
+and compares the snapshots of :mod:`pannier.testing.leaks`. Where the test itself failed, its
+leavings are only cleaned up. A kit class that needs a place of its own (a network namespace, a
+control group) overrides the fixture :meth:`Conformance.surroundings`, which is set up first and
+torn down last.
 """
 
 from __future__ import annotations
@@ -265,6 +266,8 @@ class Conformance(Generic[D]):
                     self.sweep(opened.driver)
             else:
                 self.sweep(opened.driver)
+                # What a driver keeps for the next request it lets go of when it is opened anew.
+                opened.reopen()
                 request.node.stash[_LEFT] += self._files_left(context, fresh)
         finally:
             opened.driver.close()

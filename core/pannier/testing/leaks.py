@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ __all__ = ["Snapshot", "Watch", "files_below", "leaked", "snapshot", "unmount_be
 _PATIENCE: Final = 10.0
 """Seconds in which what is removed in the background must be gone."""
 
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 
@@ -126,24 +128,28 @@ def files_below(*folders: Path) -> frozenset[str]:
 
 def unmount_below(folder: Path) -> None:
     """Unmount what a driver has left mounted, so that the folder can be removed."""
-    for line in reversed(_mountinfo()):
-        point = line.split(" ")[4]
-        if point == str(folder) or point.startswith(f"{folder}/"):
+    for fields in reversed(_mountinfo()):
+        if fields[4] == str(folder) or fields[4].startswith(f"{folder}/"):
             with contextlib.suppress(OSError):
-                umount(point)
+                umount(fields[4])
 
 
-def _mountinfo() -> list[str]:
-    text = Path("/proc/self/mountinfo").read_bytes()
-    return os.fsdecode(text.decode("unicode_escape").encode("latin-1")).splitlines()
+def _mountinfo() -> list[list[str]]:
+    """Return the fields of each mount of this process's namespace (proc(5)), unescaped."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    return [[_unescape(field) for field in line.split(b" ")] for line in lines]
+
+
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
 def _mounts(folders: tuple[Path, ...]) -> Iterator[str]:
     marks = tuple(str(folder) for folder in folders)
-    for line in _mountinfo():
-        if any(mark in line for mark in marks):
+    for fields in _mountinfo():
+        if any(mark in field for mark in marks for field in fields):
             # Without the ids, which say nothing to a reader.
-            yield " ".join(line.split(" ")[3:])
+            yield " ".join(fields[3:])
 
 
 def _namespaces() -> Iterator[str]:

@@ -13,6 +13,7 @@ from pannier.drivers.storage import ContainerLayer
 from pannier.errors import Conflict, NotFound
 from pannier.linux.mounts import move_mount, umount
 from pannier.testing.base import mandatory
+from pannier.testing.leaks import Watch, leaked, snapshot
 from pannier.testing.storage_base import Storage, StorageTests, chain_of, image
 from pannier.testing.trees import describe_tree, names, read, write
 
@@ -148,17 +149,18 @@ class ContainerTests(StorageTests):
             assert list(storage.driver.containers()) == (["box"] if existed else [])
 
     @mandatory
-    def test_a_root_that_is_undone_is_closed(self, storage: Storage) -> None:
+    def test_a_root_that_is_undone_is_closed(self, storage: Storage, place: Path) -> None:
         """Executed and taken back, its result never asked for, no mount or descriptor is left."""
         storage.make("box", image(storage))
         plan = storage.driver.plan_open_root("box")
-        before = _descriptors()
+        watch = Watch(folders=(place,))
+        before = snapshot(watch)
         for operation in plan.operations:
             operation.execute()
         for _ in range(2):
             for operation in reversed(plan.operations):
                 operation.undo()
-        assert _descriptors() == before
+        assert leaked(before, watch, patience=self.patience) == []
 
     @mandatory
     def test_an_existing_container_is_kept(self, storage: Storage) -> None:
@@ -214,7 +216,3 @@ class ContainerTests(StorageTests):
                 write(root, name, b"x")
             storage.reopen()
         assert storage.changes("box") == ["A /first", "A /second"]
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted only

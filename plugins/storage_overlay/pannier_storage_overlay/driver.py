@@ -88,6 +88,17 @@ class OverlayStorage(StorageDriver):
             folder = context.root / name
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
+        self._drop_unused_skeletons()
+
+    def _drop_unused_skeletons(self) -> None:
+        """Remove the skeletons of no container: they are kept only for the next one to come."""
+        used = {
+            name for key in self._store.containers() for name in self._store.container(key).skeleton
+        }
+        for folder in (self._store.root / _SKELETONS).iterdir():
+            if folder.name not in used:
+                with self._store.stage() as staged:
+                    folder.rename(staged / _SKELETONS)
 
     def close(self) -> None:
         """Close what is held open; mounts that are in use stay."""

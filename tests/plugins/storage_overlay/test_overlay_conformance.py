@@ -19,9 +19,7 @@ pytest_plugins = "pannier.testing.plugin"
 
 
 class TestOverlay(StorageConformance):
-    """The kit's tests; skeletons are shared by containers, and kept for the next ones."""
-
-    may_keep = ("skeletons/*",)
+    """The kit's tests."""
 
     @pytest.fixture
     def open_driver(self) -> Callable[[DriverContext], OverlayStorage]:

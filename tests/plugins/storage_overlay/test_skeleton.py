@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,45 +36,6 @@ def bound(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     umount(place)
 
 
-def test_the_places_are_there_and_no_change(layers: Layers) -> None:
-    """What the image has stays as it is; what it lacks is made; a diff shows neither."""
-    chain = layers.layer("a", None, entry("etc/"), entry("etc/hosts", b"mine"), entry("bin/"))
-    layers.container("box", chain, skeleton=SKELETON)
-    root = layers.root("box")
-    assert names(root) == [".dockerenv", "bin", "dev", "etc"]
-    assert names(root, "etc") == ["hostname", "hosts"]
-    assert os.stat("etc/hosts", dir_fd=root).st_size == 4
-    os.close(root)
-    assert layers.changes("box") == []
-    with tarfile.open(fileobj=BytesIO(layers.diff("box"))) as archive:
-        assert archive.getnames() == []
-
-
-def test_changes_beside_the_places_are_seen(layers: Layers) -> None:
-    """A new file in such a folder, and one written over an empty place, are changes."""
-    chain = layers.layer("a", None, entry("bin/"))
-    layers.container("box", chain, skeleton=SKELETON)
-    root = layers.root("box")
-    write(root, "etc/added", b"x")
-    write(root, "etc/hostname", b"written")
-    os.close(root)
-    changed = layers.changes("box")
-    assert any(change.endswith(" /etc/added") for change in changed)
-    assert any(change.endswith(" /etc/hostname") for change in changed)
-    assert not any(change.endswith((" /etc/hosts", " /dev", " /.dockerenv")) for change in changed)
-
-
-def test_a_link_in_the_way_is_left_alone(layers: Layers) -> None:
-    """An image whose /etc is a link that leads out of nowhere can still be used."""
-    link = entry("etc", type=tarfile.SYMTYPE, linkname="/nowhere/at/all")
-    chain = layers.layer("a", None, link)
-    layers.container("box", chain, skeleton=SKELETON)
-    root = layers.root("box")
-    assert os.readlink("etc", dir_fd=root) == "/nowhere/at/all"
-    os.close(root)
-    assert layers.changes("box") == []
-
-
 def test_a_root_that_holds_the_store_can_be_used(
     overlay: Layers, tmp_path: Path, bound: Path
 ) -> None:
@@ -102,3 +61,17 @@ def test_they_are_found_again_when_the_driver_is_reopened(layers: Layers) -> Non
     assert names(root) == [".dockerenv", "bin", "dev", "etc", "kept"]
     os.close(root)
     assert [change for change in layers.changes("box") if "kept" not in change] == []
+
+
+def test_one_that_no_container_has_goes_when_the_driver_is_opened(
+    overlay: Layers, tmp_path: Path
+) -> None:
+    """Containers share it; it is kept for the next one to come, but not for ever."""
+    kept = tmp_path / "overlay" / "root" / "skeletons"
+    overlay.container("box", skeleton=SKELETON)
+    overlay.reopen()
+    assert len(list(kept.iterdir())) == 1
+    overlay.driver.remove_container("box")
+    assert len(list(kept.iterdir())) == 1
+    overlay.reopen()
+    assert list(kept.iterdir()) == []

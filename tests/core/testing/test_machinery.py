@@ -1,0 +1,111 @@
+"""The kit's machinery: gates, known gaps, and what an author may not do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pannier.testing import Conformance, StorageConformance, mandatory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from support.kit_runs import Run
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def outcomes(kit: Callable[[str, Iterable[str]], Run]) -> Run:
+    """Run the small kit."""
+    classes = ("TestPlain", "TestWithGaps", "TestWithoutADriver", "TestWithAnotherDriver")
+    return kit("machinery.py", classes)
+
+
+class Small(Conformance[Any]):
+    """A kit with two tests."""
+
+    @mandatory
+    def test_core(self) -> None:
+        """Hold."""
+
+    def test_rest(self) -> None:
+        """Hold too."""
+
+
+def test_tests_are_gated_on_what_the_driver_declares(outcomes: Run) -> None:
+    """Declared: the tests run; not declared: they are skipped with the capability's name."""
+    assert outcomes["TestPlain", "test_of_what_is_declared"].kind == "passed"
+    skipped = outcomes["TestPlain", "test_of_what_is_not_declared"]
+    assert skipped.kind == "skipped"
+    assert skipped.text == "not applicable: the driver does not declare idmap"
+    refused = outcomes["TestPlain", "test_of_a_refusal_of_what_is_declared"]
+    assert refused.text == "not applicable: the driver declares size-limit"
+
+
+def test_a_known_gap_is_a_strict_expected_failure(outcomes: Run) -> None:
+    """It does not fail the run, with its reason; one that passes after all does."""
+    assert outcomes["TestPlain", "test_that_fails"].kind == "failed"
+    gap = outcomes["TestWithGaps", "test_that_fails"]
+    assert (gap.kind, gap.text) == ("skipped", "known gap: not yet")
+    assert outcomes["TestWithGaps", "test_that_passes"].kind == "failed"
+    assert outcomes["TestWithGaps", "test_of_the_core"].kind == "passed"
+
+
+def test_a_file_may_stay_only_where_the_author_says_so(outcomes: Run) -> None:
+    """The kit names what is left when everything was removed."""
+    left = outcomes["TestPlain", "test_that_leaves_a_layer"]
+    assert left.kind == "failed"
+    assert "/root/index" in left.text
+    assert outcomes["TestWithGaps", "test_that_leaves_a_layer"].kind == "passed"
+
+
+def test_leaks_of_a_failed_test_are_not_reported_besides(outcomes: Run) -> None:
+    """They are its consequence."""
+    failed = outcomes["TestPlain", "test_that_fails_and_leaks"]
+    assert "the only failure" in failed.text
+    assert "leaves behind" not in failed.text
+
+
+def test_an_author_is_told_what_is_missing(
+    outcomes: Run, kit: Callable[[str, Iterable[str]], Run]
+) -> None:
+    """The fixture, the right kind of driver, the plugin."""
+    assert "needs a fixture open_driver" in outcomes["TestWithoutADriver", "test_of_the_core"].text
+    wrong = outcomes["TestWithAnotherDriver", "test_of_the_core"].text
+    assert "is no StorageDriver" in wrong
+    unplugged = kit("unplugged.py", ["TestUnplugged::test_of_the_core"])
+    text = unplugged["TestUnplugged", "test_of_the_core"].text
+    assert 'pytest_plugins = "pannier.testing.plugin"' in text
+
+
+@pytest.mark.parametrize(
+    ("gaps", "message"),
+    [
+        ({"test_core": "too hard"}, "mandatory"),
+        ({"test_other": "unknown"}, "no test 'test_other'"),
+        ({"test_rest": " "}, "needs a reason"),
+    ],
+)
+def test_gaps_that_may_not_be_are_errors(gaps: dict[str, str], message: str) -> None:
+    """A mandatory test, one that is none, and a gap without a reason: the class is refused."""
+    with pytest.raises(TypeError, match=message):
+        type("Author", (Small,), {"known_gaps": gaps})
+
+
+@pytest.mark.parametrize("replacement", [None, lambda _: None])
+def test_the_kit_is_inherited_whole(replacement: object) -> None:
+    """A test of the kit can be neither taken out nor replaced."""
+    for name in ("test_core", "test_rest"):
+        with pytest.raises(TypeError, match=f"replaces tests of the kit: {name}"):
+            type("Author", (Small,), {name: replacement})
+
+
+def test_every_test_of_the_kit_says_what_it_is_about() -> None:
+    """A docstring for each, which reports show; most belong to the core."""
+    tests = {name: getattr(StorageConformance, name) for name in dir(StorageConformance)}
+    undocumented = [
+        name for name, test in tests.items() if name.startswith("test_") and not test.__doc__
+    ]
+    assert undocumented == []
