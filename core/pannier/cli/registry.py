@@ -11,6 +11,7 @@ COMMANDS = {
     "commit": "transfer:COMMIT",
     "completion": "completion:COMPLETION",
     "config": "host:config",
+    "conformance": "conformance:conformance",
     "cp": "cp:CP",
     "create": "create:CREATE",
     "daemon": "daemon:DAEMON",
