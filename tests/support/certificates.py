@@ -46,10 +46,10 @@ class Authority:
         )
 
     def issue(self, name: str) -> Pair:
-        """Return a certificate for *name*, which serves at 127.0.0.1 or identifies a client."""
+        """Return a certificate for *name*, also to serve at 127.0.0.1 or to identify a client."""
         made = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         request, more = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
-        more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        more.write_text(f"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:{name}\n")
         _openssl(
             *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
             *("-keyout", str(made.key), "-out", str(request)),

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from support.certificates import Pair
     from support.images import BuiltImage
 
 __all__ = ["BCRYPT", "Faults", "FaultyRegistry", "debian_registry", "free_port", "needs"]
@@ -73,6 +75,9 @@ class Faults:
     :ivar stall: wait for this before a body's second half.
     :ivar refuse_whole: take no blob in one request.
     :ivar chunk: the least size of a chunk to announce.
+    :ivar kinds: what the media types of manifests that it takes begin with; empty for all.
+    :ivar refusal: the status of its answer to others.
+    :ivar hang: answer what *on* matches only once this is set.
     """
 
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -87,6 +92,9 @@ class Faults:
     stall: threading.Event | None = None
     refuse_whole: bool = False
     chunk: int = 0
+    kinds: str = ""
+    refusal: int = 400
+    hang: threading.Event | None = None
 
 
 @dataclass
@@ -106,12 +114,14 @@ class Seen:
 class FaultyRegistry:
     """A registry in this process.
 
+    :param pair: the certificate to speak TLS with; None for plain HTTP.
     :ivar auth: ``""``, ``basic`` or ``bearer``.
     :ivar token_uses: how many requests a bearer token is good for.
     :ivar announced_seconds: what the token server says of a token's life.
+    :ivar hanging: set once a request is left without an answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pair: Pair | None = None) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.repositories: dict[str, set[str]] = {}
@@ -124,6 +134,7 @@ class FaultyRegistry:
         self.tokens: dict[str, tuple[int, str]] = {}
         self.mounted: list[str] = []
         self.lock = threading.Lock()
+        self.hanging = threading.Event()
         registry = self
 
         class Handler(_Handler):
@@ -131,6 +142,10 @@ class FaultyRegistry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
         )
@@ -234,6 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
             owner.seen.append(Seen(self.command, self.path, dict(self.headers.items())))
             fault = re.search(owner.faults.on, f"{self.command} {self.path}") is not None
             status = owner.faults.statuses.pop(0) if fault and owner.faults.statuses else None
+            hang = owner.faults.hang if fault else None
+        if hang is not None:
+            owner.hanging.set()
+            hang.wait(30)
         if status is not None:
             self._read_body()
             self._answer(status[0], b"", status[1])
@@ -360,6 +379,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             raw = self._read_body()
             kind = self.headers["Content-Type"]
+            if not kind.startswith(self.owner.faults.kinds):
+                self._error(self.owner.faults.refusal, "MANIFEST_INVALID")
+                return
             for one in (name, digest(raw)):
                 self.owner.manifests[repository, one] = raw, kind
             self._answer(201, b"", {"Location": self.path})

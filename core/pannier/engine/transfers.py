@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pannier.engine.results import Event
@@ -48,13 +48,13 @@ class Transfers:
         self._pool = ThreadPoolExecutor(_AT_ONCE, "pannier-transfer")
         self._running: set[Cancellation] = set()
 
-    @functools.cached_property
+    @cached_property
     def _puller(self) -> Puller:
         from pannier.images.registry.pull import Puller  # noqa: PLC0415 - see the class
 
         return Puller(self._images, self._options)
 
-    @functools.cached_property
+    @cached_property
     def _pusher(self) -> Pusher:
         from pannier.images.registry.push import Pusher  # noqa: PLC0415 - see the class
 
@@ -77,7 +77,9 @@ class Transfers:
         request = _request(reference, credentials, platform)
         references = [reference]
         if all_tags:
-            tags = await self._call(self._puller.tags, request)
+            tags = await self._call(
+                lambda given_up: self._puller.tags(replace(request, cancellation=given_up))
+            )
             references = [replace(reference, tag=tag) for tag in tags]
         for one in references:
             async for item in self._run(self._puller.pull, replace(request, reference=one)):
@@ -118,7 +120,7 @@ class Transfers:
         watched = replace(request, report=Throttle(report), cancellation=cancellation)
         self._running.add(cancellation)
         future = loop.run_in_executor(self._pool, work, watched)
-        future.add_done_callback(functools.partial(_ended, events))
+        future.add_done_callback(partial(_ended, events))
         try:
             while (event := await events.get()) is not None:
                 yield event
@@ -128,12 +130,20 @@ class Transfers:
             cancellation.cancel()
             self._running.discard(cancellation)
 
-    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
+    async def _call(self, work: Callable[[Cancellation], T]) -> T:
+        """Ask a registry something; the thread is not held for longer than somebody waits."""
+        from pannier.images.registry.cancelling import Cancellation  # noqa: PLC0415 - see the class
+
+        cancellation = Cancellation()
+        self._running.add(cancellation)
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, function, *arguments)
+            return await loop.run_in_executor(self._pool, work, cancellation)
         except OSError as error:
             raise DriverError(str(error)) from error
+        finally:
+            cancellation.cancel()
+            self._running.discard(cancellation)
 
     async def log_in(self, registry: str, credentials: Credentials) -> None:
         """Find out whether a registry accepts credentials.
@@ -144,20 +154,22 @@ class Transfers:
         """
         from pannier.images.registry.listing import check_access  # noqa: PLC0415 - see the class
 
-        await self._call(check_access, self._options, registry, credentials)
+        await self._call(partial(check_access, self._options, registry, credentials))
 
     async def search(self, query: SearchQuery, credentials: Credentials) -> list[SearchResult]:
         """Search a registry; see :func:`pannier.images.registry.listing.search`."""
         from pannier.images.registry.listing import search  # noqa: PLC0415 - see the class
 
-        return await self._call(search, self._options, query, credentials)
+        return await self._call(partial(search, self._options, query, credentials))
 
     async def describe(self, reference: Reference, credentials: Credentials) -> Described:
         """Tell what a registry has under a name, without fetching the image."""
         from pannier.images.registry.pull import describe_at  # noqa: PLC0415 - see the class
 
         request = _request(reference.with_default_tag(), credentials, None)
-        return await self._call(describe_at, self._options, request)
+        return await self._call(
+            lambda given_up: describe_at(self._options, replace(request, cancellation=given_up))
+        )
 
     async def close(self) -> None:
         """Give every transfer up, and wait for its end."""

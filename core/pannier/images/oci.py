@@ -196,15 +196,36 @@ class Manifest:
         return Descriptor(self.media_type, self.digest, len(self.raw))
 
     @classmethod
-    def make(cls, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
-        """Make an OCI manifest; the same parts give the same bytes."""
+    def make(
+        cls, config: Descriptor, layers: Sequence[Descriptor], media_type: str = OCI_MANIFEST
+    ) -> Manifest:
+        """Make a manifest; the same parts give the same bytes."""
         document = {
             "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
+            "mediaType": media_type,
             "config": config.document(),
             "layers": [layer.document() for layer in layers],
         }
-        return cls(dump(document), OCI_MANIFEST, config, tuple(layers))
+        return cls(dump(document), media_type, config, tuple(layers))
+
+    def in_other_words(self) -> Manifest:
+        """Return the same image as Docker's schema 2 if this is OCI's, and as OCI's if it is not.
+
+        Schema 2 has no annotations, and knows layers that are plain or gzip alone.
+        """
+        docker = self.media_type != DOCKER_MANIFEST
+        old, new = (OCI_LAYER, DOCKER_LAYER) if docker else (DOCKER_LAYER, OCI_LAYER)
+        signs = str.maketrans("+", ".") if docker else str.maketrans(".", "+")
+        layers = [
+            Descriptor(
+                new + layer.media_type.removeprefix(old).translate(signs), layer.digest, layer.size
+            )
+            for layer in self.layers
+        ]
+        config = Descriptor(
+            DOCKER_CONFIG if docker else OCI_CONFIG, self.config.digest, self.config.size
+        )
+        return Manifest.make(config, layers, DOCKER_MANIFEST if docker else OCI_MANIFEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,8 +253,9 @@ async def _auth(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route("GET", "/images/search", _search),
+    # A registry may take its time: whoever goes away ends the asking, which changes nothing.
+    Route("GET", "/images/search", _search, stream=True),
     Route("POST", "/images/{name}/push", _push, stream=True, slashes=True),
-    Route("GET", "/distribution/{name}/json", _describe, slashes=True),
-    Route("POST", "/auth", _auth),
+    Route("GET", "/distribution/{name}/json", _describe, stream=True, slashes=True),
+    Route("POST", "/auth", _auth, stream=True),
 )

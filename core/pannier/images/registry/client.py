@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobStream", "Repository", "Upload"]
 
+_FAREWELL_SECONDS = 5.0
 _MANIFEST_LIMIT = 4 << 20  # distribution specification: at least this much must be accepted
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _MANIFEST_TYPES = (
@@ -58,13 +59,6 @@ class BlobStream:
     def read(self, size: int) -> bytes:
         """Read at most *size* bytes, as they come; none at the end."""
         return self._read(size)
-
-    def interrupt(self) -> None:
-        """End a read that waits on another thread."""
-        shutdown = getattr(self._response, "shutdown", None)  # urllib3 2.3 and later
-        if shutdown is not None:
-            with contextlib.suppress(Exception):  # it may have ended by itself
-                shutdown()
 
 
 class Upload:
@@ -228,7 +222,9 @@ class Repository:
 
     def abandon_upload(self, upload: Upload) -> None:
         """Tell the server that nothing more comes; it need not listen."""
-        request = Request("DELETE", upload.location, self._scope, attempts=1)
+        request = Request(
+            "DELETE", upload.location, self._scope, attempts=1, patience=_FAREWELL_SECONDS
+        )
         with contextlib.suppress(Exception), self.transport.request(request, (202, 204)):
             return
 

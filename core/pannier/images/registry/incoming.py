@@ -220,10 +220,7 @@ def _continue(repository: Repository, incoming: Incoming, writer: BlobWriter) ->
     """Fetch what is missing, as far as the connection goes; return what broke it."""
     descriptor = incoming.descriptor
     try:
-        with (
-            repository.blob(descriptor.digest, incoming.received) as stream,
-            repository.cancellation.calling(stream.interrupt),
-        ):
+        with repository.blob(descriptor.digest, incoming.received) as stream:
             _check(repository, descriptor, stream, incoming.received)
             _skip(stream, incoming.received - stream.begin)
             while data := stream.read(_CHUNK):

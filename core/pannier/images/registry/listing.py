@@ -69,10 +69,14 @@ class SearchResult:
 
 
 def search(
-    options: RegistryOptions, query: SearchQuery, credentials: Credentials = ANONYMOUS
+    options: RegistryOptions,
+    query: SearchQuery,
+    credentials: Credentials = ANONYMOUS,
+    cancellation: Cancellation | None = None,
 ) -> list[SearchResult]:
     """Search a registry: by its search API where it has one, else in its catalog.
 
+    :raises Cancelled: it was given up.
     :raises InvalidRequest: the limit is out of range.
     :raises RegistryError: the registry cannot be reached, or offers neither.
     """
@@ -85,11 +89,12 @@ def search(
     official = host == DEFAULT_DOMAIN
     endpoint = options.endpoint(_DOCKER_SEARCH) if official else options.endpoints(host)[-1]
     limit = query.limit or _USUAL
+    cancellation = cancellation or Cancellation()
     transport = Transport(endpoint, options, credentials)
     try:
-        found = _by_api(transport, term, limit)
+        found = _by_api(transport, term, limit, cancellation)
         if found is None:
-            found = _in_catalog(transport, term)
+            found = _in_catalog(transport, term, cancellation)
     finally:
         transport.close()
     prefix = "" if official else f"{host}/"
@@ -100,12 +105,14 @@ def search(
     ][:limit]
 
 
-def _by_api(transport: Transport, term: str, limit: int) -> list[SearchResult] | None:
+def _by_api(
+    transport: Transport, term: str, limit: int, cancellation: Cancellation
+) -> list[SearchResult] | None:
     query = urlencode({"q": term, "n": limit})
-    url = urljoin(transport.url("", Cancellation()), f"/v1/search?{query}")
+    url = urljoin(transport.url("", cancellation), f"/v1/search?{query}")
     with (
         contextlib.suppress(NotFound, Forbidden, RegistryError),
-        transport.request(Request("GET", url)) as response,
+        transport.request(Request("GET", url, cancellation=cancellation)) as response,
     ):
         document = _parse(read_limited(response, _LIST_LIMIT, "the search's answer"), transport)
         if isinstance(document.get("results"), list):
@@ -124,25 +131,32 @@ def _result(item: dict[str, Any]) -> SearchResult:
     )
 
 
-def _in_catalog(transport: Transport, term: str) -> list[SearchResult]:
+def _in_catalog(transport: Transport, term: str, cancellation: Cancellation) -> list[SearchResult]:
     return [
         SearchResult(name)
-        for page in pages(transport, "_catalog?n=1000", "registry:catalog:*", Cancellation())
+        for page in pages(transport, "_catalog?n=1000", "registry:catalog:*", cancellation)
         for name in page.get("repositories") or []
         if isinstance(name, str) and term in name
     ]
 
 
-def check_access(options: RegistryOptions, registry: str, credentials: Credentials) -> None:
+def check_access(
+    options: RegistryOptions,
+    registry: str,
+    credentials: Credentials,
+    cancellation: Cancellation | None = None,
+) -> None:
     """Find out whether a registry accepts credentials.
 
     :param registry: its host and port.
+    :raises Cancelled: it was given up.
     :raises AccessDenied: it does not.
     :raises RegistryError: it cannot be reached.
     """
     transport = Transport(options.endpoints(registry)[-1], options, credentials)
     try:
-        with transport.request(Request("GET", "")):
+        request = Request("GET", "", cancellation=cancellation or Cancellation())
+        with transport.request(request):
             return
     finally:
         transport.close()

@@ -4,6 +4,9 @@ What the registry has already is not sent; what another of its repositories has 
 there. Layers go up in parallel: those that are stored compressed byte for byte, plain ones (of
 images that were committed, built or loaded) as gzip, which other engines expect. The manifest that
 is pushed then names the compressed layers, and the image gets its digest as a name.
+
+Some registries know OCI's manifests alone, old ones Docker's schema 2 alone: what refuses one kind
+is offered the other.
 """
 
 from __future__ import annotations
@@ -12,18 +15,22 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, BinaryIO
 
 from pannier.errors import InvalidRequest
+from pannier.images.compression import open_stream
 from pannier.images.digest import short_id
 from pannier.images.gzipping import compress
-from pannier.images.oci import Descriptor, Manifest, parse_document
+from pannier.images.oci import OCI_MANIFEST, Descriptor, Manifest, parse_document
 from pannier.images.registry.pull import repository_at
+from pannier.images.registry.refusals import RegistryError
 from pannier.images.registry.transfers import TransferEvent
 from pannier.images.registry.uploading import Uploader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import RawIOBase
 
     from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
@@ -35,6 +42,14 @@ if TYPE_CHECKING:
 __all__ = ["PushedImage", "Pusher"]
 
 _AHEAD = 4
+# What registries answer to a manifest of a kind that they do not know, most often 400 or 415.
+_REFUSING_KINDS = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +87,19 @@ class Pusher:
         ):
             image = self.store.held(reference.familiar, lease)
             uploader = Uploader(repository, self.store, request)
-            manifest = _Push(self.store, uploader, image, request, lease).run(
-                self.options.common.parallel
-            )
-            repository.put_manifest(
-                reference.tag or manifest.digest, manifest.raw, manifest.media_type
-            )
+            push = _Push(self.store, uploader, image, request, lease)
+            manifest = push.run(self.options.common.parallel)
+            tag = reference.tag or manifest.digest
+            try:
+                repository.put_manifest(tag, manifest.raw, manifest.media_type)
+            except RegistryError as error:
+                if error.http_status not in _REFUSING_KINDS:
+                    raise
+                manifest = push.in_other_words(manifest)
+                try:
+                    repository.put_manifest(tag, manifest.raw, manifest.media_type)
+                except RegistryError:
+                    raise error from None  # it was not for the kind, then
             pushed = replace(reference, tag=None, digest=manifest.digest)
             self.store.note_pushed(image.id, pushed)
         return PushedImage(reference, manifest.digest, len(manifest.raw))
@@ -125,6 +147,21 @@ class _Push:
             return manifest
         return Manifest.make(manifest.config, layers)
 
+    def in_other_words(self, manifest: Manifest) -> Manifest:
+        """Return the manifest of another kind, once the registry has all that it names.
+
+        Docker's schema 2 has no place for zstd: such layers are sent as gzip then.
+        """
+        layers = list(manifest.layers)
+        if manifest.media_type == OCI_MANIFEST:
+            with ThreadPoolExecutor(os.cpu_count() or 1, "compress") as deflating:
+                for position, (layer, sent) in enumerate(
+                    zip(self._image.layers, manifest.layers, strict=True)
+                ):
+                    if sent.media_type.endswith("+zstd"):
+                        layers[position] = self._compressed(layer, deflating)
+        return replace(manifest, layers=tuple(layers)).in_other_words()
+
     def _all(
         self, pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], Descriptor]]
     ) -> list[Descriptor]:
@@ -138,9 +175,13 @@ class _Push:
             raise
 
     def _layer(self, layer: Layer, deflating: ThreadPoolExecutor) -> Descriptor:
-        shown = short_id(layer.diff_id)
         if layer.blob.digest != layer.diff_id:
-            return self._uploader.send(layer.blob, shown)
+            return self._uploader.send(layer.blob, short_id(layer.diff_id))
+        return self._compressed(layer, deflating)
+
+    def _compressed(self, layer: Layer, deflating: ThreadPoolExecutor) -> Descriptor:
+        """See that the registry has a layer as gzip."""
+        shown = short_id(layer.diff_id)
         known = self._store.compressed.get(layer.diff_id)
         if known is not None and self._uploader.is_there(known, shown):
             return known
@@ -154,9 +195,12 @@ class _Push:
         """Make the compressed form of a layer; it stays in the content store for this push."""
         stop = self._uploader.stop
         with (
-            self._store.content.open(layer.diff_id, layer.blob.size) as plain,
+            self._store.content.open(layer.blob.digest, layer.blob.size) as stored,
             self._store.content.writer(self._lease) as writer,
         ):
+            plain: BinaryIO | RawIOBase = stored
+            if layer.blob.digest != layer.diff_id:
+                plain, _ = open_stream(stored, self._store.limits)
             for piece in compress(plain, deflating, _AHEAD, stop.check):
                 writer.write(piece)
             blob = writer.commit()

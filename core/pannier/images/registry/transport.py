@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
 
@@ -22,6 +21,8 @@ from pannier import __version__
 from pannier.errors import Forbidden
 from pannier.images.registry.auth import ANONYMOUS, Authorizer, Credentials
 from pannier.images.registry.cancelling import Cancellation
+from pannier.images.registry.connections import interruptible, open_pool, watched, watcher
+from pannier.images.registry.proxies import proxy_for
 from pannier.images.registry.refusals import (
     LONGEST_PAUSE,
     RegistryError,
@@ -61,6 +62,7 @@ class Request:
     :param cancellation: ends it while it waits.
     :param attempts: how often it is tried, where it is repeatable.
     :param pinned: follow no redirect to another server, since the body is not its business.
+    :param patience: seconds without a byte after which it fails; 0 for what is configured.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Request:
     cancellation: Cancellation = field(default_factory=Cancellation)
     pinned: bool = False
     attempts: int = _TRIES
+    patience: float = 0.0
 
     @property
     def repeatable(self) -> bool:
@@ -117,12 +120,13 @@ class Transport:
         :raises AccessDenied: it is 401 or 403.
         """
         response = self._persist(request, lambda: self._authorized(request))
-        try:
-            if response.status not in set(expected):
-                raise refusal(self.endpoint.host, request.method, request.path, response)
-            yield response
-        finally:
-            _finish(response, bodiless=request.method == "HEAD")
+        with interruptible(response, request.cancellation):
+            try:
+                if response.status not in set(expected):
+                    raise refusal(self.endpoint.host, request.method, request.path, response)
+                yield response
+            finally:
+                _finish(response, bodiless=request.method == "HEAD")
 
     def _persist(
         self, request: Request, send: Callable[[], urllib3.BaseHTTPResponse]
@@ -132,8 +136,10 @@ class Transport:
             request.cancellation.check()
             last = attempt == request.attempts or not request.repeatable
             try:
-                response = send()
+                with watched(request.cancellation):
+                    response = send()
             except (urllib3.exceptions.HTTPError, OSError) as error:
+                request.cancellation.check()  # it may be what broke the connection
                 if last or isinstance(cause_of(error), ssl.SSLCertVerificationError):
                     raise unreachable(self.endpoint.host, error) from error
                 request.cancellation.pause(pause)
@@ -192,6 +198,7 @@ class Transport:
                 preload_content=False,
                 retries=False,
                 decode_content=False,
+                timeout=self._timeout(request.patience),
             )
             location = response.headers.get("Location")
             if response.status not in _REDIRECTING or not location:
@@ -228,7 +235,8 @@ class Transport:
         """Return the whole URL of a path below ``/v2/``; finds out which scheme is spoken."""
         with self._finding:
             if self._root is None:
-                self._root = urlsplit(self._find_root(cancellation))
+                with watched(cancellation):
+                    self._root = urlsplit(self._find_root(cancellation))
         root = self._root.geturl()
         if "://" not in path:
             return urljoin(root, path if path.startswith("/") else f"{root}{path}")
@@ -272,11 +280,18 @@ class Transport:
     ) -> tuple[int, bytes]:
         authorization = headers.pop("Authorization", None)
         request = Request(
-            method, url, headers=headers, body=body, pinned=body is not None, attempts=_FEW_TRIES
+            method,
+            url,
+            headers=headers,
+            body=body,
+            cancellation=watcher(),
+            pinned=body is not None,
+            attempts=_FEW_TRIES,
         )
         response = self._persist(request, lambda: self._send(request, url, authorization))
         try:
-            return response.status, response.read(_SMALL_BODY)
+            with interruptible(response, request.cancellation):
+                return response.status, response.read(_SMALL_BODY)
         finally:
             response.close()
 
@@ -288,7 +303,6 @@ class Transport:
             return self._pools[key]
 
     def _open(self, scheme: str, host: str) -> urllib3.PoolManager:
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=self._options.common.timeout)
         context = None
         if scheme == "https":
             own = host == self.endpoint.host
@@ -297,30 +311,21 @@ class Transport:
             if endpoint.settings.insecure:
                 # The configuration says so; a line in the log for each request helps nobody.
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        proxy = None
-        if not (is_loopback(host) or proxy_bypass(host)):
-            proxy = getproxies().get(scheme)
-        if not proxy:
-            return urllib3.PoolManager(timeout=timeout, ssl_context=context, maxsize=8)
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        headers = None
-        if parts.username:
-            user, password = unquote(parts.username), unquote(parts.password or "")
-            headers = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}")
-        return urllib3.ProxyManager(
-            parts.geturl(),
-            timeout=timeout,
-            ssl_context=context,
-            proxy_headers=headers,
-            maxsize=8,
-        )
+        return open_pool(proxy_for(scheme, host), self._timeout(), context)
+
+    def _timeout(self, patience: float = 0.0) -> urllib3.Timeout:
+        read = patience or self._options.common.timeout
+        return urllib3.Timeout(connect=min(_CONNECT_SECONDS, read), read=read)
 
 
 def _finish(response: urllib3.BaseHTTPResponse, *, bodiless: bool = False) -> None:
     """Let go of a response; its connection serves again if its end was, or is soon, reached."""
     length = response.headers.get("Content-Length", "")
     short = bodiless or (length.isdecimal() and int(length) <= _DRAINED)
-    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+    with (
+        interruptible(response, watcher()),
+        contextlib.suppress(urllib3.exceptions.HTTPError, OSError),
+    ):
         if short and not response.closed:
             response.read()
     response.close()
