@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import hashlib
 import http.client
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pannier.errors import InvalidRequest, PannierError
+from pannier.images.registry.proxies import proxy_for
 
 if TYPE_CHECKING:
     from typing import IO
@@ -60,6 +62,31 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _Proxies(urllib.request.ProxyHandler):
+    """Goes through the proxies that registries are reached through."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse | None:
+        proxy = proxy_for(req.type, req.host)
+        if proxy is None or req.has_proxy():
+            return None  # the next handler's turn
+        parts = urllib.parse.urlsplit(proxy)
+        user, _, host = parts.netloc.rpartition("@")
+        if user:
+            pair = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+            # Not for whoever the server redirects to.
+            req.add_unredirected_header("Proxy-Authorization", f"Basic {pair}")
+        scheme = req.type
+        req.set_proxy(host, parts.scheme)
+        # A tunnel goes over HTTPS as before; a request that is forwarded, over the proxy's scheme.
+        changed = scheme == "http" and parts.scheme != "http"
+        return self.parent.open(req, timeout=req.timeout) if changed else None
+
+    https_open = http_open
+
+
 def fetch(url: str, checksum: str = "", *, limit: int = _MEMORY) -> Fetched:
     """Fetch a URL.
 
@@ -70,7 +97,7 @@ def fetch(url: str, checksum: str = "", *, limit: int = _MEMORY) -> Fetched:
     """
     if checksum and not checksum.startswith("sha256:"):
         raise InvalidRequest(f"unsupported checksum {checksum[:50]!r}", hint="write sha256:…")
-    opener = urllib.request.build_opener(_SameScheme)
+    opener = urllib.request.build_opener(_SameScheme, _Proxies)
     request = urllib.request.Request(url, headers={"User-Agent": "pannier"})  # noqa: S310 - checked by is_url
     try:
         with opener.open(request, timeout=_TIMEOUT) as answer:

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from pannier.cli.command import Values
 
-__all__ = ["host_config", "limits", "parse_ulimits", "restart_policy"]
+__all__ = [
+    "extra_host",
+    "host_config",
+    "limits",
+    "parse_ulimits",
+    "restart_policy",
+    "security_option",
+]
 
 _INT32 = 1 << 31
 _SECURITY_KEYS = (
@@ -192,7 +199,7 @@ def _security(values: Values, host: dict[str, Any]) -> None:
             host["MaskedPaths"] = ()
             host["ReadonlyPaths"] = ()
         else:
-            options.append(_security_option(option))
+            options.append(security_option(option))
     host["SecurityOpt"] = options
 
 
@@ -201,7 +208,11 @@ def _capability(name: str) -> str:
     return upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
 
 
-def _security_option(option: str) -> str:
+def security_option(option: str) -> str:
+    """Return ``--security-opt`` as the API has it: a profile's file as its content.
+
+    :raises UsageError: the option is not known, or its file is no profile.
+    """
     key, separator, value = option.partition("=")
     if not separator:
         key, separator, value = option.partition(":")
@@ -241,11 +252,15 @@ def _names(values: Values, host: dict[str, Any]) -> None:
     host["Dns"] = values.many("dns")
     host["DnsOptions"] = [*values.many("dns-option"), *values.many("dns-opt")]
     host["DnsSearch"] = values.many("dns-search")
-    host["ExtraHosts"] = [_extra_host(one) for one in values.many("add-host")]
+    host["ExtraHosts"] = [extra_host(one) for one in values.many("add-host")]
     host["Links"] = values.many("link")
 
 
-def _extra_host(spec: str) -> str:
+def extra_host(spec: str) -> str:
+    """Return ``--add-host`` as the API has it.
+
+    :raises UsageError: it is malformed.
+    """
     # Both a=1.2.3.4 and a:1.2.3.4 are written; the API knows the colon.
     positions = [at for at in (spec.find("="), spec.find(":")) if at >= 0]
     at = min(positions, default=-1)

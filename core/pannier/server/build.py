@@ -18,6 +18,7 @@ from pannier.server.body import body_chunks, parse_json
 from pannier.server.call import Route
 from pannier.server.errors import error_text
 from pannier.server.messages import parse_platform
+from pannier.server.parse.hostmodes import check_hosts, check_security
 from pannier.server.parse.query import parse_time
 from pannier.server.respond import JSON_TYPE, closed, encode, json_response, open_stream
 from pannier.server.transfers import decode_credentials, event_message
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES", "credentials_of"]
 
 EXTRAS: Final = "X-Pannier-Build-Extras"
-"""How many bytes before the context are a JSON object with a Dockerfile and secrets in base64."""
+"""How many bytes before the context are a JSON object with what has no place in a URL.
+
+A Dockerfile and secrets, in base64, and security options, which may be whole profiles.
+"""
 
 _MAX_EXTRAS: Final = 16 << 20
 _PRUNE_FILTERS: Final = frozenset({"until", "unused-for", "id", "all"})
@@ -177,10 +181,13 @@ def _request(call: Call, extras: dict[str, Any]) -> BuildRequest:
         pull=query.boolean("pull"),
         cache_from=_list(call, "cachefrom"),
         network=query.text("networkmode"),
-        extra_hosts=tuple(host for text in query.texts("extrahosts") for host in _hosts(text)),
+        extra_hosts=check_hosts(
+            tuple(host for text in query.texts("extrahosts") for host in _hosts(text))
+        ),
         limits=_limits(call),
         cgroup_parent=query.text("cgroupparent"),
         ulimits=_ulimits(call),
+        security_options=_security(call, extras),
         shm_size=query.integer("shmsize") or 64 << 20,
         secrets=_secrets(extras),
         credentials=credentials_of(call),
@@ -196,6 +203,8 @@ def _refuse(call: Call) -> None:
         raise UnsupportedOperation(
             "BuildKit sessions are not supported", hint="set DOCKER_BUILDKIT=0"
         )
+    if query.text("isolation") not in {"", "default"}:
+        raise InvalidRequest(f'Unsupported isolation: "{query.text("isolation")[:50]}"')
     if query.boolean("squash"):
         raise UnsupportedOperation(
             "squash is not supported",
@@ -227,6 +236,14 @@ def _parsed(call: Call, name: str) -> object:
     except (ValueError, RecursionError):
         raise InvalidRequest(f"error reading {name}: it is not JSON") from None
     return value
+
+
+def _security(call: Call, extras: dict[str, Any]) -> tuple[str, ...]:
+    """Read security options; a profile is too long for a URL, so ours are among the extras."""
+    given = extras.get("security") or []
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        raise InvalidRequest("the security options of the build's extras are no list of strings")
+    return check_security((*call.query.texts("securityopt"), *given))
 
 
 def _mapping(call: Call, name: str) -> dict[str, str | None]:

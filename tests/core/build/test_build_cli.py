@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pannier.build.ignore import IgnoreRules
+from pannier.cli.buildsecrets import read_secret
 from pannier.cli.buildview import BuildError, show_build
+from pannier.cli.command import UsageError
 from pannier.cli.contexttar import pack_context
 from pannier.cli.credentials import config_header
 from pannier.errors import PannierError
@@ -161,3 +163,52 @@ def test_log_ins_go_with_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (found[own].username, found[own].password) == ("me", "secret")
     call = SimpleNamespace(request=SimpleNamespace(headers={"X-Registry-Config": "no JSON"}))
     assert credentials_of(cast("Call", call)) == {}
+
+
+class TestSecrets:
+    """What --secret names."""
+
+    @pytest.mark.parametrize(
+        ("spec", "data"),
+        [
+            ("id=a,src=file", b"of a file"),
+            ("id=a,source=file,type=file", b"of a file"),
+            ('id=a,"src=with,comma"', b"comma"),
+            ("id=a,env=TOKEN", b"of a variable \xff"),
+            ("id=a,type=env,env=TOKEN", b"of a variable \xff"),
+            ("id=a,type=env,src=TOKEN", b"of a variable \xff"),
+            ("id=TOKEN", b"of a variable \xff"),
+            ("id=TOKEN,type=file", b"a file called so"),
+            ("id=file", b"of a file"),
+        ],
+    )
+    def test_a_file_or_a_variable(
+        self, spec: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As Docker's client takes them."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setitem(os.environb, b"TOKEN", b"of a variable \xff")
+        (tmp_path / "file").write_bytes(b"of a file")
+        (tmp_path / "with,comma").write_bytes(b"comma")
+        (tmp_path / "TOKEN").write_bytes(b"a file called so")
+        name = "TOKEN" if "id=TOKEN" in spec else "file" if spec == "id=file" else "a"
+        assert read_secret(spec) == (name, data)
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ("src=file", "id= is missing"),
+            ("id=a,env=PANNIER_NOT_SET", "the variable PANNIER_NOT_SET is not set"),
+            ("id=a,type=env", "the variable a is not set"),
+            ("id=a,src=/nowhere/at/all", "cannot read /nowhere/at/all: No such file"),
+            ("id=a,type=ssh", "unsupported secret type 'ssh'"),
+            ("id=a,sauce=b", "unexpected key 'sauce'"),
+            ("id=a,src", "must be a key=value pair"),
+            ("id=a,src=/dev/zero", "more than 512000 bytes"),
+            ('id=a,"src', "unexpected end of data"),
+        ],
+    )
+    def test_what_is_malformed_is_named(self, spec: str, words: str) -> None:
+        """Before anything is sent."""
+        with pytest.raises(UsageError, match=words):
+            read_secret(spec)

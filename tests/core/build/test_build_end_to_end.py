@@ -267,6 +267,99 @@ RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent
         done = daemon.cli("build", str(needed), check=False)
         assert "secret no: not found" in done.stderr
 
+    def test_a_secret_of_the_environment(
+        self, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client's, seen as a file."""
+        monkeypatch.setenv("A_TOKEN", "s3cret")
+        text = """\
+FROM busybox
+RUN --mount=type=secret,id=token,target=/etc/deep/token wc -c < /etc/deep/token > /length
+RUN --mount=type=secret,id=token ! ls /etc/deep 2>/dev/null
+"""
+        image = build(daemon, context(tmp_path / "c", text), "--secret", "id=token,env=A_TOKEN")
+        assert sh(daemon, image, "cat /length") == "6\n"
+
+    @pytest.mark.parametrize(
+        ("mount", "words"),
+        [
+            ("type=ssh", "RUN --mount=type=ssh is not supported"),
+            ("type=secret,id=a,env=A", "a secret as a variable (env=) is not supported"),
+            ("type=bind,target=/", "a mount's target cannot be the root folder"),
+            ("type=tmpfs", "target is required for mount type 'tmpfs'"),
+            ("type=cache,target=/a,sharing=odd", "invalid value for sharing: 'odd'"),
+            ("type=bind,target=/a,size=1", "unexpected key 'size' for mount type 'bind'"),
+            ("type=bind,source=nowhere,target=/a", "nowhere"),
+            ("type=bind,from=nobody:1,target=/a", "nobody:1"),
+            ("type=warp,target=/a", "unsupported mount type 'warp'"),
+            ("target=/a,source", "must be a key=value pair"),
+        ],
+    )
+    def test_what_cannot_be_mounted(
+        self, daemon: Daemon, tmp_path: Path, mount: str, words: str
+    ) -> None:
+        """Is named, and leaves no container."""
+        folder = context(tmp_path / "c", f"FROM busybox\nRUN --mount={mount} true\n")
+        before = daemon.cli("ps", "-aq").stdout
+        done = daemon.cli("build", str(folder), check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert daemon.cli("ps", "-aq").stdout == before
+
+    def test_places_that_are_taken(self, daemon: Daemon, tmp_path: Path) -> None:
+        """Files on files, on links of the image, one in another, with variables in their names."""
+        text = """\
+FROM busybox
+RUN mkdir /real && ln -s /real /link && echo old > /file
+ARG D=deep
+WORKDIR /work
+RUN --mount=source=f,target=/file --mount=type=cache,target=/link/in,mode=0750,uid=7 \\
+    --mount=type=tmpfs,target=/real/mem,size=1m --mount=source=d,target=$D,rw \\
+    --mount=type=tmpfs,target=deep/in \\
+    cat /file > /out; stat -c %a:%u /real/in >> /out; touch deep/new deep/in/new; \\
+    dd if=/dev/zero of=/real/mem/x bs=1M count=2 2>/dev/null || echo full >> /out
+RUN cat /file >> /out; ls /real /work | wc -w >> /out
+"""
+        folder = context(tmp_path / "c", text, {"f": "new\n", "d/x": "x"})
+        image = build(daemon, folder)
+        assert sh(daemon, image, "cat /out") == "new\n750:7\nfull\nold\n2\n"
+
+
+class TestLimits:
+    """What a command may take, and how it is confined."""
+
+    def test_flags_are_limits_of_the_commands(self, daemon: Daemon, tmp_path: Path) -> None:
+        """Memory, processors, shares, limits of files, shared memory, names, seccomp."""
+        # Of cgroup v1, or else of v2, where shares are weights.
+        text = """\
+FROM busybox
+RUN cd /sys/fs/cgroup; one() { cat $1 2>/dev/null || cut -d' ' -f1 $2; }; { \\
+    one memory/memory.limit_in_bytes memory.max; one cpu/cpu.cfs_quota_us cpu.max; \\
+    one cpu/cpu.shares cpu.weight; one cpuset/cpuset.cpus cpuset.cpus; \\
+    ulimit -n; df -k /dev/shm | tail -1 | awk '{print $2}'; \\
+    grep -c '^10.1.2.3.*elsewhere' /etc/hosts; \\
+    grep Seccomp: /proc/self/status | cut -f2; } > /out
+"""
+        image = build(
+            daemon,
+            context(tmp_path / "c", text),
+            *("-m", "64m", "--cpu-quota", "50000", "--cpu-shares", "512", "--cpuset-cpus", "0"),
+            *("--ulimit", "nofile=100:200", "--shm-size", "8m", "--add-host", "elsewhere=10.1.2.3"),
+            *("--security-opt", "seccomp=unconfined", "--isolation", "default"),
+            "--disable-content-trust",
+        )
+        memory, quota, shares, *rest = sh(daemon, image, "cat /out").split()
+        assert (memory, quota, shares in {"512", "20"}) == (str(64 << 20), "50000", True)
+        assert rest == ["0", "100", "8192", "1", "0"]
+
+    def test_a_command_that_takes_too_much_is_killed(self, daemon: Daemon, tmp_path: Path) -> None:
+        """And the build says so with its status."""
+        line = "head -c 100000000 /dev/zero | tail > /dev/null"
+        folder = context(tmp_path / "c", f"FROM busybox\nRUN {line}\n")
+        done = daemon.cli("build", "-m", "16m", "--memory-swap", "16m", str(folder), check=False)
+        assert done.returncode == 137
+        assert "returned a non-zero code: 137" in done.stderr
+
 
 class TestCache:
     """What is done once is not done again."""
@@ -456,6 +549,27 @@ class TestErrors:
         """In Docker's words where it has some."""
         done = daemon.cli("build", "--force-rm", str(context(tmp_path / "c", text)), check=False)
         assert done.returncode == 1
+        assert words in done.stderr
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (("--isolation", "hyperv"), 'Unsupported isolation: "hyperv"'),
+            (("--security-opt", "nonsense"), 'Invalid --security-opt: "nonsense"'),
+            (("--add-host", "x"), 'bad format for add-host: "x"'),
+            (("--ulimit", "foo"), "invalid ulimit argument: foo"),
+            (("--output", "x"), "--output is not supported"),
+            (("--ssh", "default"), "--ssh is not supported"),
+            (("--squash",), "--squash is not supported"),
+        ],
+    )
+    def test_flags_that_cannot_be(
+        self, daemon: Daemon, tmp_path: Path, flags: tuple[str, ...], words: str
+    ) -> None:
+        """Each is named."""
+        folder = context(tmp_path / "c", "FROM busybox\n")
+        done = daemon.cli("build", *flags, str(folder), check=False)
+        assert done.returncode
         assert words in done.stderr
 
     def test_what_is_not_offered_is_refused_with_a_way_out(self, daemon: Daemon) -> None:

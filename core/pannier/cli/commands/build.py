@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["BUILD", "BUILDER_PRUNE"]
 
 _EXTRAS = "X-Pannier-Build-Extras"
-_MAX_SECRET = 512_000
 _HEAD = 512
 _MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")
+_REFUSED = {
+    "output": "build an image, and take files out with `pannier cp`",
+    "squash": "use FROM scratch and COPY --from=0 / /",
+    "ssh": "fetch with a key given by --secret, and RUN --mount=type=secret",
+}
+_REFUSED_LISTS = ("output", "ssh")
 _STYLES = ("auto", "plain", "tty", "tree", "quiet")
 
 
@@ -43,10 +48,11 @@ def _build(ctx: Context, values: Values) -> int:
 
     style = _style(values)
     query = _query(values)
-    secrets = dict(map(_secret, values.many("secret")))
+    secrets = _secrets(values)
+    security = _security(values)
     source = _source(values)
     query |= {"dockerfile": source.dockerfile or None, "remote": source.remote or None}
-    headers, pieces = _body(source, secrets)
+    headers, pieces = _body(source, secrets, security)
     from pannier.cli.credentials import config_header
 
     headers |= config_header()
@@ -80,16 +86,12 @@ def _style(values: Values) -> str:
 
 
 def _query(values: Values) -> dict[str, Any]:
-    if values.on("squash"):
-        raise UsageError("--squash is not supported", hint="use FROM scratch and COPY --from=0 / /")
+    for name, hint in _REFUSED.items():
+        if values.many(name) if name in _REFUSED_LISTS else values.on(name):
+            raise UsageError(f"--{name} is not supported", hint=hint)
     args = _pairs(values.many("build-arg"), inherit=True)
     if "SOURCE_DATE_EPOCH" in os.environ:
         args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
-    ulimits: list[dict[str, Any]] = []
-    if values.many("ulimit"):
-        from pannier.cli.hostconfig import parse_ulimits
-
-        ulimits = parse_ulimits(values.many("ulimit"))
     return {
         "t": values.many("tag") or None,
         "buildargs": args or None,
@@ -102,7 +104,6 @@ def _query(values: Values) -> dict[str, Any]:
         "platform": values.text("platform") or None,
         "cachefrom": _json([one for text in values.many("cache-from") for one in text.split(",")]),
         "networkmode": values.text("network") or None,
-        "extrahosts": values.many("add-host") or None,
         "memory": _size(values, "memory"),
         "memswap": _size(values, "memory-swap"),
         "shmsize": _size(values, "shm-size"),
@@ -112,9 +113,41 @@ def _query(values: Values) -> dict[str, Any]:
         "cpusetcpus": values.text("cpuset-cpus") or None,
         "cpusetmems": values.text("cpuset-mems") or None,
         "cgroupparent": values.text("cgroup-parent") or None,
-        "ulimits": _json(ulimits),
+        "isolation": values.text("isolation") or None,
         "q": values.on("quiet") or None,
+        **_of_containers(values),
     }
+
+
+def _of_containers(values: Values) -> dict[str, Any]:
+    """Return what is written as for ``run``; its reading is imported where it is needed."""
+    hosts, ulimits = values.many("add-host"), values.many("ulimit")
+    if not hosts and not ulimits:
+        return {}
+    from pannier.cli.hostconfig import extra_host, parse_ulimits
+
+    return {
+        "extrahosts": [extra_host(one) for one in hosts] or None,
+        "ulimits": _json(parse_ulimits(ulimits)),
+    }
+
+
+def _secrets(values: Values) -> dict[str, bytes]:
+    given = values.many("secret")
+    if not given:
+        return {}
+    from pannier.cli.buildsecrets import read_secret
+
+    return dict(map(read_secret, given))
+
+
+def _security(values: Values) -> list[str]:
+    given = values.many("security-opt")
+    if not given:
+        return []
+    from pannier.cli.hostconfig import security_option
+
+    return [security_option(one) for one in given]
 
 
 def _json(value: list[Any]) -> str | None:
@@ -142,29 +175,6 @@ def _pairs(given: list[str], *, inherit: bool = False) -> dict[str, str | None]:
         else:
             found[name] = value
     return found
-
-
-def _secret(spec: str) -> tuple[str, bytes]:
-    fields = dict(part.partition("=")[::2] for part in spec.split(","))
-    name = fields.get("id", "")
-    source = fields.get("src") or fields.get("source") or ""
-    variable = fields.get("env", "")
-    if not name:
-        raise UsageError(f"--secret {spec}: id= is missing", hint="write id=token,src=FILE")
-    if variable or (not source and name in os.environ):
-        data = os.environb.get((variable or name).encode())
-        if data is None:
-            raise UsageError(f"--secret {spec}: the variable {variable} is not set")
-        return name, data
-    path = source or name
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow
-            data = file.read(_MAX_SECRET + 1)
-    except OSError as error:
-        raise UsageError(f"--secret {spec}: cannot read {path}: {error.strerror}") from error
-    if len(data) > _MAX_SECRET:
-        raise UsageError(f"--secret {spec}: the file has more than {_MAX_SECRET} bytes")
-    return name, data
 
 
 # -- the context ---------------------------------------------------------------------------------
@@ -265,15 +275,18 @@ def _rules(path: str) -> IgnoreRules | None:
     return IgnoreRules(content)
 
 
-def _body(source: _Source, secrets: dict[str, bytes]) -> tuple[dict[str, str], Iterable[bytes]]:
+def _body(
+    source: _Source, secrets: dict[str, bytes], security: list[str]
+) -> tuple[dict[str, str], Iterable[bytes]]:
     """Return the headers and the body: before the context what must not be in it."""
-    if source.dockerfile_text is None and not secrets:
+    if source.dockerfile_text is None and not secrets and not security:
         return {}, source.pieces
     import base64
     import json
 
     extras: dict[str, Any] = {
-        "secrets": {name: base64.b64encode(data).decode() for name, data in secrets.items()}
+        "secrets": {name: base64.b64encode(data).decode() for name, data in secrets.items()},
+        "security": security,
     }
     if source.dockerfile_text is not None:
         extras["dockerfile"] = base64.b64encode(source.dockerfile_text).decode()
@@ -320,22 +333,27 @@ _FLAGS: list[Flag] = [
     text("-c,--cpu-shares", "CPU shares (relative weight)", metavar="int"),
     text("--cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     text("--cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
+    flag("--disable-content-trust", "Accepted and ignored", default="true"),
     text("-f,--file", "Name of the Dockerfile (default is PATH/Dockerfile)", complete="file"),
     flag("--force-rm", "Always remove intermediate containers"),
     text("--iidfile", "Write the image ID to the file", complete="file"),
+    text("--isolation", "Container isolation technology"),
     many("--label", "Set metadata for an image"),
     text("-m,--memory", "Memory limit", metavar="bytes"),
     text("--memory-swap", "Swap limit equal to memory plus swap: -1 for unlimited swap"),
     text("--network", "Set the networking mode for the RUN instructions", complete="network"),
     flag("--no-cache", "Do not use cache when building the image"),
+    many("-o,--output", "Output destination (not supported)", metavar="output"),
     text("--platform", "Set platform if server is multi-platform capable"),
     text("--progress", "Set type of progress output (auto, plain, tree)", default="auto"),
     flag("--pull", "Always attempt to pull a newer version of the image"),
     flag("-q,--quiet", "Suppress the build output and print image ID on success"),
     flag("--rm", "Remove intermediate containers after a successful build", default="true"),
     many("--secret", "Secret to expose to the build (id=mysecret,src=/local/secret)"),
+    many("--security-opt", "Security options", metavar="strings"),
     text("--shm-size", "Size of /dev/shm", metavar="bytes"),
     flag("--squash", "Squash newly built layers into a single new layer (not supported)"),
+    many("--ssh", "SSH agent socket or keys to expose to the build (not supported)"),
     many("-t,--tag", "Name and optionally a tag in the 'name:tag' format"),
     text("--target", "Set the target build stage to build"),
     many("--ulimit", "Ulimit options", metavar="ulimit"),

@@ -72,8 +72,11 @@ def _asked(server: str, username: str, password: str) -> tuple[str, str]:
 
     sys.stdout.write(f"Log in to {server}\n")
     sys.stdout.flush()
-    username = username or input("Username: ").strip()
-    password = password or getpass.getpass("Password: ")
+    try:
+        username = username or input("Username: ").strip()
+        password = password or getpass.getpass("Password: ")
+    except EOFError:
+        sys.stdout.write("\n")
     if not username or not password:
         raise UsageError("a user name and a password are needed", code=1)
     return username, password

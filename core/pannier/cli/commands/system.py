@@ -39,6 +39,11 @@ _SWITCHES = (
     ("Experimental", "ExperimentalBuild"),
     ("Live Restore Enabled", "LiveRestoreEnabled"),
 )
+_PROXIES = (
+    ("HTTP Proxy", "HttpProxy"),
+    ("HTTPS Proxy", "HttpsProxy"),
+    ("No Proxy", "NoProxy"),
+)
 
 
 def _info(ctx: Context, values: Values) -> int:
@@ -95,10 +100,16 @@ def _show_server(ctx: Context, found: dict[str, Any]) -> None:
     for title, key in (("Name", "Name"), ("ID", "ID"), ("Docker Root Dir", "DockerRootDir")):
         _line(ctx, title, found.get(key))
     _security(ctx, found.get("SecurityOptions") or [])
-    for title, key in _SWITCHES:
-        _line(ctx, title, str(bool(found.get(key))).lower())
+    _settings(ctx, found)
     for warning in found.get("Warnings") or ():
         ctx.err(str(warning))
+
+
+def _settings(ctx: Context, found: dict[str, Any]) -> None:
+    for title, key in _SWITCHES:
+        _line(ctx, title, str(bool(found.get(key))).lower())
+    for title, key in _PROXIES:
+        _line(ctx, title, found.get(key))
 
 
 def _security(ctx: Context, options: list[str]) -> None:

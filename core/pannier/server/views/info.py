@@ -65,9 +65,9 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
         "MemTotal": info.memory,
         "GenericResources": None,
         "DockerRootDir": info.root,
-        "HttpProxy": os.environ.get("HTTP_PROXY", ""),
-        "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
-        "NoProxy": os.environ.get("NO_PROXY", ""),
+        "HttpProxy": _proxy("HTTP_PROXY"),
+        "HttpsProxy": _proxy("HTTPS_PROXY"),
+        "NoProxy": _proxy("NO_PROXY"),
         "Name": info.hostname,
         "Labels": [],
         "ExperimentalBuild": identity.experimental,
@@ -92,6 +92,17 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
         "CDISpecDirs": [],
         "Warnings": list(info.warnings) or None,
     }
+
+
+def _proxy(name: str) -> str:
+    """Return a proxy of the environment, without what it is paid with, as Docker writes it."""
+    value = os.environ.get(name) or os.environ.get(name.lower()) or ""
+    head, at, tail = value.rpartition("@")
+    return (
+        f"{head[: head.find('://') + 3] if '://' in head else ''}xxxxx:xxxxx@{tail}"
+        if at
+        else value
+    )
 
 
 def _registries() -> dict[str, Any]:
