@@ -195,15 +195,29 @@ class Catalog:
         rows = self._database.rows("SELECT DISTINCT parent FROM images WHERE parent IS NOT NULL")
         return {row[0] for row in rows}
 
+    def _line(self, image: str | None) -> set[str]:
+        """Return an image with all that it was made from."""
+        line: set[str] = set()
+        while image is not None and image not in line:
+            line.add(image)
+            row = self._database.row("SELECT parent FROM images WHERE id = ?", image)
+            image = None if row is None else row[0]
+        return line
+
     # Changing.
 
     def add(self, config: ImageConfig, manifest: Manifest, parent: str | None = None) -> bool:
         """Add an image whose blobs and layers are all there; return whether it is new.
 
-        An image that is known keeps the manifest it has, and its blobs.
+        An image that is known keeps the manifest it has, its blobs, and its parent if it has one.
         """
         with self._database.transaction():
             if self.exists(config.id):
+                if parent is not None and config.id not in self._line(parent):
+                    self._database.execute(
+                        "UPDATE images SET parent = ? WHERE id = ? AND parent IS NULL",
+                        *(parent, config.id),
+                    )
                 return False
             self._database.execute(
                 "INSERT INTO images (id, manifest, manifest_type, manifest_size, parent)"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pannier.errors import ImageInvalid
 from pannier.images.archive import Archive
+from pannier.images.archived import parent_of
 from pannier.images.compression import Compression, detect, open_stream
 from pannier.images.digest import short_id
 from pannier.images.load_docker import docker_images
@@ -95,7 +96,8 @@ def load(
     with store.work() as lease:
         archive = Archive(store.content, lease)
         archive.read(stream, store.limits)
-        images = [_checked(store, image, lease) for image in _images(archive, platform)]
+        found = _images(archive, platform)
+        images = [_checked(store, image, lease, parent_of(image, found)) for image in found]
         for image in images:
             yield from _unpack(store, image, lease)
         added = store.add(images, lease)
@@ -129,7 +131,7 @@ def _images(archive: Archive, platform: Platform | None) -> list[ArchivedImage]:
     return images
 
 
-def _checked(store: ImageStore, image: ArchivedImage, lease: Lease) -> NewImage:
+def _checked(store: ImageStore, image: ArchivedImage, lease: Lease, parent: str | None) -> NewImage:
     config = image.config
     if config.os != "linux":
         raise ImageInvalid(
@@ -150,7 +152,7 @@ def _checked(store: ImageStore, image: ArchivedImage, lease: Lease) -> NewImage:
     ]:
         pointer = Descriptor(OCI_CONFIG, config.id, len(config.raw))
         manifest = Manifest.make(pointer, layers)
-    return NewImage(config, manifest, image.names)
+    return NewImage(config, manifest, image.names, parent)
 
 
 def _layer(store: ImageStore, blob: Blob, diff_id: str, lease: Lease) -> Descriptor:

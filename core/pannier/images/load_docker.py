@@ -46,4 +46,5 @@ def _image(archive: Archive, node: Node, manifests: Mapping[str, Manifest]) -> A
         layers=tuple(archive.get(name) for name in node.texts("Layers") or ()),
         names=tuple(archived_name(tag, node.where) for tag in node.texts("RepoTags") or ()),
         manifest=manifests.get(config.id),
+        parent=node.text("Parent"),
     )

@@ -138,12 +138,14 @@ def _index(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
 
 
 def _manifest(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
+    there = {image.id for image, _ in images}
     return dump(
         [
             {
                 "Config": _path(image.id),
                 "RepoTags": list(tags) or None,
                 "Layers": [_path(layer.blob.digest) for layer in image.layers],
+                **({"Parent": image.parent} if image.parent in there else {}),
             }
             for image, tags in images
         ]
