@@ -83,7 +83,7 @@ class Change:
 class Usage:
     """What a layer of its own takes up, without the layers below.
 
-    :param size: apparent bytes of the regular files (hard links counted once).
+    :param size: apparent bytes of the regular files and symbolic links (hard links counted once).
     :param inodes: number of files of any type.
     """
 

@@ -58,7 +58,7 @@ class UnpackLimits:
 class UnpackedUsage:
     """What a layer came to.
 
-    :param size: apparent bytes of its regular files, hard links once.
+    :param size: apparent bytes of its regular files and symbolic links, hard links once.
     :param inodes: how many files it has, of any type.
     :param opaque: whether the layer hides everything below, its root being marked opaque. With
         ``overlay`` whiteouts the driver must see to that: overlayfs ignores the mark on a root.
@@ -272,6 +272,7 @@ class _Unpacker:
         except FileExistsError:
             self.tree.discard(parent, name)
             os.symlink(entry.link, name, dir_fd=parent)
+        self._size += len(entry.link)
         self._finish(parent, name, entry)
 
     def _node(self, parent: int, name: bytes, _path: bytes, entry: TarEntry) -> None:

@@ -111,6 +111,7 @@ def copy_node(source: int, dir_fd: int, name: bytes) -> int:
     :param source: a descriptor of it, which may be one that only names it (O_PATH).
     """
     status = os.fstat(source)
+    copied = 0
     if stat.S_ISREG(status.st_mode):
         opened = os.open(proc_path(source), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -120,10 +121,11 @@ def copy_node(source: int, dir_fd: int, name: bytes) -> int:
         return status.st_size
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(b"", dir_fd=source), name, dir_fd=dir_fd)
+        copied = status.st_size
     else:
         os.mknod(name, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=dir_fd)
     copy_metadata({}, proc_path(dir_fd, name), status)
-    return 0
+    return copied
 
 
 def _copy_file(opened: int, dir_fd: int, name: bytes, status: os.stat_result) -> None:

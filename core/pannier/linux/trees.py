@@ -144,9 +144,10 @@ def _reopen(levels: list[_Level]) -> bool:
 
 
 def measure_tree(directory: int) -> tuple[int, int]:
-    """Return the apparent bytes of the regular files below, hard links once, and how many files.
+    """Return the apparent bytes of what is below, hard links once, and how many files there are.
 
-    The folder itself is not counted.
+    Bytes are those of regular files and of symbolic links (their targets' names), as Docker counts
+    them; folders have none. The folder itself is not counted.
 
     :param directory: a descriptor of a folder; stays open.
     """
@@ -179,7 +180,7 @@ def _sum(statuses: Iterator[os.stat_result]) -> tuple[int, int]:
                 continue
             linked.add(identity)
         inodes += 1
-        if stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             size += status.st_size
     return size, inodes
 

@@ -93,12 +93,13 @@ def test_what_vanishes_during_a_walk_is_left_out(tmp_path: Path, here: int) -> N
 
 
 def test_measures_count_hard_links_once(tmp_path: Path, here: int) -> None:
-    """Whole trees, or some files of them."""
+    """Whole trees, or some files of them; a symbolic link has the bytes of its target's name."""
     (tmp_path / "one").write_bytes(b"12345")
     os.link(tmp_path / "one", tmp_path / "two")
     (tmp_path / "three").write_bytes(b"123")
-    assert measure_tree(here) == (8, 2)
-    assert measure_files(here, [b"one", b"two", b"gone", b"gone/too"]) == (5, 1)
+    (tmp_path / "link").symlink_to("somewhere")
+    assert measure_tree(here) == (17, 3)
+    assert measure_files(here, [b"one", b"two", b"gone", b"gone/too", b"link"]) == (14, 2)
 
 
 def test_removing_takes_anything_and_nothing(tmp_path: Path, here: int) -> None:
