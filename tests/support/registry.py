@@ -115,13 +115,18 @@ class FaultyRegistry:
     """A registry in this process.
 
     :param pair: the certificate to speak TLS with; None for plain HTTP.
+    :param inside: a context in which this thread is in the network namespace to listen in.
     :ivar auth: ``""``, ``basic`` or ``bearer``.
     :ivar token_uses: how many requests a bearer token is good for.
     :ivar announced_seconds: what the token server says of a token's life.
     :ivar hanging: set once a request is left without an answer.
     """
 
-    def __init__(self, pair: Pair | None = None) -> None:
+    def __init__(
+        self,
+        pair: Pair | None = None,
+        inside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.repositories: dict[str, set[str]] = {}
@@ -140,7 +145,8 @@ class FaultyRegistry:
         class Handler(_Handler):
             owner = registry
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        with inside():
+            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         if pair is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

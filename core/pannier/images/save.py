@@ -3,6 +3,7 @@
 As Docker 25 and later write it: ``index.json`` and ``manifest.json`` both point into ``blobs/``,
 where what images share is once. The archive depends on the images and their names alone, so the
 same images give the same bytes; the blobs are those that came in, so digests survive a round trip.
+Only a manifest of Docker's schema 2 is written anew: in a layout, skopeo and umoci look for OCI's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import stat
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pannier.images.jsonutil import dump
-from pannier.images.oci import OCI_INDEX, Descriptor
+from pannier.images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, parse_document
 from pannier.images.reference import parse_reference
 from pannier.images.tar_writer import TarWriter, Written
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pannier.images.content import ContentStore
     from pannier.images.images import ImageStore
@@ -57,21 +58,27 @@ class _Archive:
 
     def write(self, images: Sequence[tuple[Image, Sequence[str]]]) -> None:
         """Write the documents first, so that a reader knows what comes, then the blobs."""
+        manifests = {image.id: self._manifest(image) for image, _ in images}
         self._document("oci-layout", dump({"imageLayoutVersion": "1.0.0"}))
-        self._document("index.json", _index(images))
+        self._document("index.json", _index(images, manifests))
         self._document("manifest.json", _manifest(images))
         self._folder("blobs")
         self._folder("blobs/sha256")
-        blobs: dict[str, int] = {}
-        for image, _ in images:
-            blobs[image.manifest.digest] = image.manifest.size
-            blobs[image.id] = len(image.config.raw)
+        for manifest in {one.digest: one for one in manifests.values()}.values():
+            self._document(_path(manifest.digest), manifest.raw)
+        blobs = {image.id: len(image.config.raw) for image, _ in images}
         for image, _ in images:
             blobs |= {layer.blob.digest: layer.blob.size for layer in image.layers}
         for digest, size in blobs.items():
             self._blob(digest, size)
         self._tar.finish()
         self._out.flush()
+
+    def _manifest(self, image: Image) -> Manifest:
+        pointer = image.manifest
+        found = parse_document(self._content.read(pointer.digest), pointer.media_type, image.id)
+        assert isinstance(found, Manifest)
+        return found if found.media_type == OCI_MANIFEST else found.in_other_words()
 
     def _header(self, name: str, kind: bytes, mode: int, size: int = 0) -> None:
         entry = Written(name.encode(), kind, mode, uid=0, gid=0, mtime=0, size=size)
@@ -117,10 +124,12 @@ def _path(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/')}"
 
 
-def _index(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
-    manifests: list[object] = []
+def _index(
+    images: Sequence[tuple[Image, Sequence[str]]], manifests: Mapping[str, Manifest]
+) -> bytes:
+    entries: list[object] = []
     for image, tags in images:
-        manifest = image.manifest
+        manifest = manifests[image.id].descriptor
         # Without a tag the image is in the index once, nameless.
         for tag in tags or (None,):
             annotations = {}
@@ -133,8 +142,8 @@ def _index(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:
             entry = Descriptor(
                 manifest.media_type, manifest.digest, manifest.size, annotations=annotations
             )
-            manifests.append(entry.document())
-    return dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+            entries.append(entry.document())
+    return dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
 def _manifest(images: Sequence[tuple[Image, Sequence[str]]]) -> bytes:

@@ -92,9 +92,11 @@ class TarReader:
 
     :param stream: an uncompressed archive; read in pieces of 256 KiB, to its end.
     :param max_bytes: refuse a stream longer than this.
+    :param unended: take an archive that just ends behind an entry, without an end marker or the
+        last file's padding, as Go's library does: some builders write layers so.
     """
 
-    def __init__(self, stream: BinaryIO, *, max_bytes: int) -> None:
+    def __init__(self, stream: BinaryIO, *, max_bytes: int, unended: bool = False) -> None:
         self._stream = stream
         self._budget = max_bytes
         self._limit = max_bytes
@@ -102,6 +104,8 @@ class TarReader:
         self._position = 0
         self._left = 0
         self._padding = 0
+        self._unended = unended
+        self._begun = False
         self._globals: dict[bytes, bytes] = {}
 
     # The stream.
@@ -206,6 +210,9 @@ class TarReader:
 
         :raises ImageInvalid: the archive is broken, or ends without its end marker.
         """
+        if self._unended and self._begun and self._just_ends():
+            return None
+        self._begun = True
         extended = _Extended()
         while True:
             if self._left or self._padding:
@@ -227,6 +234,15 @@ class TarReader:
                 self._padding = -self._left % BLOCK
             else:
                 return self._entry(header, fields, extended)
+
+    def _just_ends(self) -> bool:
+        """Whether the stream ends with the present entry's content, or within its padding."""
+        self._skip(self._left, "a file's content")
+        self._left = 0
+        while len(self._data) - self._position <= self._padding:
+            if not self._refill():
+                return True
+        return False
 
     def _extend(self, extended: _Extended, kind: bytes, size: int) -> None:
         body = self._metadata(size)

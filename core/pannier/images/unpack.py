@@ -117,7 +117,7 @@ class _Unpacker:
         limits: UnpackLimits,
         lower: Callable[[], int | None] | None,
     ) -> None:
-        self._reader = TarReader(stream, max_bytes=limits.total_bytes)
+        self._reader = TarReader(stream, max_bytes=limits.total_bytes, unended=whiteouts != "none")
         self._limits = limits
         self._root = root
         self._overlay = whiteouts == "overlay"
