@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pannier.build import instructions as ins
 from pannier.build.instructions import Command, MountType
 from pannier.build.parser import parse_dockerfile, parse_trigger
+from pannier.build.runflags import parse_mount
 from pannier.errors import InvalidRequest
 from pannier.images.config import Healthcheck
 
@@ -311,3 +312,41 @@ def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     """Also what is no text at all."""
     with contextlib.suppress(InvalidRequest):
         parse_dockerfile(data)
+
+
+MOUNTS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                *("type", "source", "src", "target", "dst", "from", "id", "sharing", "mode", "uid"),
+                *("gid", "size", "ro", "rw", "required", "env", "Type", ""),
+            ]
+        ),
+        st.sampled_from(
+            [
+                *(
+                    "=bind",
+                    "=cache",
+                    "=tmpfs",
+                    "=secret",
+                    "=ssh",
+                    "=/a",
+                    "=..",
+                    "=/",
+                    "=0755",
+                    "=7",
+                ),
+                *("=64m", "=-1", "=true", "=0", "=locked", "", "=", "=9999999999999999999t"),
+            ]
+        )
+        | st.text(max_size=8),
+    ).map("".join),
+    max_size=6,
+).map(",".join)
+
+
+@given(MOUNTS | st.text('typesourcdg=,/"\\ \n\0', max_size=40))
+def test_any_mount_is_parsed_or_refused(text: str) -> None:
+    """Never another error; what is parsed has a place."""
+    with contextlib.suppress(InvalidRequest):
+        assert parse_mount(text).target

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pannier.cli.credentials import (
     DOCKER_HUB,
     CredentialStore,
     auth_header,
+    config_header,
     full_name,
     registry_of,
     server_key,
@@ -20,7 +26,7 @@ from pannier.cli.credentials import (
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -165,3 +171,69 @@ def test_a_helper_that_is_none(folder: Path, name: str) -> None:
     write(folder, {"credsStore": name})
     with pytest.raises(PannierError, match=r"not installed|is no name"):
         auth_header("a.b/c")
+
+
+_SERVERS = st.sampled_from(
+    ["registry.test", "https://registry.test/v1/", DOCKER_HUB, "", "://", "/"]
+)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("am86eA=="),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(_SERVERS | st.text(max_size=4), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["auth", "username", "password", "identitytoken", "registrytoken"]),
+            inner,
+        )
+    ),
+    max_leaves=8,
+)
+_FILES = st.binary(max_size=40) | st.dictionaries(
+    st.sampled_from(["auths", "credHelpers", "credsStore", "proxies", "HttpHeaders"]), _ANYTHING
+).map(lambda document: json.dumps(document).encode())
+
+
+@contextlib.contextmanager
+def _configuration(data: bytes) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", folder)
+        patch.setenv("PATH", folder)  # no helper is there
+        path = Path(folder, "config.json")
+        path.write_bytes(data)
+        yield path
+
+
+@given(_FILES, _SERVERS.map(server_key))
+def test_any_file_is_read_or_refused(data: bytes, server: str) -> None:
+    """What a user, or another program, wrote into it; never another error than ours."""
+    with _configuration(data), contextlib.suppress(PannierError):
+        store = CredentialStore()
+        for name in (server, *store.servers()):
+            with contextlib.suppress(PannierError):
+                found = store.get(name)
+                assert all(isinstance(value, str) for value in found.values())
+        for image in ("x", "registry.test/x"):
+            with contextlib.suppress(PannierError):
+                auth_header(image)
+        with contextlib.suppress(PannierError):
+            config_header()
+
+
+@given(_FILES, st.text(max_size=8), st.text(max_size=8))
+def test_any_file_can_be_logged_in_to(data: bytes, username: str, password: str) -> None:
+    """The rest of it stays; what was stored is found, and gone once it is erased."""
+    with _configuration(data) as path, contextlib.suppress(PannierError):
+        store = CredentialStore()
+        others = {key: value for key, value in _read(path).items() if key != "auths"}
+        store.store("registry.test", username.replace(":", ""), password)
+        assert {key: value for key, value in _read(path).items() if key != "auths"} == others
+        again = CredentialStore()
+        found = again.get("registry.test")
+        assert found.get("username", "") == username.replace(":", "")
+        assert again.erase("registry.test")
+        assert CredentialStore().get("registry.test") == {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document = json.loads(path.read_bytes())
+    return document if isinstance(document, dict) else {}

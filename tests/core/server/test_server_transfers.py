@@ -7,9 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pannier.images.oci import Platform
 from pannier.images.registry.auth import ANONYMOUS, Credentials
+from pannier.server.transfers import decode_credentials
 from support.fake_transfers import DIGEST
 
 if TYPE_CHECKING:
@@ -152,6 +155,19 @@ class TestCredentials:
         assert {call[2] for call in engine.transfers.calls} == {
             Credentials("jo", "\u00ff\u00fe?>~")
         }
+
+    @given(
+        st.text(max_size=20)
+        | st.dictionaries(
+            st.sampled_from(["username", "Password", "auth", "identitytoken", "registrytoken"]),
+            st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["am86eA==", "/w=="]),
+        ).map(lambda fields: base64.urlsafe_b64encode(json.dumps(fields).encode()).decode())
+    )
+    def test_any_header_is_read(self, text: str) -> None:
+        """Whatever a client sends; of what is malformed, nothing is taken."""
+        found = decode_credentials(text)
+        assert isinstance(found.username, str)
+        assert isinstance(found.password, str)
 
     def test_a_password_is_not_shown(self) -> None:
         """Neither in a log nor in a traceback."""
