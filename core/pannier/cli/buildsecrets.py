@@ -66,6 +66,8 @@ def _from_file(spec: str, path: str) -> bytes:
             data = file.read(_MOST + 1)
     except OSError as error:
         raise UsageError(f"--secret {spec}: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--secret {spec}: {path!r} is no file's name") from error
     if len(data) > _MOST:
         raise UsageError(f"--secret {spec}: the file has more than {_MOST} bytes")
     return data

@@ -27,6 +27,7 @@ _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = re.compile(rf"\s*({_WORD})\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|({_WORD}))\s*,?")
 _SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+|$)")
 _LIFETIME = 60.0
+_LONGEST_LIFE = 366 * 86400
 _MARGIN = 10.0
 
 
@@ -165,8 +166,7 @@ class Authorizer:
                 f"the token server {parts.netloc} answered {status} without a token",
                 http_status=status,
             )
-        lifetime = answer.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, int | float) else _LIFETIME
+        seconds = _seconds(answer.get("expires_in"))
         # Renewed a little earlier, since a clock or a slow request may eat the rest.
         expires = time.monotonic() + seconds - min(_MARGIN, seconds / 5)
         self._tokens[scope] = (token, expires)
@@ -192,6 +192,14 @@ class Authorizer:
             fields.append(("account", self.credentials.username))
         separator = "&" if "?" in realm else "?"
         return self.fetch("GET", f"{realm}{separator}{urlencode(_filled(fields))}", headers, None)
+
+
+def _seconds(lifetime: object) -> float:
+    """Return how long a token lives; what is no time, or one without sense, is the usual one."""
+    # Compared as it is: an integer may be too large for a float.
+    if isinstance(lifetime, int | float) and 0 <= lifetime <= _LONGEST_LIFE:
+        return float(lifetime)
+    return _LIFETIME
 
 
 def _filled(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pannier.errors import ImageInvalid, NotFound
 from pannier.images import oci
 from pannier.images.registry.auth import scope_of
 from pannier.images.registry.cancelling import Cancellation
-from pannier.images.registry.listing import pages, read_limited
+from pannier.images.registry.listing import pages, read_document
 from pannier.images.registry.refusals import RegistryError
 from pannier.images.registry.transport import Request, Transport
 
@@ -128,9 +128,12 @@ class Repository:
         :raises ImageInvalid: it is too large, or not what the digest says.
         """
         path = f"{self.name}/manifests/{reference}"
-        with self._request("GET", path, headers={"Accept": _ACCEPT}) as response:
-            raw = read_limited(response, _MANIFEST_LIMIT, f"the manifest {reference}")
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        request = Request(
+            "GET", path, self._scope, {"Accept": _ACCEPT}, cancellation=self.cancellation
+        )
+        what = f"the manifest {reference}"
+        raw, headers = read_document(self.transport, request, _MANIFEST_LIMIT, what)
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip()
         if ":" in reference:
             _verify(raw, reference)
         # Some simple servers name no type, or a general one; then the document tells its own.

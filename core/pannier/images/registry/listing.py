@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
+import urllib3
+
 from pannier.errors import Forbidden, ImageInvalid, InvalidRequest, NotFound
 from pannier.images.reference import DEFAULT_DOMAIN
 from pannier.images.registry.auth import ANONYMOUS, Credentials
@@ -16,16 +18,16 @@ from pannier.images.registry.refusals import RegistryError
 from pannier.images.registry.transport import Request, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import urllib3
+    from collections.abc import Iterator, Mapping
 
     from pannier.images.registry.settings import RegistryOptions
 
-__all__ = ["SearchQuery", "SearchResult", "check_access", "pages", "read_limited", "search"]
+__all__ = ["SearchQuery", "SearchResult", "check_access", "pages", "read_document", "search"]
 
 _LIST_LIMIT = 16 << 20
 _PAGES = 1000
+_TRIES = 4
+_PAUSE = 0.25
 _MOST = 100
 _USUAL = 25
 _DOCKER_SEARCH = "index.docker.io"
@@ -110,11 +112,10 @@ def _by_api(
 ) -> list[SearchResult] | None:
     query = urlencode({"q": term, "n": limit})
     url = urljoin(transport.url("", cancellation), f"/v1/search?{query}")
-    with (
-        contextlib.suppress(NotFound, Forbidden, RegistryError),
-        transport.request(Request("GET", url, cancellation=cancellation)) as response,
-    ):
-        document = _parse(read_limited(response, _LIST_LIMIT, "the search's answer"), transport)
+    with contextlib.suppress(NotFound, Forbidden, RegistryError):
+        request = Request("GET", url, cancellation=cancellation)
+        raw, _ = read_document(transport, request, _LIST_LIMIT, "the search's answer")
+        document = _parse(raw, transport)
         if isinstance(document.get("results"), list):
             return [_result(item) for item in document["results"] if isinstance(item, dict)]
     return None
@@ -167,9 +168,9 @@ def pages(
 ) -> Iterator[dict[str, Any]]:
     """Yield each page of a listing, following its Link headers (RFC 8288)."""
     for _ in range(_PAGES):
-        with transport.request(Request("GET", path, scope, cancellation=cancellation)) as response:
-            raw = read_limited(response, _LIST_LIMIT, "the listing")
-            link = response.headers.get("Link", "")
+        request = Request("GET", path, scope, cancellation=cancellation)
+        raw, headers = read_document(transport, request, _LIST_LIMIT, "the listing")
+        link = headers.get("Link", "")
         yield _parse(raw, transport)
         target = link.partition("<")[2].partition(">")[0]
         if 'rel="next"' not in link or not target:
@@ -185,11 +186,29 @@ def _parse(raw: bytes, transport: Transport) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def read_limited(response: urllib3.BaseHTTPResponse, limit: int, what: str) -> bytes:
-    """Return a small body.
+def read_document(
+    transport: Transport, request: Request, limit: int, what: str
+) -> tuple[bytes, Mapping[str, str]]:
+    """Return a small body, asked for again where it breaks off, with the answer's headers.
 
     :raises ImageInvalid: it is larger than *limit* bytes.
+    :raises RegistryError: as :meth:`Transport.request`, or it breaks off time and again.
     """
+    for attempt in range(1, _TRIES + 1):
+        with transport.request(request) as response:
+            try:
+                return _read(response, limit, what), response.headers
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                request.cancellation.check()  # it may be what broke the connection
+                if attempt == _TRIES:
+                    raise RegistryError(
+                        f"{transport.endpoint.host} broke off within {what}: {error}"
+                    ) from error
+        request.cancellation.pause(_PAUSE * attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit: int, what: str) -> bytes:
     raw = b""
     while len(raw) <= limit:
         data = response.read(limit + 1 - len(raw))

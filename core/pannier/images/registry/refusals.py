@@ -53,7 +53,7 @@ def retry_after(value: str | None, default: float) -> float:
         return default
     if value.strip().isdecimal():
         return min(float(value), LONGEST_PAUSE)
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         moment = email.utils.parsedate_to_datetime(value).timestamp()
         return min(max(moment - time.time(), 0.0), LONGEST_PAUSE)
     return default

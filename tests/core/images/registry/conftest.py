@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pannier.images.registry import incoming, transport, uploading
+from pannier.images.registry import incoming, listing, transport, uploading
 from pannier.images.registry.settings import RegistryOptions
 from support.images import image, layer
 from support.registry import FaultyRegistry
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between tries."""
-    for module, name in ((transport, "_FIRST_PAUSE"), (incoming, "_PAUSE"), (uploading, "_PAUSE")):
-        monkeypatch.setattr(module, name, 0.001)
+    for module in (incoming, listing, uploading):
+        monkeypatch.setattr(module, "_PAUSE", 0.001)
+    monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture

@@ -78,6 +78,20 @@ class TestConnections:
         registry.faults = Faults(cut_every=1000, ignore_range=True)
         fails(registry, rig, small, RegistryError, "stopped sending sha256:[0-9a-f]+ at [0-9]+ of")
 
+    @pytest.mark.parametrize(
+        ("times", "whole"), [(3, True), (4, False)], ids=["passing", "lasting"]
+    )
+    def test_a_manifest_that_breaks_off(
+        self, registry: FaultyRegistry, rig: Rig, small: BuiltImage, times: int, whole: bool
+    ) -> None:
+        """It is asked for again, and not for ever."""
+        cut = (200, {"Content-Length": "500", "Connection": "close"})
+        registry.faults = Faults(statuses=[cut] * times, on="GET .*/manifests/")
+        if whole:
+            pulls(registry, rig, small)
+        else:
+            fails(registry, rig, small, RegistryError, "broke off within the manifest 1")
+
     def test_nobody_there(self, rig: Rig) -> None:
         """A hint tells what to look at."""
         with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1 cannot be reached") as caught:
