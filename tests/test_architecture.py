@@ -10,9 +10,9 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "core" / "pannier"
 MODULES = sorted(CORE.rglob("*.py"))
-DRIVER_NAMES = {"overlay", "vfs", "native"}
-"""The ids of built-in drivers that have no other meaning: bridge, host and none are words of
-Docker's API, v1 and v2 those of the kernel."""
+DRIVER_NAMES = {"overlay", "vfs", "native", "json-file"}
+"""The ids of built-in drivers that have no other meaning: bridge, host, none and local are words of
+Docker's API, v1, v2 and syslog those of the kernel."""
 
 FORMATS = {"unpack.py": {"overlay"}, "unpack_tree.py": {"overlay"}}
 """Where overlay is the name of a form of whiteouts, which any driver may ask for."""
@@ -40,7 +40,7 @@ def strings(tree: ast.AST) -> list[tuple[int, str]]:
 def test_the_core_knows_no_driver_by_name(path: Path) -> None:
     """Neither a driver's package nor its id stands in the core's code."""
     text = path.read_text(encoding="utf-8")
-    assert not re.search(r"\bpannier_(storage|net|cgroup|runtime)_\w+\s*(import|\.)", text)
+    assert not re.search(r"\bpannier_(storage|net|cgroup|runtime|log)_\w+\s*(import|\.)", text)
     telling = DRIVER_NAMES - FORMATS.get(path.name, set())
     named = [f"{line}: {value}" for line, value in strings(ast.parse(text)) if value in telling]
     assert named == []

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
-from pannier.errors import ConfigError
+from pannier.errors import ConfigError, InvalidRequest
 
 __all__ = [
     "DEFAULT_PATH",
@@ -40,7 +40,7 @@ __all__ = [
 
 DEFAULT_PATH = Path("/etc/pannier/pannier.toml")
 VARIABLE = "PANNIER_CONFIG"
-KINDS = ("storage", "network", "resources", "runtime")
+KINDS = ("storage", "network", "resources", "runtime", "log")
 
 T = TypeVar("T")
 
@@ -92,6 +92,7 @@ class DriversTable:
     resources: str = "auto"
     runtime: str = "auto"
     network: str = "auto"
+    log: str = "auto"
     patience: float = 300.0
 
     def __post_init__(self) -> None:
@@ -269,7 +270,7 @@ def read_table(kind: type[T], raw: Mapping[str, Any], table: str, origin: Origin
             ) from None
     try:
         return kind(**values)
-    except ValueError as error:  # a dataclass may check its values in __post_init__
+    except (ValueError, InvalidRequest) as error:  # from its __post_init__
         raise ConfigError(f"{origin.place(table, '')}: [{table}]: {error}") from error
 
 

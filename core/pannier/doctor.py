@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pannier.config import KINDS
 from pannier.errors import ConfigError
 from pannier.plugins import Drivers
 
@@ -235,7 +236,7 @@ def _drivers(config: Config) -> Iterator[Check]:
     except PermissionError as error:
         yield Check("drivers", Verdict.FAIL, f"cannot be tried: {error}", "run it as root")
         return
-    for kind in ("storage", "network", "resources", "runtime"):
+    for kind in KINDS:
         usable = [row for row in drivers.records if row.kind == kind and row.usable]
         failed = [row for row in drivers.records if row.kind == kind and not row.usable]
         detail = f"usable: {', '.join(row.id for row in usable) or 'none'}"

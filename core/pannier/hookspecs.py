@@ -15,6 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pannier.drivers.log import LogDriver
     from pannier.drivers.network import NetworkDriver
     from pannier.drivers.resources import ResourceDriver
     from pannier.drivers.runtime import RuntimeDriver
@@ -51,4 +52,9 @@ class DriverHooks:
     @hookspec
     def pannier_runtime_drivers(self) -> Sequence[type[RuntimeDriver]]:
         """Return the runtime driver classes that this plugin supplies."""
+        raise NotImplementedError
+
+    @hookspec
+    def pannier_log_drivers(self) -> Sequence[type[LogDriver]]:
+        """Return the log driver classes that this plugin supplies."""
         raise NotImplementedError

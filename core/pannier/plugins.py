@@ -20,6 +20,7 @@ import pluggy
 
 from pannier.bounded import LOADING, within
 from pannier.drivers.base import Driver, DriverContext
+from pannier.drivers.log import LogCapability, LogDriver
 from pannier.drivers.network import NetworkCapability, NetworkDriver
 from pannier.drivers.resources import ResourceCapability, ResourceDriver
 from pannier.drivers.runtime import RuntimeCapability, RuntimeDriver
@@ -65,6 +66,7 @@ _KINDS: dict[str, _Kind] = {
     "network": _Kind("pannier_network_drivers", NetworkDriver, NetworkCapability),
     "resources": _Kind("pannier_resource_drivers", ResourceDriver, ResourceCapability),
     "runtime": _Kind("pannier_runtime_drivers", RuntimeDriver, RuntimeCapability),
+    "log": _Kind("pannier_log_drivers", LogDriver, LogCapability),
 }
 
 
@@ -239,7 +241,7 @@ class DriverSet:
     """The drivers that the engine works with, opened.
 
     :param storages: every usable storage driver by id; *default_storage* is the one of images, and
-        of a container that asks for none. Likewise *networks* and *runtimes*.
+        of a container that asks for none. Likewise *networks*, *runtimes* and *logs*.
     """
 
     storages: Mapping[str, StorageDriver]
@@ -249,6 +251,8 @@ class DriverSet:
     resources: ResourceDriver
     runtimes: Mapping[str, RuntimeDriver]
     default_runtime: str
+    logs: Mapping[str, LogDriver]
+    default_log: str
 
     @property
     def storage(self) -> StorageDriver:
@@ -289,6 +293,7 @@ class DriverSet:
     def close(self) -> None:
         """Close every driver."""
         for driver in (
+            *self.logs.values(),
             *self.runtimes.values(),
             *self.networks.values(),
             self.resources,
@@ -456,6 +461,7 @@ def open_drivers(drivers: Drivers) -> DriverSet:
     resources = drivers.choose("resources")
     network = drivers.choose("network")
     runtime = drivers.choose("runtime")
+    log = drivers.choose("log")
     return DriverSet(
         storages=drivers.open_all(storage, StorageDriver),
         default_storage=storage.id,
@@ -464,4 +470,6 @@ def open_drivers(drivers: Drivers) -> DriverSet:
         resources=drivers.open(resources, ResourceDriver),
         runtimes=drivers.open_all(runtime, RuntimeDriver),
         default_runtime=runtime.id,
+        logs=drivers.open_all(log, LogDriver),
+        default_log=log.id,
     )

@@ -24,13 +24,14 @@ from pannier.drivers.operations import Plan
 from pannier.errors import ConfigError, DriverUnavailable
 from pannier.hookspecs import DriverHooks, hookimpl
 from pannier.plugins import Drivers, load_plugins
-from support.fakes import FakeNetwork, FakeResources, FakeRuntime, FakeStorage
+from support.fakes import FakeNetwork, FakeResources, FakeRuntime, FakeStorage, FarLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pannier.drivers.base import DriverContext
+    from pannier.drivers.log import LogDriver
     from pannier.drivers.resources import ResourceDriver
     from pannier.drivers.runtime import RuntimeDriver
     from pannier.drivers.storage import StorageDriver
@@ -58,6 +59,11 @@ class EveryKind:
     @hookimpl
     def pannier_runtime_drivers() -> list[type[RuntimeDriver]]:
         return [FakeRuntime]
+
+    @staticmethod
+    @hookimpl
+    def pannier_log_drivers() -> list[type[LogDriver]]:
+        return [FarLog]
 
 
 class Fine(NetworkDriver):
@@ -278,7 +284,7 @@ def test_a_table_for_a_driver_that_is_not_installed_is_refused(tmp_path: Path) -
 def test_every_built_in_driver_keeps_the_contract() -> None:
     """The installed distribution's own rows have a class each."""
     rows = [row for row in load_plugins() if row.distribution == "pannier"]
-    assert {row.kind for row in rows} == {"storage", "network", "resources", "runtime"}
+    assert {row.kind for row in rows} == {"storage", "network", "resources", "runtime", "log"}
     assert [row.reason for row in rows if row.driver is None] == []
 
 

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         AttachOptions,
         CreateOptions,
         ExecConfig,
+        LogConfig,
         LogOptions,
         RestartPolicy,
     )
@@ -109,6 +110,10 @@ def busybox(name: str = "busybox:latest") -> Image:
         tags=(name,),
         digests=(),
     )
+
+
+def _completed(log: LogConfig) -> LogConfig:
+    return replace(log, driver=log.driver or "json-file")
 
 
 class FakeShim:
@@ -197,7 +202,7 @@ class FakeContainers:
                 env=(*config.env, "PATH=/bin"),
                 cmd=("sh",) if config.cmd is None else config.cmd,
             ),
-            host=options.host,
+            host=replace(options.host, log=_completed(options.host.log)),
             networks=options.networks or {"bridge": EndpointOptions()},
             mounts=tuple(
                 MountPoint(spec, name=spec.source, source=f"/v/{spec.source}", driver="local")
@@ -759,6 +764,8 @@ class FakeSystem:
             runtimes=("native",),
             default_network="bridge",
             networks=("bridge", "host", "none"),
+            default_log="json-file",
+            logs=("json-file", "local", "none"),
             resources=frozenset({"memory", "swap", "cpu", "cpuset", "pids"}),
             kernel="6.18",
             operating_system="Debian",

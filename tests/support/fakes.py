@@ -12,6 +12,14 @@ import select
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pannier.drivers.log import (
+    LogCapability,
+    LogDriver,
+    LogEntry,
+    LogForm,
+    LogSink,
+    LogSource,
+)
 from pannier.drivers.network import (
     Attachment,
     Endpoint,
@@ -54,7 +62,15 @@ if TYPE_CHECKING:
 
     from pannier.drivers.base import DriverContext, IdMap
 
-__all__ = ["FakeNetwork", "FakeResources", "FakeRuntime", "FakeStorage", "World", "fake_drivers"]
+__all__ = [
+    "FakeNetwork",
+    "FakeResources",
+    "FakeRuntime",
+    "FakeStorage",
+    "FarLog",
+    "World",
+    "fake_drivers",
+]
 
 
 @dataclass
@@ -522,6 +538,67 @@ class FakeRuntime(RuntimeDriver):
         self.world.drop(f"runtime:{id}")
 
 
+class FakeLog(LogDriver):
+    """Keeps a file; its one option is ``colour``, which is ``red``."""
+
+    id: ClassVar[str] = "files"
+    capabilities: ClassVar[AbstractSet[LogCapability]] = frozenset({LogCapability.READ})
+
+    @classmethod
+    def probe(cls, context: DriverContext, config: object) -> None:
+        assert context.root.is_dir(), config
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def check(self, options: Mapping[str, str]) -> None:
+        if options not in ({}, {"colour": "red"}):
+            raise InvalidRequest(f"unknown log opt for {self.id} log driver: {dict(options)}")
+
+    def form(self, options: Mapping[str, str]) -> LogForm | None:
+        return LogForm(1 << 20 if options else 0, 2)
+
+
+class SilentLog(FakeLog):
+    """Keeps nothing."""
+
+    id: ClassVar[str] = "none"
+    capabilities: ClassVar[AbstractSet[LogCapability]] = frozenset()
+
+    def form(self, options: Mapping[str, str]) -> LogForm | None:
+        return None
+
+
+class FarLog(FakeLog):
+    """Takes lines elsewhere: to :attr:`lines`. What :attr:`obstacle` does happens before."""
+
+    id: ClassVar[str] = "far"
+    capabilities: ClassVar[AbstractSet[LogCapability]] = frozenset({LogCapability.DELIVER})
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.lines: list[bytes] = []
+        self.sources: list[LogSource] = []
+        self.closed = 0
+        self.obstacle: Callable[[], object] = lambda: None
+
+    def open(self, source: LogSource, options: Mapping[str, str]) -> LogSink:
+        self.sources.append(source)
+        return _FarSink(self)
+
+
+class _FarSink(LogSink):
+    def __init__(self, driver: FarLog) -> None:
+        self._driver = driver
+
+    def write(self, entries: Sequence[LogEntry]) -> None:
+        self._driver.obstacle()
+        self._driver.lines += [entry.data for entry in entries]
+
+    def close(self) -> None:
+        self._driver.closed += 1
+
+
 def fake_drivers(world: World) -> DriverSet:
     """Return one fake driver of each kind, and networks as the built-in ones are called."""
     networks = {
@@ -538,4 +615,6 @@ def fake_drivers(world: World) -> DriverSet:
         resources=FakeResources(world),
         runtimes={"fake": FakeRuntime(world)},
         default_runtime="fake",
+        logs={"files": FakeLog(world), "none": SilentLog(world), "far": FarLog(world)},
+        default_log="files",
     )

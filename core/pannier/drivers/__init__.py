@@ -1,6 +1,7 @@
 """The driver contracts: what a plugin implements, and the value types it is asked with."""
 
 from pannier.drivers.base import Driver, DriverContext, IdMap, IdMapping, NoConfig
+from pannier.drivers.log import LogDriver
 from pannier.drivers.network import NetworkDriver
 from pannier.drivers.operations import Action, Operation, Plan, Recorder, Step, Timing, Transaction
 from pannier.drivers.resources import ResourceDriver
@@ -13,6 +14,7 @@ __all__ = [
     "DriverContext",
     "IdMap",
     "IdMapping",
+    "LogDriver",
     "NetworkDriver",
     "NoConfig",
     "Operation",

@@ -73,7 +73,7 @@ class Driver(ABC):
     """
 
     kind: ClassVar[str]
-    """``storage``, ``network``, ``resources`` or ``runtime``; set by each kind's contract."""
+    """``storage``, ``network``, ``resources``, ``runtime``, ``log``; set by the kind's contract."""
 
     id: ClassVar[str]
     """The name that users write in the configuration: ``overlay``, ``bridge``, ``v1`` …"""

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Action, Plan, Step, Transaction
+from pannier.drivers.sizes import parse_size
 from pannier.drivers.storage import ContainerLayer
 from pannier.engine import caps, mounting, resolve, security, spec, validate
 from pannier.engine.imagefacts import ImageFacts
 from pannier.engine.launching import Describing
+from pannier.engine.logdrivers import complete_log
 from pannier.engine.model import Container, ContainerConfig
 from pannier.engine.registry import Live
 from pannier.engine.results import CreateResult, Event
-from pannier.engine.sizes import parse_size
 from pannier.engine.specmounts import SKELETON
 from pannier.engine.workers import uninterrupted
 from pannier.errors import InvalidRequest, NotFound
@@ -172,7 +173,6 @@ class Creator:
             host,
             runtime=host.runtime or self.drivers.default_runtime,
             limits=resolve.complete_limits(host.limits),
-            log=host.log if host.log.driver else self.settings.default_log,
             pid_mode=self._by_id(host.pid_mode),
             ipc_mode=self._by_id(host.ipc_mode),
         )
@@ -239,7 +239,7 @@ class Creator:
             parent=facts.parent,
             args=resolve.command_line(config),
             config=config,
-            host=wish.host,
+            host=replace(wish.host, log=complete_log(self.drivers, wish.host.log)),
             networks=wish.networks,
             mounts=wish.inherited,
             rootfs=options.rootfs,

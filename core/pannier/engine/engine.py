@@ -9,6 +9,7 @@ from pannier.engine.attach import Attaching
 from pannier.engine.connecting import Connecting
 from pannier.engine.containers import Containers
 from pannier.engine.creation import Creator
+from pannier.engine.deliveries import Deliveries
 from pannier.engine.dns import NameService
 from pannier.engine.endpoints import Endpoints
 from pannier.engine.entering import Entering
@@ -77,8 +78,9 @@ class Engine:
         memory = SharedMemory(settings.state / "shm")
         launcher = Launcher(settings, folder, drivers, store, files, memory, names)
         self._health = health = HealthMonitor(store, drivers, launcher, teller, workers)
+        self._deliveries = deliveries = Deliveries(folder, drivers, settings.hostname, workers)
         self._supervisor = supervisor = Supervisor(
-            store, drivers, endpoints, launcher, names, memory, health, teller, workers
+            store, drivers, endpoints, launcher, names, memory, health, deliveries, teller, workers
         )
         lifecycle = Lifecycle(
             settings,
@@ -93,10 +95,19 @@ class Engine:
             workers,
         )
         remover = Remover(
-            folder, registry, store, drivers, volumes, lifecycle, self.events, teller, workers
+            folder,
+            registry,
+            store,
+            drivers,
+            volumes,
+            lifecycle,
+            deliveries,
+            self.events,
+            teller,
+            workers,
         )
         entering = Entering(drivers, settings.state / "scratch")
-        logs = Logs(folder, workers)
+        logs = Logs(folder, drivers, workers)
         self.images = Images(images, store, self.events, workers)
         self.transfers = Transfers(images, registries or RegistryOptions(), self.events)
         self.volumes = Volumes(volumes, registry, self.events, workers)
@@ -160,6 +171,7 @@ class Engine:
         """Take over what runs, and clear away what was left half done. Once, before all else."""
         self._names.begin()
         await self._recovery.run()
+        await self._deliveries.recover(self._registry.containers())
         await self._workers.bulk(self._names.recover, self._names.unserved())
 
     async def close(self) -> None:
@@ -175,5 +187,6 @@ class Engine:
         await self._workers.idle()
         for live in self._registry:
             self._supervisor.unwatch(live)
+        await self._deliveries.close()
         self._names.close_all()
         await self._workers.close()

@@ -261,7 +261,7 @@ class Launcher:
 
     def _stdio(self, container: Container) -> StdioSpec:
         config = container.config
-        where = log_spec(container.host.log, log_path(self.folder, container.id))
+        where = log_spec(self.drivers, container.host.log, log_path(self.folder, container.id))
         return StdioSpec(
             terminal=config.tty,
             stdin=config.open_stdin,

@@ -1,89 +1,81 @@
-"""The log drivers' names and options: what each accepts, and what it has the runtime write.
-
-``json-file`` and ``local`` are both Pannier's own form, each with Docker's options and defaults;
-``none`` keeps nothing.
-"""
+"""Which log driver a container has, and what of its options is the engine's own."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pannier.drivers.log import LogCapability
 from pannier.drivers.runtime import LogSpec
-from pannier.engine.sizes import parse_size
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from pannier.drivers.log import LogDriver
     from pannier.engine.model import LogConfig
+    from pannier.plugins import DriverSet
 
-__all__ = ["LOG_DRIVERS", "check_log", "log_spec", "readable"]
+__all__ = ["complete_log", "delivers", "driver_of", "driver_options", "log_spec", "readable"]
 
-_SIZES = ("max-size", "max-file", "compress")
-_TEXTS = ("labels", "labels-regex", "env", "env-regex", "tag")
-_COMMON = ("mode", "max-buffer-size")
-
-LOG_DRIVERS: dict[str, tuple[str, ...]] = {
-    "json-file": (*_SIZES, *_TEXTS),
-    "local": _SIZES,
-    "none": (),
-}
-"""Each driver's options."""
-
-_DEFAULTS = {"local": {"max-size": "20m", "max-file": "5"}}
+_OWN = ("mode", "max-buffer-size")
+"""Options of every driver. Output is never held back by its log, so that neither has an effect."""
 
 
-def readable(log: LogConfig) -> bool:
-    """Whether what was logged can be read again."""
-    return log.driver != "none"
+def driver_of(drivers: DriverSet, log: LogConfig) -> LogDriver:
+    """Return the driver that a container is logged with.
+
+    :raises InvalidRequest: it is not installed, in Docker's words.
+    """
+    name = log.driver or drivers.default_log
+    driver = drivers.logs.get(name)
+    if driver is None:
+        raise InvalidRequest(
+            f"logger: no log driver named '{name}' is registered",
+            hint=f"there are: {', '.join(drivers.logs)}",
+        )
+    return driver
 
 
-def check_log(log: LogConfig) -> None:
-    """Check a container's log settings.
+def driver_options(log: LogConfig) -> Mapping[str, str]:
+    """Return the options that are the driver's."""
+    return {name: value for name, value in log.options.items() if name not in _OWN}
+
+
+def complete_log(drivers: DriverSet, log: LogConfig) -> LogConfig:
+    """Check a new container's log settings, and return them with the driver that they mean.
 
     :raises InvalidRequest: in Docker's words.
     """
-    known = LOG_DRIVERS.get(log.driver)
-    if known is None:
-        raise InvalidRequest(
-            f"logger: no log driver named '{log.driver}' is registered",
-            hint=f"there are: {', '.join(LOG_DRIVERS)}",
-        )
-    if log.driver == "none":
-        return  # whatever its options say, nothing comes of it
-    options = log.options
-    for name in options:
-        if name not in known and name not in _COMMON:
-            raise InvalidRequest(
-                f"unknown log opt '{name}' for {log.driver} log driver",
-                hint=f"there are: {', '.join((*known, *_COMMON))}",
-            )
-    if options.get("mode", "") not in ("", "blocking", "non-blocking"):
-        raise InvalidRequest(f"logger: logging mode not supported: {options['mode']}")
-    if "max-buffer-size" in options and options.get("mode") != "non-blocking":
+    driver = driver_of(drivers, log)
+    mode = log.options.get("mode", "")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidRequest(f"logger: logging mode not supported: {mode}")
+    if "max-buffer-size" in log.options and mode != "non-blocking":
         raise InvalidRequest(
             "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
         )
-    _check_rotation(options.get("max-size", ""), options.get("max-file", "1"))
-    if options.get("compress", "true").lower() not in ("1", "t", "true", "0", "f", "false"):
-        raise InvalidRequest(f"invalid value for log opt compress: {options['compress']!r}")
+    driver.check(driver_options(log))
+    return replace(log, driver=driver.id)
 
 
-def _check_rotation(size: str, files: str) -> None:
-    if size not in ("", "-1") and parse_size(size, "log-opt max-size") == 0:
-        raise InvalidRequest("max-size must be a positive number")
-    if not (files.isascii() and files.isdecimal() and int(files) > 0):
-        raise InvalidRequest(f"invalid value for log opt max-file: {files!r}: at least 1 is kept")
-
-
-def log_spec(log: LogConfig, path: Path) -> LogSpec | None:
+def log_spec(drivers: DriverSet, log: LogConfig, path: Path) -> LogSpec | None:
     """Return how the runtime is to write a log; None for not at all."""
-    if not readable(log):
-        return None
-    options = {**_DEFAULTS.get(log.driver, {}), **log.options}
-    size = options.get("max-size", "")
-    return LogSpec(
-        path,
-        max_size=0 if size in ("", "-1") else parse_size(size, "log-opt max-size"),
-        max_files=int(options.get("max-file", "1")),
-    )
+    form = driver_of(drivers, log).form(driver_options(log))
+    return None if form is None else LogSpec(path, form.max_size, form.max_files)
+
+
+def readable(drivers: DriverSet, log: LogConfig) -> bool:
+    """Whether what was logged can be read again."""
+    driver = driver_of(drivers, log)
+    if LogCapability.READ not in driver.capabilities:
+        return False
+    form = driver.form(driver_options(log))
+    return form is not None and form.readable
+
+
+def delivers(drivers: DriverSet, log: LogConfig) -> bool:
+    """Whether the container's driver is handed what is logged; not where it is not installed."""
+    driver = drivers.logs.get(log.driver or drivers.default_log)
+    return driver is not None and LogCapability.DELIVER in driver.capabilities

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from pannier.engine.model import LogOptions
 
-__all__ = ["Cursor", "Lines", "Marks", "frame", "frames_of_lines"]
+__all__ = ["Cursor", "Lines", "Marks", "Place", "frame", "frames_of_lines"]
 
 _SPACING = 1 << 20
 _REMEMBERED = 256
 _LONGEST_LINE = 1 << 20
 """A line that is longer is given in pieces, so that one without end is not kept in memory."""
+
+Place = tuple[int, int, int]
+"""Where a record ends: the file's inode, the time of its first record (inodes are used again), and
+the offset in it."""
 
 Record = tuple[int, int, bytes]
 """(time in nanoseconds since the epoch, stream, data)."""
@@ -129,6 +133,7 @@ class Cursor:
         self._files = _open_all(path)
         self._index = 0
         self._offset = 0
+        self._left: Place | None = None
         self.skip = 0
         """How many lines of those that follow do not belong to the tail."""
         try:
@@ -188,6 +193,23 @@ class Cursor:
         for stream, (count, ends) in counts.items():
             yield stream, count, ends
 
+    @property
+    def place(self) -> Place | None:
+        """Where the record that was read last ends; None before the first."""
+        if not self._offset:
+            return self._left
+        descriptor = self._files[self._index]
+        return os.fstat(descriptor).st_ino, _first_time(descriptor), self._offset
+
+    def go_to(self, place: Place) -> bool:
+        """Go on behind *place*; return whether its file is still there."""
+        for index, descriptor in enumerate(self._files):
+            here = (os.fstat(descriptor).st_ino, _first_time(descriptor))
+            if here == place[:2]:
+                self._index, self._offset = index, place[2]
+                return True
+        return False
+
     def _wants(self, time: int, stream: int) -> bool:
         options = self._options
         return (
@@ -219,6 +241,7 @@ class Cursor:
     def _next_file(self) -> bool:
         """Go on to the file that follows this one, if there is one."""
         if self._index + 1 < len(self._files):
+            self._left = self.place
             self._index += 1
             self._offset = 0
             return True
@@ -240,6 +263,7 @@ class Cursor:
             ),
             -1,
         )
+        self._left = self.place
         self.close()
         self._files = newer
         if position >= 0:
@@ -247,6 +271,11 @@ class Cursor:
         else:
             self._index, self._offset = 0, 0
         return True
+
+
+def _first_time(descriptor: int) -> int:
+    header = os.pread(descriptor, HEADER.size, 0)
+    return HEADER.unpack(header)[0] if len(header) == HEADER.size else 0
 
 
 def _open_all(path: Path) -> list[int]:
@@ -274,31 +303,37 @@ def _open_all(path: Path) -> list[int]:
 
 
 class Lines:
-    """Makes lines from records; each stream's lines are kept apart, as they come in pieces."""
+    """Makes lines from records; each stream's lines are kept apart, as they come in pieces.
 
-    def __init__(self, skip: int = 0) -> None:
-        self._partial: dict[int, tuple[int, bytes]] = {}
+    :param skip: so many lines are left out at first.
+    :param longest: bytes of a line without an end that are kept back.
+    """
+
+    def __init__(self, skip: int = 0, longest: int = _LONGEST_LINE) -> None:
+        self.partial: dict[int, tuple[int, bytes]] = {}
+        """What has come of lines that have not ended: (time, data) by stream."""
         self._skip = skip
+        self._longest = longest
 
     def feed(self, records: Iterable[Record]) -> list[LogLine]:
         """Return the lines that are whole with these records."""
         found: list[LogLine] = []
         for written, stream, piece in records:
             # A line has the time of its beginning.
-            time, before = self._partial.pop(stream, (written, b""))
+            time, before = self.partial.pop(stream, (written, b""))
             whole, newline, rest = (before + piece if before else piece).rpartition(b"\n")
             if newline:
                 found += [LogLine(time, stream, line + b"\n") for line in whole.split(b"\n")]
-            if len(rest) >= _LONGEST_LINE:
+            if len(rest) >= self._longest:
                 found.append(LogLine(time, stream, rest))
             elif rest:
-                self._partial[stream] = (time, rest)
+                self.partial[stream] = (time, rest)
         return self._without_skipped(found)
 
     def finish(self) -> list[LogLine]:
         """Return what has come of lines that have not ended."""
-        found = [LogLine(time, stream, data) for stream, (time, data) in self._partial.items()]
-        self._partial.clear()
+        found = [LogLine(time, stream, data) for stream, (time, data) in self.partial.items()]
+        self.partial.clear()
         return self._without_skipped(sorted(found, key=lambda line: line.time_ns))
 
     def _without_skipped(self, lines: list[LogLine]) -> list[LogLine]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pannier.engine.registry import Live
     from pannier.engine.results import LogLine
     from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
 
 __all__ = ["Logs"]
 
@@ -33,8 +34,9 @@ class Logs:
     :param folder: where each container has a folder of its own.
     """
 
-    def __init__(self, folder: Path, workers: Workers) -> None:
+    def __init__(self, folder: Path, drivers: DriverSet, workers: Workers) -> None:
         self._folder = folder
+        self._drivers = drivers
         self._workers = workers
         self._marks = Marks()
 
@@ -67,10 +69,10 @@ class Logs:
             yield join(None)
 
     def _open(self, container: Container, options: LogOptions) -> Callable[[], Cursor]:
-        if not readable(container.host.log):
+        if not readable(self._drivers, container.host.log):
             raise UnsupportedOperation(
                 "configured logging driver does not support reading",
-                hint="the container was made with --log-driver none",
+                hint=f"the container was made with --log-driver {container.host.log.driver}",
             )
         path = log_path(self._folder, container.id)
         return lambda: Cursor(path, self._marks, options)

@@ -177,9 +177,9 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """Where output goes: ``json-file`` and ``local`` (both Pannier's own files), or ``none``."""
+    """Where output goes: a log driver's id, empty for the configured one, and its options."""
 
-    driver: str = "json-file"
+    driver: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
 

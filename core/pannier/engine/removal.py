@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pannier.engine.deliveries import Deliveries
     from pannier.engine.events import Events
     from pannier.engine.lifecycle import Lifecycle
     from pannier.engine.model import Container
@@ -44,6 +45,7 @@ class Remover:
     drivers: DriverSet
     volumes: VolumeStore
     lifecycle: Lifecycle
+    deliveries: Deliveries
     events: Events
     teller: Teller
     workers: Workers
@@ -90,6 +92,7 @@ class Remover:
         self.lifecycle.cancel_restart(live)
         before = live.container
         live.set_state(replace(before.state, status=Status.REMOVING))
+        await self.deliveries.finish(before)
         others = {
             point.name
             for other in self.registry

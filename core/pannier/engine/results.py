@@ -222,6 +222,8 @@ class SystemInfo:
     runtimes: tuple[str, ...]
     default_network: str
     networks: tuple[str, ...]
+    default_log: str
+    logs: tuple[str, ...]
     resources: frozenset[str]
     kernel: str
     operating_system: str

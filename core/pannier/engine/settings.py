@@ -6,12 +6,11 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pannier.engine.model import LogConfig, Ulimit
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.drivers.base import IdMap
+    from pannier.engine.model import Ulimit
 
 __all__ = ["EngineSettings"]
 
@@ -24,7 +23,6 @@ class EngineSettings:
     :param state: the folder that is lost at reboot.
     :param userns_remap: the map of every new container's user namespace; None for the host's ids.
     :param default_ulimits: for containers that ask for none of that name.
-    :param default_log: how output is logged where the container does not say.
     :param hostname: what the host is called.
     :param stop_timeout: seconds between the stop signal and the kill.
     :param default_init: run an init in every container that does not say.
@@ -36,7 +34,6 @@ class EngineSettings:
     state: Path
     userns_remap: IdMap | None = None
     default_ulimits: tuple[Ulimit, ...] = ()
-    default_log: LogConfig = field(default_factory=LogConfig)
     hostname: str = field(default_factory=socket.gethostname)
     stop_timeout: int = 10
     default_init: bool = False

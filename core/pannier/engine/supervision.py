@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pannier.drivers.runtime import ExitEvent, RuntimeWatch
+    from pannier.engine.deliveries import Deliveries
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.health import HealthMonitor
@@ -87,6 +88,7 @@ class Supervisor:
     names: NameService
     memory: SharedMemory
     health: HealthMonitor
+    deliveries: Deliveries
     teller: Teller
     workers: Workers
     exits: Exits | None = None
@@ -95,6 +97,7 @@ class Supervisor:
     def watch(self, live: Live, watch: RuntimeWatch) -> None:
         """Begin to watch a running container."""
         live.watch = watch
+        self.deliveries.begin(live.container)
         loop = asyncio.get_running_loop()
         loop.add_reader(watch.fileno(), self.drain, live)
         # What came before the reader was there would wake nobody on an edge.
@@ -133,6 +136,7 @@ class Supervisor:
         restarts = self._restarts(live, event)
         before = live.container
         live.container = await self.workers.run(self._note, before, event, restarts=restarts)
+        self.deliveries.ended(live.container)
         self._end_execs(live, event)
         state = live.container.state
         if state.oom_killed:

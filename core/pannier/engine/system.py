@@ -85,6 +85,8 @@ class System:
             runtimes=tuple(drivers.runtimes),
             default_network=drivers.default_network,
             networks=tuple(drivers.networks),
+            default_log=drivers.default_log,
+            logs=tuple(drivers.logs),
             resources=available,
             kernel=platform.release(),
             operating_system=_operating_system(),

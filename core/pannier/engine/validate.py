@@ -6,7 +6,6 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from pannier.engine.logdrivers import check_log
 from pannier.errors import InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES
 
@@ -91,8 +90,6 @@ def check(config: ContainerConfig, host: HostOptions) -> None:
     _check_config(config)
     capability_names(host.cap_add, "CapAdd")
     capability_names(host.cap_drop, "CapDrop")
-    if host.log.driver:
-        check_log(host.log)
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidRequest(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pannier.build.model import BuildFailed, BuildRequest, Built, Output
 from pannier.drivers.resources import Limits
+from pannier.drivers.sizes import parse_size
 from pannier.engine.model import Ulimit
-from pannier.engine.sizes import parse_size
 from pannier.errors import InvalidRequest, PannierError, UnsupportedOperation
 from pannier.images.reference import parse_reference
 from pannier.server.body import body_chunks, parse_json

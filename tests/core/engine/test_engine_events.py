@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pannier.drivers.sizes import parse_size
 from pannier.engine import names, top
 from pannier.engine.events import Events, matches
 from pannier.engine.filters import moment
 from pannier.engine.gomode import go_mode
 from pannier.engine.results import Event, InterfaceCounters
-from pannier.engine.sizes import parse_size
 from pannier.engine.stats import interfaces, system_cpu_ns
 from pannier.errors import InvalidRequest
 from pannier.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify

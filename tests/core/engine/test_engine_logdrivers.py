@@ -1,4 +1,4 @@
-"""The log drivers: which options they take, and what comes of them."""
+"""Which log driver a container has: the engine's own options, the default, what is written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pannier.engine.logdrivers import check_log, log_spec, readable
+from pannier.drivers.runtime import LogSpec
+from pannier.engine.logdrivers import complete_log, delivers, log_spec, readable
 from pannier.engine.model import LogConfig
 from pannier.errors import InvalidRequest
+from support.fakes import World, fake_drivers
 
 PATH = Path("/x/output.log")
 
@@ -16,50 +18,44 @@ PATH = Path("/x/output.log")
 @pytest.mark.parametrize(
     ("driver", "options", "words"),
     [
-        ("syslog", {}, "no log driver named 'syslog' is registered"),
-        ("json-file", {"bogus": "1"}, "unknown log opt 'bogus' for json-file log driver"),
-        ("local", {"labels": "a"}, "unknown log opt 'labels' for local log driver"),
-        ("json-file", {"max-size": "x"}, "max-size"),
-        ("json-file", {"max-size": "0"}, "max-size must be a positive number"),
-        ("json-file", {"max-size": "-5"}, "max-size"),
-        ("local", {"max-file": "0"}, "max-file"),
-        ("local", {"max-file": "-1"}, "max-file"),
-        ("local", {"max-file": "²"}, "max-file"),
-        ("local", {"compress": "maybe"}, "compress"),
-        ("json-file", {"mode": "bogus"}, "logging mode not supported: bogus"),
-        ("json-file", {"max-buffer-size": "4m"}, "only supported with 'mode=non-blocking'"),
+        ("stone", {}, "logger: no log driver named 'stone' is registered"),
+        ("files", {"bogus": "1"}, "unknown log opt for files log driver"),
+        ("", {"bogus": "1"}, "unknown log opt for files log driver"),
+        ("files", {"mode": "bogus"}, "logging mode not supported: bogus"),
+        ("files", {"max-buffer-size": "4m"}, "only supported with 'mode=non-blocking'"),
     ],
 )
-def test_wrong_settings_are_refused(driver: str, options: dict[str, str], words: str) -> None:
-    """In Docker's words, with the setting's name."""
+def test_wrong_settings_are_refused(
+    driver: str, options: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    """By the engine, where an option is its own, else by the driver."""
     with pytest.raises(InvalidRequest, match=words):
-        check_log(LogConfig(driver, options))
+        complete_log(fake_drivers(World(tmp_path)), LogConfig(driver, options))
 
 
-@pytest.mark.parametrize(
-    ("driver", "options", "size", "files"),
-    [
-        ("json-file", {}, 0, 1),
-        ("json-file", {"max-size": "-1", "tag": "x", "env": "A"}, 0, 1),
-        ("json-file", {"max-size": "10m", "max-file": "3", "compress": "true"}, 10 << 20, 3),
-        ("json-file", {"mode": "non-blocking", "max-buffer-size": "4m"}, 0, 1),
-        ("local", {}, 20 << 20, 5),
-        ("local", {"max-size": "1k"}, 1024, 5),
-    ],
-)
-def test_what_is_written(driver: str, options: dict[str, str], size: int, files: int) -> None:
-    """Each driver has Docker's defaults."""
-    log = LogConfig(driver, options)
-    check_log(log)
-    spec = log_spec(log, PATH)
-    assert spec is not None
-    assert (spec.path, spec.max_size, spec.max_files) == (PATH, size, files)
-    assert readable(log)
+def test_no_driver_means_the_configured_one(tmp_path: Path) -> None:
+    """Its name is put in; the engine's own options stay, and are not the driver's."""
+    log = LogConfig("", {"mode": "non-blocking", "max-buffer-size": "4m", "colour": "red"})
+    completed = complete_log(fake_drivers(World(tmp_path)), log)
+    assert completed == LogConfig("files", log.options)
 
 
-def test_none_keeps_nothing() -> None:
-    """Whatever its options say, as with Docker."""
-    log = LogConfig("none", {"max-size": "1m", "bogus": "x"})
-    check_log(log)
-    assert log_spec(log, PATH) is None
-    assert not readable(log)
+def test_what_is_written_and_read(tmp_path: Path) -> None:
+    """As the driver's form and capabilities say."""
+    drivers = fake_drivers(World(tmp_path))
+    red = LogConfig("files", {"colour": "red"})
+    assert log_spec(drivers, red, PATH) == LogSpec(PATH, 1 << 20, 2)
+    assert (readable(drivers, red), delivers(drivers, red)) == (True, False)
+    assert log_spec(drivers, LogConfig("none"), PATH) is None
+    assert not readable(drivers, LogConfig("none"))
+    far = LogConfig("far")
+    assert log_spec(drivers, far, PATH) == LogSpec(PATH, 0, 2)
+    assert (readable(drivers, far), delivers(drivers, far)) == (False, True)
+
+
+def test_a_driver_that_has_gone(tmp_path: Path) -> None:
+    """Its containers cannot be read, and say why; nothing else fails."""
+    drivers = fake_drivers(World(tmp_path))
+    assert not delivers(drivers, LogConfig("stone"))
+    with pytest.raises(InvalidRequest, match="no log driver named 'stone'"):
+        readable(drivers, LogConfig("stone"))

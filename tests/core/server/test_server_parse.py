@@ -202,14 +202,6 @@ class TestRefusals:
                 "Invalid value -10000, range for oom score adj is [-1000, 1000]",
             ),
             ({"CapAdd": ["FOO"]}, 'invalid CapAdd: unknown capability: "CAP_FOO"'),
-            (
-                {"LogConfig": {"Type": "foo"}},
-                "logger: no log driver named 'foo' is registered",
-            ),
-            (
-                {"LogConfig": {"Type": "json-file", "Config": {"a": "b"}}},
-                "unknown log opt 'a' for json-file log driver",
-            ),
             ({"SecurityOpt": ["foo"]}, 'invalid --security-opt 1: "foo"'),
             ({"SecurityOpt": ["foo=bar"]}, 'invalid --security-opt 2: "foo=bar"'),
             ({"ExtraHosts": ["a"]}, 'bad format for add-host: "a"'),

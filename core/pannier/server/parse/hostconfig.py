@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from pannier.drivers.resources import DeviceRule
-from pannier.engine.logdrivers import check_log
 from pannier.engine.model import DeviceMapping, HostOptions, LogConfig, RestartPolicy, Ulimit
 from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux.capabilities import CAPABILITIES
@@ -142,9 +141,7 @@ def _volumes_from(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _log_config(fields: Fields) -> LogConfig:
-    log = LogConfig(fields.text("Type") or "json-file", fields.string_map("Config"))
-    check_log(log)
-    return log
+    return LogConfig(fields.text("Type"), fields.string_map("Config"))
 
 
 def _capabilities(fields: Fields, name: str) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pannier.drivers.resources import ResourceCapability as Can
-from pannier.engine.logdrivers import LOG_DRIVERS
 from pannier.server.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": list(info.networks),
             "Authorization": None,
-            "Log": list(LOG_DRIVERS),
+            "Log": list(info.logs),
         },
         "MemoryLimit": Can.MEMORY in can,
         "SwapLimit": Can.SWAP in can,
@@ -50,7 +49,7 @@ def info_view(info: SystemInfo, identity: Identity) -> dict[str, Any]:
         "OomKillDisable": Can.MEMORY in can and info.cgroup_version == "1",
         "NGoroutines": info.threads,
         "SystemTime": rfc3339(time.time_ns()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": info.default_log,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": info.cgroup_version,
         "NEventsListener": info.listeners,

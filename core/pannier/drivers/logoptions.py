@@ -1,0 +1,105 @@
+"""Options that log drivers have in common, with Docker's names, meanings and messages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pannier.drivers.log import LogForm
+from pannier.drivers.sizes import parse_size
+from pannier.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pannier.drivers.log import LogSource
+
+__all__ = ["check_tag", "expand_tag", "flag", "refuse_unknown", "rotation"]
+
+_TRUE = ("1", "t", "true")
+_FALSE = ("0", "f", "false")
+
+_WORDS: dict[str, Callable[[LogSource], str]] = {
+    "ID": lambda source: source.id[:12],
+    "FullID": lambda source: source.id,
+    "Name": lambda source: source.name,
+    "ImageID": lambda source: source.image_id.removeprefix("sha256:")[:12],
+    "ImageFullID": lambda source: source.image_id,
+    "ImageName": lambda source: source.image_name,
+    "Command": lambda source: " ".join(source.args),
+    "Hostname": lambda source: source.host,
+    "DaemonName": lambda _: "pannier",
+}
+_PLACE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+
+
+def refuse_unknown(driver: str, options: Mapping[str, str], known: Iterable[str]) -> None:
+    """Refuse an option that a driver does not have.
+
+    :raises InvalidRequest: in Docker's words.
+    """
+    names = tuple(known)
+    for name in options:
+        if name not in names:
+            raise InvalidRequest(
+                f"unknown log opt '{name}' for {driver} log driver",
+                hint=f"there are: {', '.join(names) or 'none'}",
+            )
+
+
+def flag(options: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Return an option that is true or false.
+
+    :raises InvalidRequest: it is neither.
+    """
+    text = options.get(name, "").lower()
+    if text not in ("", *_TRUE, *_FALSE):
+        raise InvalidRequest(f"invalid value for log opt {name}: {options[name]!r}")
+    return text in _TRUE if text else default
+
+
+def rotation(
+    options: Mapping[str, str], max_size: str = "", max_files: int = 1, prefix: str = ""
+) -> LogForm:
+    """Return the form of file that ``max-size`` and ``max-file`` ask for.
+
+    :param max_size: what holds where the options do not say; empty or ``-1`` for no limit.
+    :param max_files: likewise.
+    :param prefix: of the options' names, such as ``cache-``.
+    :raises InvalidRequest: a value is malformed.
+    """
+    size = options.get(f"{prefix}max-size", max_size)
+    files = options.get(f"{prefix}max-file", str(max_files))
+    limit = 0
+    if size not in ("", "-1"):
+        limit = parse_size(size, f"log-opt {prefix}max-size")
+        if limit == 0:
+            raise InvalidRequest(f"{prefix}max-size must be a positive number")
+    if not (files.isascii() and files.isdecimal() and int(files) > 0):
+        raise InvalidRequest(
+            f"invalid value for log opt {prefix}max-file: {files!r}: at least 1 is kept"
+        )
+    flag(options, f"{prefix}compress")
+    return LogForm(limit, int(files))
+
+
+def check_tag(template: str) -> None:
+    """Check the template of a ``tag``.
+
+    :raises InvalidRequest: it uses something that does not exist.
+    """
+    for word in _PLACE.findall(template):
+        if word.removeprefix(".") not in _WORDS or not word.startswith("."):
+            raise InvalidRequest(
+                f"invalid log opt tag: {template!r} uses {{{{{word}}}}}",
+                hint=f"there are: {', '.join(f'{{{{.{name}}}}}' for name in _WORDS)}",
+            )
+
+
+def expand_tag(template: str, source: LogSource) -> str:
+    """Return a ``tag`` with ``{{.Name}}``, ``{{.ID}}`` and their like replaced.
+
+    :raises InvalidRequest: as :func:`check_tag`.
+    """
+    check_tag(template)
+    return _PLACE.sub(lambda match: _WORDS[match[1].removeprefix(".")](source), template)

@@ -1,0 +1,70 @@
+"""The options that log drivers share."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pannier.drivers.log import LogForm, LogSource
+from pannier.drivers.logoptions import check_tag, expand_tag, flag, refuse_unknown, rotation
+from pannier.errors import InvalidRequest
+
+SOURCE = LogSource(
+    id="0123456789abcdef" * 4,
+    name="web",
+    image_id="sha256:" + "fedcba9876543210" * 4,
+    image_name="shop/web:2",
+    args=("serve", "-v"),
+    host="here",
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("", ""),
+        ("{{.ID}}", "0123456789ab"),
+        ("{{ .Name }}/{{.ImageName}}", "web/shop/web:2"),
+        ("{{.ImageID}} {{.Command}}", "fedcba987654 serve -v"),
+        ("{{.FullID}}", SOURCE.id),
+        ("{{.ImageFullID}}", SOURCE.image_id),
+        ("{{.DaemonName}} on {{.Hostname}}", "pannier on here"),
+        ("100% {plain}", "100% {plain}"),
+    ],
+)
+def test_tags(template: str, text: str) -> None:
+    """Docker's words are replaced, with or without blanks; all else stays."""
+    assert expand_tag(template, SOURCE) == text
+
+
+@pytest.mark.parametrize("template", ["{{.Nme}}", "{{Name}}", "{{}}", "{{.ID | upper}}"])
+def test_tags_that_mean_nothing(template: str) -> None:
+    """They are refused, with what there is as a hint."""
+    with pytest.raises(InvalidRequest, match=re.escape(template)) as error:
+        check_tag(template)
+    assert "{{.Name}}" in str(error.value.hint)
+
+
+def test_unknown_options() -> None:
+    """They are refused in Docker's words."""
+    refuse_unknown("far", {"a": "1"}, ["a", "b"])
+    with pytest.raises(InvalidRequest, match="unknown log opt 'c' for far log driver"):
+        refuse_unknown("far", {"a": "1", "c": "2"}, ["a", "b"])
+
+
+def test_flags() -> None:
+    """As Go reads them."""
+    assert flag({"x": "TRUE"}, "x")
+    assert not flag({"x": "0"}, "x", default=True)
+    assert flag({}, "x", default=True)
+    with pytest.raises(InvalidRequest, match="invalid value for log opt x: 'maybe'"):
+        flag({"x": "maybe"}, "x")
+
+
+def test_rotation_with_a_prefix() -> None:
+    """The options of a cache are its own; the defaults hold where they do not say."""
+    options = {"max-size": "1m", "cache-max-file": "2"}
+    assert rotation(options, "20m", 5, "cache-") == LogForm(20 << 20, 2)
+    with pytest.raises(InvalidRequest, match="cache-max-size must be a positive number"):
+        rotation({"cache-max-size": "0"}, prefix="cache-")
