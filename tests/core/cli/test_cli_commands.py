@@ -207,6 +207,14 @@ def test_logs_are_separated(cli: Callable[..., Any], daemon: Any, frame: Any) ->
     assert "failed to parse" in cli("logs", "--since", "yesterday", "web").err
 
 
+def test_zero_is_the_epoch(cli: Callable[..., Any], daemon: Any) -> None:
+    """As docker's client has it: ``--since 0`` asks for everything, ``0s`` is now."""
+    daemon.reply("GET", "/events")
+    assert cli("events", "--since", "0", "--until", "1700000000") == (0, "", "")
+    [request] = daemon.requests
+    assert request.query == "since=0&until=1700000000"
+
+
 def test_a_terminals_logs_are_raw(cli: Callable[..., Any], daemon: Any) -> None:
     """A container with a terminal has one stream, without frames."""
     kind = {"Content-Type": "application/vnd.docker.raw-stream"}

@@ -58,6 +58,8 @@ def moment(given: str) -> str | None:
     """
     if not given:
         return None
+    if given == "0":
+        return given  # the epoch, as with docker; no duration
     plain = given.removeprefix("-")
     if plain.replace(".", "", 1).isdigit() and len(plain) > 4:
         return given
