@@ -34,6 +34,26 @@ def test_memory_beyond_the_limit_is_killed(daemon: Daemon) -> None:
     assert daemon.inspect("fat")["State"]["OOMKilled"] is True
 
 
+def test_memory_that_runs_out_is_told_at_once(daemon: Daemon) -> None:
+    """``events`` has ``oom`` while the container goes on without the process that was killed."""
+    script = "head -c 200m /dev/zero | tail; sleep 1000"
+    limits = ("-m", "20m", "--memory-swap", "20m")
+    watching = daemon.client("events", "--filter", "event=oom", "--format", "{{.Actor.ID}}")
+    try:
+        made = daemon.cli("run", "-d", *limits, "busybox", "sh", "-c", script).stdout.strip()
+        assert watching.stdout is not None
+        assert watching.stdout.readline().strip() == made
+    finally:
+        watching.terminate()
+        watching.communicate()
+    assert daemon.inspect(made)["State"]["Running"] is True
+    daemon.cli("kill", made)
+    seen = daemon.cli("events", "--since", "0", "--until", "0s", "--filter", f"container={made}")
+    words = [line.split()[2] for line in seen.stdout.splitlines() if " container " in line]
+    assert words.index("oom") < words.index("kill")
+    assert words[-2:] == ["kill", "die"]
+
+
 def test_memory_within_the_limit_is_not_killed(daemon: Daemon) -> None:
     """OOMKilled stays false."""
     daemon.cli("run", "--name", "thin", "-m", "50m", "busybox", "true")

@@ -35,6 +35,7 @@ from pannier.drivers.operations import Action, Plan, Step
 from pannier.drivers.resources import (
     GroupRequest,
     Limits,
+    OomWatch,
     ResourceCapability,
     ResourceDriver,
     ResourceEvents,
@@ -202,6 +203,27 @@ class FakeStorage(StorageDriver):
         self.world.drop(f"layer:{key}")
 
 
+class FakeOomWatch(OomWatch):
+    """A counter that a test adds to."""
+
+    def __init__(self) -> None:
+        self.event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self.event
+
+    def read(self) -> int:
+        try:
+            return os.eventfd_read(self.event)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        if self.event >= 0:
+            os.close(self.event)
+            self.event = -1
+
+
 class FakeResources(ResourceDriver):
     """Groups as names; every one has this process in it, for /proc to be looked at."""
 
@@ -219,6 +241,7 @@ class FakeResources(ResourceDriver):
         self.limits: dict[str, Limits] = {}
         self.frozen: set[str] = set()
         self.oom: set[str] = set()
+        self.watches: dict[str, FakeOomWatch] = {}
 
     def available(self) -> AbstractSet[ResourceCapability]:
         return self.capabilities
@@ -259,6 +282,10 @@ class FakeResources(ResourceDriver):
 
     def usage(self, id: str, parent: str = "") -> ResourceUsage:
         return ResourceUsage(cpu_total=5, memory=7, pids=1)
+
+    def oom_watch(self, id: str, parent: str = "") -> OomWatch | None:
+        self.watches[id] = FakeOomWatch()
+        return self.watches[id]
 
     def events(self, id: str, parent: str = "") -> ResourceEvents:
         return ResourceEvents(1, 1) if id in self.oom else ResourceEvents()

@@ -7,7 +7,7 @@ Sources: the kernel's ``Documentation/admin-guide/cgroup-v1`` and ``cgroup-v2.rs
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping  # noqa: TC003 - the database's codec reads the value types
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +28,7 @@ __all__ = [
     "DeviceRule",
     "GroupRequest",
     "Limits",
+    "OomWatch",
     "Pressure",
     "ResourceCapability",
     "ResourceDriver",
@@ -198,6 +199,25 @@ class ResourceEvents:
     oom_kill: int = 0
 
 
+class OomWatch(ABC):
+    """Tells that a group's memory runs out, made for an event loop: poll it, then read it."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return a descriptor that polls readable when :meth:`read` may have something to say."""
+
+    @abstractmethod
+    def read(self) -> int:
+        """Return how often it happened since the last call, 0 for not at all; never blocks.
+
+        A group that has gone says 0, and may leave the descriptor readable.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+
+
 class ResourceDriver(Driver):
     """Limits and measures containers."""
 
@@ -267,6 +287,15 @@ class ResourceDriver(Driver):
     @abstractmethod
     def events(self, id: str, parent: str = "") -> ResourceEvents:
         """Return what has happened in a group; zeros where there is no such group."""
+
+    def oom_watch(self, id: str, parent: str = "") -> OomWatch | None:  # noqa: ARG002 - for drivers that can
+        """Watch for a group's memory running out; None where that is not offered.
+
+        Without it, it is known when the container has ended (:meth:`events`).
+
+        :raises NotFound: there is no such group.
+        """
+        return None
 
     @abstractmethod
     def delete(self, id: str, parent: str = "") -> None:

@@ -22,6 +22,7 @@ from pannier.engine.launching import Launcher
 from pannier.engine.lifecycle import Lifecycle
 from pannier.engine.logs import Logs
 from pannier.engine.networks import Networks, NetworkStore
+from pannier.engine.ooms import Ooms
 from pannier.engine.recovery import Recovery
 from pannier.engine.registry import Registry
 from pannier.engine.removal import Remover
@@ -79,8 +80,19 @@ class Engine:
         launcher = Launcher(settings, folder, drivers, store, files, memory, names)
         self._health = health = HealthMonitor(store, drivers, launcher, teller, workers)
         self._deliveries = deliveries = Deliveries(folder, drivers, settings.hostname, workers)
+        self._ooms = ooms = Ooms(drivers, teller, workers)
         self._supervisor = supervisor = Supervisor(
-            store, drivers, endpoints, launcher, names, memory, health, deliveries, teller, workers
+            store,
+            drivers,
+            endpoints,
+            launcher,
+            names,
+            memory,
+            health,
+            deliveries,
+            ooms,
+            teller,
+            workers,
         )
         lifecycle = Lifecycle(
             settings,
@@ -185,6 +197,7 @@ class Engine:
                 live.restart.cancel()
                 live.restart = None
         await self._workers.idle()
+        self._ooms.close()
         for live in self._registry:
             self._supervisor.unwatch(live)
         await self._deliveries.close()

@@ -135,7 +135,7 @@ class Lifecycle:
         self.teller.container(live.container, "start")
         assert started.watch is not None
         self.health.begin(live)
-        self.supervisor.watch(live, started.watch)
+        self.supervisor.watch(live, started.watch, fresh=True)
 
     def launch(self, container: Container, pending: Iterable[Connection] = ()) -> Launch:
         """Look up what a start needs to know of other containers and networks.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
+    from pannier.engine.ooms import Ooms
     from pannier.engine.registry import Live
     from pannier.engine.sharedmemory import SharedMemory
     from pannier.engine.store import Store
@@ -89,15 +90,17 @@ class Supervisor:
     memory: SharedMemory
     health: HealthMonitor
     deliveries: Deliveries
+    ooms: Ooms
     teller: Teller
     workers: Workers
     exits: Exits | None = None
     closing: bool = field(default=False)
 
-    def watch(self, live: Live, watch: RuntimeWatch) -> None:
-        """Begin to watch a running container."""
+    def watch(self, live: Live, watch: RuntimeWatch, *, fresh: bool = False) -> None:
+        """Begin to watch a running container; *fresh* says that it was just started."""
         live.watch = watch
         self.deliveries.begin(live.container)
+        self.ooms.begin(live, fresh=fresh)
         loop = asyncio.get_running_loop()
         loop.add_reader(watch.fileno(), self.drain, live)
         # What came before the reader was there would wake nobody on an edge.
@@ -132,6 +135,7 @@ class Supervisor:
     async def settle(self, live: Live, event: ExitEvent) -> None:
         """Handle the exit of a container whose lock is held."""
         self.health.halt(live)
+        told = self.ooms.end(live)
         ran = asyncio.get_running_loop().time() - live.begun
         restarts = self._restarts(live, event)
         before = live.container
@@ -139,7 +143,7 @@ class Supervisor:
         self.deliveries.ended(live.container)
         self._end_execs(live, event)
         state = live.container.state
-        if state.oom_killed:
+        if state.oom_killed and not told:
             self.teller.container(live.container, "oom")
         self.teller.container(
             live.container,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CgroupMount",
+    "CounterWatch",
     "cgroup_mounts",
     "discard_group",
     "flat_keyed",
@@ -249,6 +250,54 @@ def wait_for_event(path: str | Path, key: str, value: int, timeout: float) -> bo
             poller.poll(left * 1000)
     finally:
         os.close(descriptor)
+
+
+class CounterWatch:
+    """Watches a counter in one of a v2 group's files that tell of their changes.
+
+    :param path: ``memory.events``, ``cgroup.events`` and the like.
+    :raises OSError: ENOENT where there is none.
+    """
+
+    def __init__(self, path: str | Path, key: str) -> None:
+        self._key = key
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._poller = None
+        try:
+            # The file itself polls readable at all times; that it has changed is POLLPRI.
+            self._poller = select.epoll()
+            self._poller.register(self._file, select.EPOLLPRI)
+            self._count = self._present()
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return a descriptor that polls readable when the file has changed since it was read."""
+        assert self._poller is not None
+        return self._poller.fileno()
+
+    def read(self) -> int:
+        """Return by how much the counter grew since the last call; 0 where the group has gone."""
+        before, self._count = self._count, self._present()
+        return max(self._count - before, 0)
+
+    def _present(self) -> int:
+        try:
+            text = os.pread(self._file, _PIECE, 0).decode()
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return 0
+            raise
+        return flat_keyed(text).get(self._key, 0)
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        if self._poller is not None:
+            self._poller.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def remove_group(path: str | Path, timeout: float) -> None:

@@ -32,13 +32,14 @@ from pannier_cgroup_v1.controllers import (
 from pannier_cgroup_v1.group import Group, Write
 from pannier_cgroup_v1.hierarchies import Hierarchies
 from pannier_cgroup_v1.killing import kill_group
+from pannier_cgroup_v1.oomwatch import EventWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from pannier.drivers.base import DriverContext
-    from pannier.drivers.resources import GroupRequest, Limits
+    from pannier.drivers.resources import GroupRequest, Limits, OomWatch
 
 __all__ = ["CgroupV1", "CgroupV1Config"]
 
@@ -318,6 +319,14 @@ class CgroupV1(ResourceDriver):
         """Count what was killed for want of memory; v1 counts nothing else of the kind."""
         kills = memory.oom_kills(self._group(id, parent))
         return ResourceEvents(oom=kills, oom_kill=kills)
+
+    def oom_watch(self, id: str, parent: str = "") -> OomWatch | None:
+        """Watch by an eventfd; not offered where the kernel has no events of cgroup v1."""
+        folder = self._existing(id, parent).path("memory")
+        try:
+            return EventWatch(folder) if folder is not None else None
+        except OSError:
+            return None
 
     # Removing.
 

@@ -17,6 +17,7 @@ from pannier_cgroup_v2 import processes as control
 from pannier_cgroup_v2.group import Group
 from pannier_cgroup_v2.hierarchy import Hierarchy
 from pannier_cgroup_v2.limits import writes
+from pannier_cgroup_v2.oomwatch import EventsWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.drivers.base import DriverContext
-    from pannier.drivers.resources import GroupRequest, Limits, ResourceEvents, ResourceUsage
+    from pannier.drivers.resources import (
+        GroupRequest,
+        Limits,
+        OomWatch,
+        ResourceEvents,
+        ResourceUsage,
+    )
 
 __all__ = ["CgroupV2", "CgroupV2Config"]
 
@@ -250,6 +257,14 @@ class CgroupV2(ResourceDriver):
     def events(self, id: str, parent: str = "") -> ResourceEvents:
         """Count what happened for want of memory."""
         return usage.events(self._group(id, parent))
+
+    def oom_watch(self, id: str, parent: str = "") -> OomWatch | None:
+        """Watch ``memory.events``; not offered where the group has none."""
+        group = self._existing(id, parent)
+        try:
+            return EventsWatch(str(group.path))
+        except OSError:
+            return None
 
     # Removing.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import pytest
 
 from pannier.drivers.network import PortRequest
 from pannier.drivers.resources import Limits
+from pannier.engine import ooms
 from pannier.engine.model import (
     AttachOptions,
     ContainerConfig,
@@ -348,6 +351,72 @@ async def test_out_of_memory_is_told(rig: Rig) -> None:
     assert rig.engine.containers.get("web").state.oom_killed
     actions = rig.actions()
     assert actions.index("oom") < actions.index("die")
+
+
+def test_out_of_memory_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the container goes on, each time; its end then does not tell it again."""
+    monkeypatch.setattr(ooms, "DELAY", 0)
+
+    def told(rig: Rig, count: int) -> bool:
+        return rig.actions().count("oom") == count
+
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        async with rig.running():
+            container = await rig.run("web")
+            await eventually(lambda: container.id in rig.resources.watches)
+            for count in (1, 2):
+                os.eventfd_write(rig.resources.watches[container.id].event, 3)
+                await eventually(functools.partial(told, rig, count))
+            rig.resources.oom.add(container.id)
+            await rig.ended(container, 137)
+            assert rig.engine.containers.get("web").state.oom_killed
+            assert rig.actions().count("oom") == 2
+
+    asyncio.run(main())
+
+
+def test_out_of_memory_just_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told once, whether or not the watch was looked at."""
+    monkeypatch.setattr(ooms, "DELAY", 0)
+
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        async with rig.running():
+            container = await rig.run("web")
+            await eventually(lambda: container.id in rig.resources.watches)
+            await rig.engine._workers.idle()
+            rig.resources.oom.add(container.id)
+            os.eventfd_write(rig.resources.watches[container.id].event, 1)
+            await rig.ended(container, 137)
+            assert rig.actions().count("oom") == 1
+            assert rig.resources.watches[container.id].event == -1
+
+    asyncio.run(main())
+
+
+def test_out_of_memory_before_it_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel counted between start and watch is told; not again by the next engine."""
+
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        async with rig.running():
+            container = await rig.run("web")
+            rig.resources.oom.add(container.id)
+            await eventually(lambda: "oom" in rig.actions())
+        monkeypatch.setattr(ooms, "DELAY", 0)
+        rig.resources.watches.clear()
+        async with rig.running():
+            await eventually(lambda: container.id in rig.resources.watches)
+            await rig.engine._workers.idle()
+            assert "oom" not in rig.actions()
+            os.eventfd_write(rig.resources.watches[container.id].event, 1)
+            await eventually(lambda: rig.actions().count("oom") == 1)
+        assert rig.resources.watches[container.id].event == -1
+
+    asyncio.run(main())
 
 
 @engine_test

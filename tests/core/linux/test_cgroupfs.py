@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.linux import cgroupfs
+from support.engine_rig import descriptors_open
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,3 +101,42 @@ def test_an_event_of_a_group_that_has_gone(tmp_path: Path) -> None:
     """A missing group is not populated, and not frozen."""
     assert cgroupfs.wait_for_event(tmp_path, "populated", 0, 0.01)
     assert not cgroupfs.wait_for_event(tmp_path, "frozen", 1, 0.01)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(
+    not any(mount.version == 2 for mount in cgroupfs.cgroup_mounts()),
+    reason="needs a cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified",
+)
+def test_a_counter_is_watched() -> None:
+    """The watch polls readable after a change, until it is read; it counts upwards only."""
+    root = next(mount.path for mount in cgroupfs.cgroup_mounts() if mount.version == 2)
+    group = root / f"pannier-test-{secrets.token_hex(4)}"
+    assert cgroupfs.make_group(group)
+    try:
+        watch = cgroupfs.CounterWatch(group / "cgroup.events", "populated")
+        poller = select.poll()
+        poller.register(watch.fileno(), select.POLLIN)
+        assert (poller.poll(0), watch.read()) == ([], 0)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+            cgroupfs.write_file(group / "cgroup.procs", str(process.pid))
+            assert poller.poll(10_000)
+            assert watch.read() == 1
+            assert (poller.poll(0), watch.read()) == ([], 0)
+        assert poller.poll(10_000)
+        assert watch.read() == 0
+        cgroupfs.remove_group(group, 5.0)
+        assert watch.read() == 0
+        watch.close()
+        watch.close()
+    finally:
+        cgroupfs.remove_group(group, 5.0)
+
+
+def test_a_file_that_tells_nothing_is_not_watched(tmp_path: Path) -> None:
+    """Nothing stays open then."""
+    (tmp_path / "memory.events").write_text("oom_kill 1")
+    before = descriptors_open()
+    with pytest.raises(PermissionError):
+        cgroupfs.CounterWatch(tmp_path / "memory.events", "oom_kill")
+    assert descriptors_open() == before

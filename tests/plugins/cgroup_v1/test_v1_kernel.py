@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -126,6 +127,28 @@ def test_memory_is_limited_and_the_kill_counted(driver: CgroupV1) -> None:
     assert status == -signal.SIGKILL
     assert driver.events("box").oom_kill == 1
     assert driver.usage("box").memory_limit == 32 * MIB
+
+
+def test_running_out_of_memory_is_told(driver: CgroupV1) -> None:
+    """The watch polls readable when a process is killed; the group's removal says nothing."""
+    create(driver, Limits(memory=32 * MIB, memory_swap=32 * MIB))
+    watch = driver.oom_watch("box")
+    assert watch is not None
+    poller = select.poll()
+    poller.register(watch.fileno(), select.POLLIN)
+    assert (poller.poll(0), watch.read()) == ([], 0)
+    status, _ = run(driver, "x = bytearray(200 << 20)")
+    assert status == -signal.SIGKILL
+    assert poller.poll(10_000)
+    assert watch.read() >= 1
+    assert (poller.poll(0), watch.read()) == ([], 0)
+    driver.delete("box")
+    assert poller.poll(10_000)
+    assert watch.read() == 0
+    watch.close()
+    watch.close()
+    with pytest.raises(NotFound):
+        driver.oom_watch("box")
 
 
 def test_processes_are_limited(driver: CgroupV1) -> None:

@@ -282,6 +282,13 @@ def test_usage_is_read_from_every_counter(tree: Tree) -> None:
     assert tree.driver.events("gone") == ResourceEvents()
 
 
+def test_running_out_of_memory_is_told_by_kernels_only(tree: Tree) -> None:
+    """A file that does not tell of its changes offers no watch; no group is NotFound."""
+    assert tree.driver.oom_watch("box") is None
+    with pytest.raises(NotFound):
+        tree.driver.oom_watch("gone")
+
+
 def test_a_group_that_is_not_there(tree: Tree) -> None:
     """Updating, measuring, freezing are NotFound; listing is empty; deleting is nothing."""
     for act in (tree.driver.usage, tree.driver.freeze, tree.driver.thaw):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -143,6 +144,23 @@ def test_memory_is_limited_and_the_kill_counted(driver: CgroupV2) -> None:
     usage = driver.usage("box")
     assert usage.memory_limit == 32 * MIB
     assert usage.memory_failures > 0
+
+
+def test_running_out_of_memory_is_told(driver: CgroupV2) -> None:
+    """The watch polls readable when a process is killed, once; a group that has gone says 0."""
+    create(driver, Limits(memory=32 * MIB, memory_swap=32 * MIB))
+    watch = driver.oom_watch("box")
+    assert watch is not None
+    poller = select.poll()
+    poller.register(watch.fileno(), select.POLLIN)
+    status, _ = run(driver, "x = bytearray(200 << 20)")
+    assert status == -signal.SIGKILL
+    assert poller.poll(10_000)
+    assert watch.read() == 1
+    assert (poller.poll(0), watch.read()) == ([], 0)
+    driver.delete("box")
+    assert watch.read() == 0
+    watch.close()
 
 
 def test_processes_are_limited(driver: CgroupV2) -> None:

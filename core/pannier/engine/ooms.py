@@ -1,0 +1,116 @@
+"""Telling that a container's memory ran out, while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pannier.errors import PannierError
+
+if TYPE_CHECKING:
+    from pannier.drivers.resources import OomWatch
+    from pannier.engine.model import Container
+    from pannier.engine.registry import Live
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+    from pannier.plugins import DriverSet
+
+__all__ = ["Ooms"]
+
+DELAY = 0.25
+"""Seconds after a start in which nothing is watched: what ends sooner costs nothing here.
+
+What happened in that time is counted by the kernel, and told then or at the container's end.
+"""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A container that runs.
+
+    :param told: whether its memory was told to have run out.
+    """
+
+    live: Live
+    fresh: bool
+    timer: asyncio.TimerHandle | None = None
+    watch: OomWatch | None = None
+    told: bool = False
+
+
+class Ooms:
+    """Publishes the event ``oom``. On the event loop's thread."""
+
+    def __init__(self, drivers: DriverSet, teller: Teller, workers: Workers) -> None:
+        self._drivers = drivers
+        self._teller = teller
+        self._workers = workers
+        self._running: dict[str, _Watched] = {}
+
+    def begin(self, live: Live, *, fresh: bool) -> None:
+        """Watch a container that runs.
+
+        :param fresh: it was just started; else an earlier engine told what happened before.
+        """
+        watched = self._running[live.container.id] = _Watched(live, fresh)
+        loop = asyncio.get_running_loop()
+        watched.timer = loop.call_later(
+            DELAY, lambda: self._workers.spawn(self._open(live.container, watched))
+        )
+
+    def end(self, live: Live) -> bool:
+        """Stop watching a container; return whether its memory was told to have run out."""
+        watched = self._running.pop(live.container.id, None)
+        if watched is None:
+            return False
+        if watched.watch is not None:
+            self._changed(watched)
+        self._let_go(watched)
+        return watched.told
+
+    def close(self) -> None:
+        """Stop watching all."""
+        for watched in self._running.values():
+            self._let_go(watched)
+        self._running.clear()
+
+    async def _open(self, container: Container, watched: _Watched) -> None:
+        watch, kills = await self._workers.run(self._look, container)
+        if self._running.get(container.id) is not watched:
+            if watch is not None:
+                watch.close()
+            return
+        if watch is not None:
+            watched.watch = watch
+            asyncio.get_running_loop().add_reader(watch.fileno(), self._changed, watched)
+        if kills and watched.fresh:
+            self._tell(watched)
+        watched.told = watched.told or kills > 0
+
+    def _look(self, container: Container) -> tuple[OomWatch | None, int]:
+        """Return a watch, and how many were killed before; on a worker thread."""
+        resources, parent = self._drivers.resources, container.host.cgroup_parent
+        try:
+            watch = resources.oom_watch(container.id, parent)
+            # In this order, so that nothing can happen unseen between the two.
+            return watch, resources.events(container.id, parent).oom_kill
+        except (PannierError, OSError):  # its end will say what there is to say
+            return None, 0
+
+    def _changed(self, watched: _Watched) -> None:
+        assert watched.watch is not None
+        if watched.watch.read():
+            self._tell(watched)
+
+    def _tell(self, watched: _Watched) -> None:
+        watched.told = True
+        self._teller.container(watched.live.container, "oom")
+
+    def _let_go(self, watched: _Watched) -> None:
+        if watched.timer is not None:
+            watched.timer.cancel()
+        if watched.watch is not None:
+            asyncio.get_running_loop().remove_reader(watched.watch.fileno())
+            watched.watch.close()
+            watched.watch = None
