@@ -36,6 +36,7 @@ __all__ = ["ROUTES"]
 
 _FILTERS: Final = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 _PRUNE_FILTERS: Final = frozenset({"dangling", "label", "label!", "until"})
+_NO_CONTAINER_SINCE: Final = (1, 45)
 _SLIM_CONFIG_SINCE: Final = (1, 50)
 _TAR: Final = "application/x-tar"
 
@@ -90,8 +91,20 @@ async def _inspect(call: Call) -> web.StreamResponse:
     image = await call.engine.images.get(call.name)
     storage = call.engine.drivers.storage
     return json_response(
-        image_view(image, storage.id, {}, whole_config=call.version < _SLIM_CONFIG_SINCE)
+        image_view(
+            image,
+            storage.id,
+            {},
+            whole_config=call.version < _SLIM_CONFIG_SINCE,
+            container_config=_reads_container_config(call),
+        )
     )
+
+
+def _reads_container_config(call: Call) -> bool:
+    # Compose 1 speaks the newest API that it is offered and reads what went away with 1.45.
+    compose = call.request.headers.get("User-Agent", "").startswith("docker-compose/1.")
+    return compose or call.version < _NO_CONTAINER_SINCE
 
 
 async def _history(call: Call) -> web.StreamResponse:

@@ -43,6 +43,16 @@ class TestImages:
         missing = server.get("/images/nope/json")
         assert (missing.status, missing.message) == (404, "No such image: nope:latest")
 
+    def test_older_clients_are_told_of_the_images_container(self, server: ApiServer) -> None:
+        """Until API 1.45; and Compose 1, which speaks every API and fails without."""
+        assert "ContainerConfig" not in server.get("/v1.45/images/busybox/json").json
+        old = server.get("/v1.44/images/busybox/json").json
+        compose = {"User-Agent": "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"}
+        first = server.request("GET", "/v1.51/images/busybox/json", headers=compose).json
+        for told in (old, first):
+            assert told["ContainerConfig"]["Cmd"] == told["Config"]["Cmd"]
+            assert told["ContainerConfig"]["Hostname"] == ""
+
     def test_names_may_have_slashes(self, server: ApiServer) -> None:
         """A repository's path is part of its name, whatever follows it."""
         for path in ("json", "history"):

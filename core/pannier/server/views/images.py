@@ -46,7 +46,12 @@ def image_summary(image: Image, shared: int = -1, containers: int = -1) -> dict[
 
 
 def image_view(
-    image: Image, storage: str, layer: Mapping[str, str], *, whole_config: bool = False
+    image: Image,
+    storage: str,
+    layer: Mapping[str, str],
+    *,
+    whole_config: bool = False,
+    container_config: bool = False,
 ) -> dict[str, Any]:
     """Return an ``ImageInspect``.
 
@@ -54,6 +59,9 @@ def image_view(
     :param layer: what the storage driver says of the image's layer.
     :param whole_config: with the fields of a container's configuration that no image has; they
         were there until API 1.50.
+    :param container_config: with the configuration of the container that the image was made of,
+        which was there until API 1.45 and which Compose 1 reads the volumes in. No image of
+        today says it; the image's own stands for it.
     """
     config = image.config
     platform = config.platform
@@ -82,6 +90,9 @@ def image_view(
     }
     if platform.variant:
         view["Variant"] = platform.variant
+    if container_config:
+        view["Container"] = ""
+        view["ContainerConfig"] = _CONTAINER_ONLY | _run_config(config.config)
     return view
 
 
