@@ -132,6 +132,7 @@ async def _open_engine(
     stack.push_async_callback(engine.close)
     builder = Builder(engine, images, database, config.engine.root, config.engine.state)
     stack.push_async_callback(builder.close)
+    await builder.clear()
     return engine, builder, drivers
 
 

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.agreement import disagreements, settled
+from support.images import Entry, image, layer, tar
+from support.registry import FaultyRegistry, Stall
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +31,7 @@ ENDING = {
     "wait": ("POST", "/containers/box/wait?condition=next-exit", ""),
     "an upload": ("PUT", "/containers/box/archive?path=/tmp", "Transfer-Encoding: chunked\r\n"),
     "a load": ("POST", "/images/load", "Transfer-Encoding: chunked\r\n"),
+    "an import": ("POST", "/images/create?fromSrc=-", "Transfer-Encoding: chunked\r\n"),
     "a build": ("POST", "/build", "Transfer-Encoding: chunked\r\n"),
     "a websocket": (
         "GET",
@@ -44,6 +49,14 @@ def _asked(daemon: Daemon, method: str, path: str, headers: str) -> Iterator[soc
         client.connect(str(daemon.socket))
         client.sendall(f"{method} /v1.51{path} HTTP/1.1\r\nHost: d\r\n{headers}\r\n".encode())
         yield client
+
+
+LARGE = {
+    "a download": "/containers/box/archive?path=/bin",
+    "an export": "/containers/box/export",
+    "a save": "/images/busybox/get",
+}
+"""Answers that are larger than what the kernel holds for a client that does not read."""
 
 
 def _to_the_end(client: socket.socket) -> bytes:
@@ -80,6 +93,92 @@ def test_streams_of_the_daemon_end_with_it(own_daemon: Daemon) -> None:
     own_daemon.start()
     with _asked(own_daemon, *ENDING["logs"]) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_archive_that_was_cut_is_seen_to_be(own_daemon: Daemon) -> None:
+    """A copy, an export and a save end without the last chunk, which says that all is there."""
+    own_daemon.cli("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    with contextlib.ExitStack() as stack:
+        clients = {
+            name: stack.enter_context(_asked(own_daemon, "GET", path, ""))
+            for name, path in LARGE.items()
+        }
+        for client in clients.values():
+            assert client.recv(12) == b"HTTP/1.1 200"
+        own_daemon.kill()
+        ends = {name: _to_the_end(client) for name, client in clients.items()}
+    assert [name for name, data in ends.items() if data.endswith(b"\r\n0\r\n\r\n")] == []
+    own_daemon.start()
+    for path in LARGE.values():
+        with _asked(own_daemon, "GET", path, "Connection: close\r\n") as client:
+            assert _to_the_end(client).endswith(b"\r\n0\r\n\r\n")
+    assert settled(lambda: disagreements(own_daemon)) == []
+
+
+@pytest.fixture
+def registry(own_daemon: Daemon) -> Iterator[FaultyRegistry]:
+    """Return a registry on the daemon's loopback."""
+    with own_daemon.inside():
+        made = FaultyRegistry()
+    yield made
+    made.close()
+
+
+def test_a_pull_that_was_cut_begins_again(own_daemon: Daemon, registry: FaultyRegistry) -> None:
+    """Its client gets an end without a success; nothing half is listed, and it can be repeated."""
+    registry.put(image([layer({"f": bytes(1 << 20)})]))
+    reference = f"{registry.host}/a/b:1"
+    stall = registry.faults.stall = Stall()
+    with _asked(
+        own_daemon, "POST", f"/images/create?fromImage={reference}", "Content-Length: 0\r\n"
+    ) as client:
+        assert stall.begun.wait(SECONDS)
+        own_daemon.kill()
+        told = _to_the_end(client)
+    stall.set()
+    assert b"Downloaded newer image" not in told
+    assert b"Status: " not in told
+    own_daemon.start()
+    assert own_daemon.cli("images", "-q", reference).stdout == ""
+    registry.faults.stall = None
+    assert "Downloaded newer image" in own_daemon.cli("pull", reference).stdout
+
+
+def test_a_push_that_was_cut_begins_again(own_daemon: Daemon, registry: FaultyRegistry) -> None:
+    """Its client gets an end without a digest, and it can be repeated."""
+    reference = f"{registry.host}/a/b"
+    own_daemon.cli("tag", "busybox", f"{reference}:1")
+    registry.faults.on = "(PATCH|PUT) .*/blobs/"
+    stall = registry.faults.stall = Stall()
+    headers = "Content-Length: 0\r\nX-Registry-Auth: e30=\r\n"
+    with _asked(own_daemon, "POST", f"/images/{reference}/push?tag=1", headers) as client:
+        assert stall.begun.wait(SECONDS)
+        own_daemon.kill()
+        assert b"digest: " not in _to_the_end(client)
+    stall.set()
+    own_daemon.start()
+    registry.faults.stall = None
+    assert "digest: sha256:" in own_daemon.cli("push", f"{reference}:1").stdout
+
+
+def test_a_build_that_was_cut_leaves_nothing_running(own_daemon: Daemon) -> None:
+    """Its client gets an end without a success; the next daemon ends the step and builds anew."""
+    context = tar([Entry("Dockerfile", b"FROM busybox\nRUN echo begun; sleep 1000\n")])
+    headers = f"Content-Type: application/x-tar\r\nContent-Length: {len(context)}\r\n"
+    with _asked(own_daemon, "POST", "/build?t=cut:1", headers) as client:
+        client.sendall(context)
+        told = b""
+        while b"begun\\n" not in told:
+            piece = client.recv(4096)
+            assert piece, told
+            told += piece
+        own_daemon.kill()
+        assert b"Successfully" not in _to_the_end(client)
+    own_daemon.start()
+    assert own_daemon.cli("ps", "-aq").stdout == ""
+    assert settled(lambda: disagreements(own_daemon)) == []
+    assert own_daemon.cli("images", "-q", "cut").stdout == ""
+    own_daemon.cli("build", "-t", "cut:1", "-", input="FROM busybox\nRUN echo again\n")
 
 
 @pytest.mark.parametrize("what", ["attach", "exec"])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from support.certificates import Pair
     from support.images import BuiltImage
 
-__all__ = ["BCRYPT", "Faults", "FaultyRegistry", "debian_registry", "free_port", "needs"]
+__all__ = ["BCRYPT", "Faults", "FaultyRegistry", "Stall", "debian_registry", "free_port", "needs"]
 
 USER, PASSWORD = "jo", "open sesame"
 BCRYPT = "$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW"
@@ -59,6 +59,22 @@ def free_port() -> int:
         return port
 
 
+class Stall(threading.Event):
+    """Holds a registry up until it is set.
+
+    :ivar begun: is set once a request waits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Say so, and wait."""
+        self.begun.set()
+        return super().wait(timeout)
+
+
 @dataclass
 class Faults:
     """What a registry does wrong.
@@ -72,7 +88,7 @@ class Faults:
     :ivar endless: send for ever, without an announced length.
     :ivar ignore_range: send blobs from their beginning, whatever was asked for.
     :ivar redirect: another server's URL to send the client to.
-    :ivar stall: wait for this before a body's second half.
+    :ivar stall: wait for this before a body's second half, or before an upload's body is read.
     :ivar refuse_whole: take no blob in one request.
     :ivar chunk: the least size of a chunk to announce.
     :ivar kinds: what the media types of manifests that it takes begin with; empty for all.
@@ -359,6 +375,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", path):
             self._manifest(match[1], match[2])
         elif match := re.fullmatch(r"/v2/(.+)/blobs/uploads/(.*)", path):
+            if fault and self.owner.faults.stall is not None:
+                self.owner.faults.stall.wait(30)
             self._upload(match[1], match[2], parse_qs(query))
         elif match := re.fullmatch(r"/v2/(.+)/blobs/([^/]+)", path):
             self._blob(match[1], match[2], fault)
@@ -528,20 +546,22 @@ def _flipped(data: bytes) -> bytes:
 def debian_registry(
     folder: Path,
     *,
+    port: int = 0,
     auth: str = "",
     http_lines: str = "",
     inside: Sequence[str] = (),
     entered: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Iterator[str]:
-    """Run docker-registry on a free loopback port; give ``127.0.0.1:PORT``.
+    """Run docker-registry on loopback; give ``127.0.0.1:PORT``.
 
+    :param port: 0 for a free one.
     :param auth: the ``auth`` section of its configuration, indented by two.
     :param http_lines: further lines of the ``http`` section, likewise.
     :param inside: words that put the command into a network namespace.
     :param entered: has this thread in it, as a context.
     """
     needs("docker-registry", "docker-registry")
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "registry.yml"
     config.write_text(

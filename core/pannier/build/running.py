@@ -84,7 +84,7 @@ class Running:
             mounts=command.mounts,
             log=LogConfig("none"),
         )
-        made = await self._engine.containers.create(CreateOptions(config, host))
+        made = await self._engine.containers.create(CreateOptions(config, host, step=True))
         return made.container.id
 
     async def run(self, id: str, command: Command, write: Callable[[str], None]) -> None:
@@ -130,6 +130,7 @@ class Running:
             await self.remove(id)
             return
         with contextlib.suppress(PannierError):
+            await self._engine.containers.keep(id)
             await self._engine.containers.kill(id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from pannier.build.building import Build
@@ -13,9 +14,10 @@ from pannier.build.model import Output, PruneReport
 from pannier.build.parser import parse_dockerfile
 from pannier.build.remote import fetch_context
 from pannier.build.state import Committer
+from pannier.engine.results import ContainerQuery
 from pannier.engine.results import Event as EngineEvent
 from pannier.engine.workers import Workers
-from pannier.errors import Conflict, NotFound
+from pannier.errors import Conflict, NotFound, PannierError
 from pannier.images.digest import short_id
 from pannier.images.model import DeletedImage
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pannier.images.model import Image
 
 __all__ = ["Builder", "Caches"]
+
+_log = logging.getLogger("pannier.build")
 
 
 class Caches:
@@ -81,6 +85,16 @@ class Builder:
         self._caches = Caches()
         self._workspace = Workspace(root / "build", state)
         self._workers = Workers()
+
+    async def clear(self) -> None:
+        """Remove the containers of builds that ended with a daemon, whatever they do."""
+        containers = self._engine.containers
+        for container in containers.list(ContainerQuery(all=True)):
+            if container.step:
+                try:
+                    await containers.remove(container.id, force=True, volumes=True)
+                except PannierError as error:
+                    _log.warning("%s, of a build, stays: %s", container.id[:12], error)
 
     async def close(self) -> None:
         """Wait for what is under way, then end the threads."""

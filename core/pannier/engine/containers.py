@@ -209,6 +209,13 @@ class Containers:
     # Changing.
 
     @uninterrupted
+    async def keep(self, ref: str) -> None:
+        """Have the container of a build's step stay as any other."""
+        live = self.registry.find(ref)
+        async with live.lock:
+            live.container = replace(live.container, step=False)
+            await self.workers.run(self.store.save, live.container)
+
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name.
 

@@ -246,6 +246,7 @@ class Creator:
             storage_driver=_storage_of(wish.host) or self.drivers.default_storage,
             platform=facts.platform.partition("/")[0],
             idmap=wish.idmap,
+            step=options.step,
         )
         spec.check(container, self.settings.default_ulimits)
         return container

@@ -265,6 +265,7 @@ class CreateOptions:
     :param rootfs: a folder of the host as the read-only lower layer, in place of an image.
     :param networks: by name or id; the network of *host.network_mode* may be among them.
     :param platform: ``linux/amd64`` and the like; empty for any.
+    :param step: of a build, without which it is of no use.
     """
 
     config: ContainerConfig
@@ -273,6 +274,7 @@ class CreateOptions:
     name: str = ""
     rootfs: str = ""
     platform: str = ""
+    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,7 @@ class Container:
     :param config: as asked, completed from the image.
     :param endpoints: by network name; present while attached.
     :param idmap: the user namespace's map, fixed at creation; None for the host's ids.
+    :param step: of a build under way; one that ended with its daemon leaves no other container.
     """
 
     id: str
@@ -332,6 +335,7 @@ class Container:
     storage_driver: str = ""
     platform: str = "linux"
     idmap: IdMap | None = None
+    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

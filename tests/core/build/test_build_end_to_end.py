@@ -420,6 +420,8 @@ class TestCache:
         build(own_daemon, tagged, "-t", "kept:1")
         loose = context(tmp_path / "l", self.TEXT, {"f": "loose" * 1000})
         build(own_daemon, loose)
+        labelled = own_daemon.cli("builder", "prune", "-f", "--filter", "label=a").stdout
+        assert "Total reclaimed space: 0" in labelled
         said = own_daemon.cli("builder", "prune", "-f").stdout
         assert re.search(r"Total reclaimed space: [1-9]", said)
         assert self.lines(own_daemon, tagged).count("Using cache") == 5
@@ -798,12 +800,22 @@ def test_a_killed_daemon_leaves_no_half_built_image(own_daemon: Daemon, tmp_path
     root = own_daemon.folder / "root"
     assert not list((root / "build" / "contexts").iterdir())
     assert own_daemon.cli("images", "-q", "half:1").stdout == ""
-    left = own_daemon.cli("ps", "-aq").stdout.split()
-    own_daemon.cli("rm", "-f", *left)
+    assert own_daemon.cli("ps", "-aq").stdout == ""
     (folder / "Dockerfile").write_text(text.replace("sleep 1000", "true"))
     said = own_daemon.cli("build", "-t", "half:1", str(folder)).stdout
     assert said.count("Using cache") == 2
     assert sh(own_daemon, "half:1", "cat /done /f") == "done\nx"
+
+
+def test_a_failed_steps_container_outlives_the_daemon(own_daemon: Daemon, tmp_path: Path) -> None:
+    """It is kept to be looked at, unlike that of a step that was under way."""
+    folder = context(tmp_path / "c", "FROM busybox\nRUN echo looked > /at; exit 3\n")
+    assert own_daemon.cli("build", str(folder), check=False).returncode == 3
+    (kept,) = own_daemon.cli("ps", "-aq").stdout.split()
+    own_daemon.kill()
+    own_daemon.start()
+    assert own_daemon.cli("ps", "-aq").stdout.split() == [kept]
+    assert own_daemon.cli("diff", kept).stdout == "A /at\n"
 
 
 def test_builds_leave_nothing_behind(daemon: Daemon, tmp_path: Path) -> None:
