@@ -111,7 +111,7 @@ def disagreements(daemon: Daemon) -> list[str]:
         ("zombies", _named(processes.dead), []),
         *_on_disk(daemon, set(facts), running, bridged),
         *_in_kernel(daemon, running),
-        *_in_network(daemon, [facts[id] for id in bridged]),
+        *_in_network(daemon, [facts[id] for id in running]),
     ]
     return [f"{name}: {here} for {there}" for name, here, there in compared if here != there] + [
         f"{id}: its process has gone"
@@ -172,10 +172,13 @@ def _in_kernel(daemon: Daemon, running: set[str]) -> list[tuple[str, object, obj
     return found
 
 
-def _in_network(daemon: Daemon, bridged: list[dict[str, Any]]) -> list[tuple[str, object, object]]:
+def _in_network(daemon: Daemon, running: list[dict[str, Any]]) -> list[tuple[str, object, object]]:
+    joined = sum(
+        len(fact["NetworkSettings"]["Networks"].keys() - {"host", "none"}) for fact in running
+    )
     published = {
         (protocol, int(binding["HostPort"]), int(port), _address(fact))
-        for fact in bridged
+        for fact in running
         for name, bindings in (fact["NetworkSettings"]["Ports"] or {}).items()
         for port, _, protocol in [name.partition("/")]
         for binding in bindings or ()
@@ -192,7 +195,7 @@ def _in_network(daemon: Daemon, bridged: list[dict[str, Any]]) -> list[tuple[str
         (source["concat"][0], source["concat"][1], target["concat"][1], target["concat"][0])
         for source, target in elements
     }
-    return [("links", links, len(bridged)), ("published ports", forwarded, published)]
+    return [("links", links, joined), ("published ports", forwarded, published)]
 
 
 def _address(fact: dict[str, Any]) -> str:
