@@ -30,7 +30,8 @@ def toured() -> dict[str, Answer]:
     daemon = Daemon()
     try:
         daemon.start()
-        found = answers(daemon.host)
+        assert daemon.process is not None
+        found = answers(daemon.host, daemon.process.pid)
     finally:
         daemon.close()
     assert leftovers(daemon) == []

@@ -2,11 +2,12 @@
 
 The same steps run against Pannier and, to record what is expected, against a real dockerd::
 
-    python -m support.docker_tour unix:///tmp/dockerd.sock > tests/e2e/golden/docker_tour_20_10.json
+    cd tests && python -m support.docker_tour > e2e/golden/docker_tour_20_10.json
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,12 +17,21 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pannier.linux.namespaces import in_network_namespace
+from support.dockerd import running_dockerd
 from support.images import busybox_archive
+from support.registry import BCRYPT, USER, debian_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["STEPS", "Answer", "Step", "answers"]
 
 _TIMEOUT = 60.0
+_PORT = 5001
+"""Of the registry on the daemon's loopback; its user is jo, who has a password."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ def _steps(text: str) -> list[Step]:
 STEPS = _steps(Path(__file__).with_suffix(".txt").read_text())
 
 _WORDS = (
+    (re.compile(r"/tmp/p[kt]-\w+/(data|root)/"), "ROOT/"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "<digest>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<id>"),
     (re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12}\b"), "<short>"),
@@ -112,11 +123,37 @@ def _files(folder: Path) -> None:
         (folder / name / "f").write_text("in the context\n")
 
 
-def answers(host: str) -> dict[str, Answer]:
-    """Run every step against the engine at *host*, in order; return the answers by their line."""
-    with tempfile.TemporaryDirectory(prefix="tour-") as made:
+@contextlib.contextmanager
+def _registry(pid: int, folder: Path) -> Iterator[None]:
+    """Run a registry in the network namespace of a daemon."""
+    folder.mkdir()
+    users = folder / "users"
+    users.write_text(f"{USER}:{BCRYPT}\n")
+    auth = f"  htpasswd: {{realm: tests, path: {users}}}"
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with debian_registry(
+            folder / "registry",
+            port=_PORT,
+            auth=auth,
+            inside=["nsenter", f"--net=/proc/{pid}/ns/net"],
+            entered=lambda: in_network_namespace(namespace),
+        ):
+            yield
+    finally:
+        os.close(namespace)
+
+
+def answers(host: str, pid: int) -> dict[str, Answer]:
+    """Run every step, in order; return the answers by their line.
+
+    :param host: the engine's address.
+    :param pid: its process.
+    """
+    with tempfile.TemporaryDirectory(prefix="tour-") as made, contextlib.ExitStack() as stack:
         folder = Path(made)
         _files(folder)
+        stack.enter_context(_registry(pid, folder / "registry"))
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": made,
@@ -146,8 +183,9 @@ def answers(host: str) -> dict[str, Answer]:
 
 
 if __name__ == "__main__":
-    recorded = {
-        line: [answer.status, answer.out, answer.err]
-        for line, answer in answers(sys.argv[1]).items()
-    }
+    with running_dockerd() as daemon:
+        recorded = {
+            line: [answer.status, answer.out, answer.err]
+            for line, answer in answers(daemon.host, daemon.pid).items()
+        }
     sys.stdout.write(json.dumps(recorded, indent=1) + "\n")

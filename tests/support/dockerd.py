@@ -40,6 +40,11 @@ class Dockerd:
         self.host = f"unix://{folder}/s"
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def docker(
         self, *arguments: str, data: bytes | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:

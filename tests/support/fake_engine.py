@@ -586,6 +586,10 @@ class FakeImages:
         image = await self.get(name)
         return (HistoryItem(image.id, _NOW, "ADD layer", "made", 10, image.tags),)
 
+    async def select(self, name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        image = await self.get(name)
+        return ((image.id, tuple(image.tags)),)
+
     async def tag(self, name: str, reference: str) -> None:
         await self.get(name)
         self.calls.append(("tag", name, reference))

@@ -44,7 +44,7 @@ class FakeTransfers:
         all_tags: bool = False,
     ) -> AsyncIterator[TransferEvent | PulledImage]:
         self.calls.append(("pull", str(reference), credentials, platform, all_tags))
-        if reference.path.endswith("absent"):
+        if "absent" in {reference.path.rpartition("/")[2], reference.tag}:
             raise NotFound("pull access denied for absent", hint="log in")
         yield TransferEvent(f"Pulling from {reference.path}", reference.tag or "")
         yield TransferEvent("Downloading", "aaaaaaaaaaaa", 5_000_000, 20_000_000)
@@ -63,7 +63,7 @@ class FakeTransfers:
     ) -> AsyncIterator[TransferEvent | PushedImage]:
         self.calls.append(("push", str(reference), credentials))
         yield TransferEvent(f"The push refers to repository [{reference.name}]")
-        if reference.path.endswith("absent"):
+        if "absent" in {reference.path.rpartition("/")[2], reference.tag}:
             raise NotFound(f"No such image: {reference.familiar}")
         yield TransferEvent("Pushed", "aaaaaaaaaaaa")
         yield PushedImage(reference, DIGEST, 528)
@@ -79,6 +79,6 @@ class FakeTransfers:
 
     async def describe(self, reference: Reference, credentials: Credentials) -> Described:
         self.calls.append(("describe", str(reference), credentials))
-        if reference.path.endswith("absent"):
+        if "absent" in {reference.path.rpartition("/")[2], reference.tag}:
             raise NotFound("manifest for absent not found")
         return Described(Descriptor(OCI_MANIFEST, DIGEST, 528), (Platform("linux", "arm64", "v8"),))

@@ -132,6 +132,7 @@ class Lifecycle:
         live.stopped.clear()
         for joining in launch.joinings:
             self.teller.network(live.container, joining.network, "connect")
+        self.teller.volumes(live.container, "mount")
         self.teller.container(live.container, "start")
         assert started.watch is not None
         self.health.begin(live)

@@ -31,7 +31,10 @@ def resolve(container: Container, registry: Registry) -> Iterator[Link]:
     """
     for entry in container.host.links:
         ref, alias = _split(entry)
-        other = registry.find(ref).container
+        try:
+            other = registry.find(ref).container
+        except NotFound as error:
+            raise NotFound(f"could not get container for {ref}: {error}") from None
         alias = alias or other.name
         if not other.state.running:
             raise Conflict(

@@ -148,6 +148,9 @@ class Networks:
         :raises InvalidRequest: a filter is not known.
         """
         refuse_unknown(filters, {"dangling", "driver", "id", "label", "name", "scope", "type"})
+        for kind in filters.get("type", ()):
+            if kind not in {"builtin", "custom"}:
+                raise InvalidRequest(f"invalid filter: 'type'='{kind}'")
         return [network for network in self.networks.all() if self._passes(network, filters)]
 
     def _passes(self, network: Network, filters: Mapping[str, tuple[str, ...]]) -> bool:

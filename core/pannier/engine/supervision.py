@@ -156,6 +156,7 @@ class Supervisor:
         await self.clear(live, before, joinings)
         for joining in joinings:
             self.teller.network(live.container, joining.network, "disconnect")
+        self.teller.volumes(live.container, "unmount")
         live.stopped.set()
         if restarts:
             self._restart_later(live, ran)

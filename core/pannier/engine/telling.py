@@ -37,3 +37,17 @@ class Teller:
             "type": network.driver,
         }
         self._events.publish(Event("network", action, network.id, attributes))
+
+    def volumes(self, container: Container, action: str) -> None:
+        """Say that a container's volumes were mounted for it, or are not any more."""
+        for point in container.mounts:
+            if not point.name:
+                continue
+            attributes = {"container": container.id, "driver": point.driver}
+            if action == "mount":
+                attributes |= {
+                    "destination": point.spec.destination,
+                    "propagation": point.spec.propagation,
+                    "read/write": "false" if point.spec.read_only else "true",
+                }
+            self._events.publish(Event("volume", action, point.name, attributes))

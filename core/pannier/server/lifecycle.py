@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from pannier.engine.validate import signal_number
-from pannier.errors import InvalidRequest
+from pannier.errors import InvalidRequest, NotFound
 from pannier.server.call import Route
 from pannier.server.errors import error_text
 from pannier.server.respond import JSON_TYPE, encode, no_content, open_stream
@@ -47,7 +47,11 @@ def _signal(call: Call) -> str | None:
 
 
 async def _kill(call: Call) -> web.StreamResponse:
-    await call.engine.containers.kill(call.name, _signal(call) or "SIGKILL")
+    signal = _signal(call) or "SIGKILL"
+    try:
+        await call.engine.containers.kill(call.name, signal)
+    except NotFound as error:
+        raise NotFound(f"cannot kill container: {call.name}: {error}", hint=error.hint) from None
     return no_content()
 
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from pannier.errors import Forbidden, InvalidRequest
+from pannier.errors import Forbidden, InvalidRequest, NotFound
 from pannier.images.reference import parse_any, parse_reference
 from pannier.images.registry.auth import ANONYMOUS, Credentials
 from pannier.images.registry.transfers import TransferEvent
@@ -17,7 +17,7 @@ from pannier.server.messages import message_stream, parse_platform
 from pannier.server.respond import closed, json_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp import web
 
@@ -156,7 +156,8 @@ async def _push(call: Call) -> web.StreamResponse:
                         for message in _pushed(item):
                             yield message
 
-    return await message_stream(call, lines(), words=_push_words)
+    words = await _push_words(call, reference)
+    return await message_stream(call, lines(), words=words)
 
 
 async def _tags_of(call: Call, reference: Reference) -> list[Reference]:
@@ -164,11 +165,22 @@ async def _tags_of(call: Call, reference: Reference) -> list[Reference]:
     return [parse_reference(tag) for _, tags in selected for tag in tags] or [reference]
 
 
-def _push_words(text: str) -> str:
-    prefix = "No such image: "
-    if text.startswith(prefix):
-        return f"An image does not exist locally with the tag: {text.removeprefix(prefix)}"
-    return text
+async def _push_words(call: Call, reference: Reference) -> Callable[[str], str]:
+    """Return what puts a failure into Docker's words: a tag is missing, or all of a repository."""
+    try:
+        here = bool(await call.engine.images.select(reference.familiar_name))
+    except NotFound:
+        here = False
+
+    def words(text: str) -> str:
+        name = text.removeprefix("No such image: ")
+        if name == text:
+            return text
+        if here:
+            return f"tag does not exist: {name}"
+        return f"An image does not exist locally with the tag: {reference.familiar_name}"
+
+    return words
 
 
 def _pushed(pushed: PushedImage) -> list[dict[str, Any]]:

@@ -153,6 +153,17 @@ async def test_prune(rig: Rig) -> None:
 
 
 @engine_test
+async def test_listing_by_type(rig: Rig) -> None:
+    """There are two."""
+    await rig.engine.networks.create("lan")
+    listed = rig.engine.networks.list({"type": ("custom",)})
+    assert [network.name for network in listed] == ["lan"]
+    assert "lan" not in {one.name for one in rig.engine.networks.list({"type": ("builtin",)})}
+    with pytest.raises(InvalidRequest, match="invalid filter: 'type'='other'"):
+        rig.engine.networks.list({"type": ("other",)})
+
+
+@engine_test
 async def test_links(rig: Rig) -> None:
     """A link names a running container in /etc/hosts, and its variables tell of it."""
     config = ContainerConfig(env=("WHO=me", "HOME=/x"), exposed_ports=("53/udp", "80/tcp"))
@@ -178,6 +189,9 @@ async def test_links(rig: Rig) -> None:
     await rig.engine.containers.stop("db")
     await rig.engine.containers.stop("web")
     with pytest.raises(Conflict, match="Cannot link to a non running container: /db AS /web/the"):
+        await rig.engine.containers.start("web")
+    await rig.engine.containers.remove("db")
+    with pytest.raises(NotFound, match="could not get container for db: No such container: db"):
         await rig.engine.containers.start("web")
 
 

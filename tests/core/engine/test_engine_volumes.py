@@ -51,6 +51,26 @@ async def test_a_volume_is_made_once(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_volume_is_told_to_be_mounted_and_not_any_more(rig: Rig) -> None:
+    """Around its container's run, whoever else has it."""
+    mount = MountSpec(MountKind.VOLUME, "/data", "box", read_only=True)
+    made = await rig.run("web", host=HostOptions(mounts=(mount,)))
+    await rig.engine.containers.stop("web")
+    assert rig.actions("volume") == ["create", "mount", "unmount"]
+    history = rig.engine.events._history
+    mounted, unmounted = (event for event in history if event.action.endswith("mount"))
+    assert mounted.actor == unmounted.actor == "box"
+    assert mounted.attributes == {
+        "container": made.id,
+        "driver": "local",
+        "destination": "/data",
+        "propagation": "",
+        "read/write": "false",
+    }
+    assert unmounted.attributes == {"container": made.id, "driver": "local"}
+
+
+@engine_test
 async def test_a_folder_of_the_host_as_a_volume(rig: Rig) -> None:
     """``type=none,o=bind``: its files stay when the volume goes."""
     folder = rig.folder / "mine"

@@ -259,6 +259,9 @@ class TestLifecycle:
         assert ("stop", running, 3, "SIGINT") in engine.containers.calls
         assert ("restart", running, -1, None) in engine.containers.calls
         assert ("kill", "9") in engine.containers.calls
+        missing = server.post("/containers/nope/kill")
+        words = "cannot kill container: nope: No such container: nope"
+        assert (missing.status, missing.message) == (404, words)
 
     def test_malformed_parameters_are_refused(self, server: ApiServer, running: str) -> None:
         """Nothing is stopped because of a number or signal that is none."""

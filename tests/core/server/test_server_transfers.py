@@ -194,9 +194,12 @@ class TestPush:
 
     def test_an_image_that_is_not_here(self, server: ApiServer) -> None:
         """In Docker's words."""
-        answer = server.post("/images/absent/push?tag=1")
-        words = "An image does not exist locally with the tag: absent:1"
-        assert messages(answer)[-1]["errorDetail"] == {"message": words}
+        for name, words in {
+            "absent": "An image does not exist locally with the tag: absent",
+            "busybox": "tag does not exist: busybox:absent",
+        }.items():
+            answer = server.post(f"/images/{name}/push?tag=absent")
+            assert messages(answer)[-1]["errorDetail"] == {"message": words}
 
 
 class TestSearch:
