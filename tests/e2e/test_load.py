@@ -60,6 +60,8 @@ class Mix:
             self._files,
             self._follow,
             self._volumes,
+            self._networks,
+            self._image,
         ]
         turn = 0
         while time.monotonic() < self._end:
@@ -132,6 +134,22 @@ class Mix:
             events = client.events(since=1, until=int(time.time()), filters={"container": id})
             list(events)
 
+    def _networks(self, client: docker.APIClient, name: str) -> None:
+        client.create_network(name)
+        with self._container(client, name) as id:
+            client.connect_container_to_network(id, name, aliases=["aka"])
+            assert id in client.inspect_network(name)["Containers"]
+            client.disconnect_container_from_network(id, name)
+        client.remove_network(name)
+
+    def _image(self, client: docker.APIClient, name: str) -> None:
+        file = io.BytesIO(f"FROM busybox\nRUN echo {name} > /f\n".encode())
+        said = b"".join(client.build(fileobj=file, tag=name, rm=True, forcerm=True))
+        assert b"Successfully tagged" in said, said[-300:]
+        assert sum(map(len, client.get_image(name))) > 1 << 20
+        client.history(name)
+        client.remove_image(name)
+
     def _volumes(self, client: docker.APIClient, name: str) -> None:
         client.create_volume(name)
         client.inspect_volume(name)
@@ -165,4 +183,8 @@ def test_fifty_clients_at_once(own_daemon: Daemon) -> None:
     assert settled(lambda: disagreements(own_daemon)) == []
     assert _descriptors(pid) <= descriptors + 4
     grown = _memory(pid) - memory
+    print(  # noqa: T201 - shown with -s: what was measured
+        f"{mix.calls} pieces of work; {memory >> 20} MiB and {descriptors} descriptors before,"
+        f" {grown >> 10} KiB and {_descriptors(pid) - descriptors} more after"
+    )
     assert grown < ALLOWED_GROWTH, f"{grown >> 20} MiB more after {mix.calls} pieces of work"
