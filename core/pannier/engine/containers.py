@@ -216,6 +216,7 @@ class Containers:
             live.container = replace(live.container, step=False)
             await self.workers.run(self.store.save, live.container)
 
+    @uninterrupted
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name.
 

@@ -90,7 +90,7 @@ def container_view(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(execs) or None,
-        "HostConfig": host_view(container.host) | {"Links": _links(container)},
+        "HostConfig": host_view(container.host),
         "GraphDriver": {"Name": container.storage_driver, "Data": dict(layer)},
         "Mounts": [mount_point_view(point) for point in container.mounts],
         "Config": config_view(container.config),
@@ -101,11 +101,3 @@ def container_view(
     if sizes is not None:
         view["SizeRw"], view["SizeRootFs"] = sizes
     return view
-
-
-def _links(container: Container) -> list[str] | None:
-    """Return the links of the default network, by both containers' names."""
-    return [
-        f"/{ref.lstrip('/')}:/{container.name}/{(alias or ref).rpartition('/')[2]}"
-        for ref, _, alias in (entry.partition(":") for entry in container.host.links)
-    ] or None
