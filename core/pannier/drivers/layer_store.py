@@ -326,6 +326,12 @@ class LayerStore:
         finally:
             self._discard(staged)
 
+    @contextlib.contextmanager
+    def stage_layer(self) -> Iterator[Path]:
+        """As :meth:`stage`, for a layer that is unpacked: housekeeping does not slow that down."""
+        with self._keeper.standing_back(), self.stage() as staged:
+            yield staged
+
     def _discard(self, folder: Path) -> None:
         """Move a folder to the trash, if it is there, and have it removed."""
         name = self._unique()

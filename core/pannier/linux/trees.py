@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 __all__ = [
     "DIRECTORY",
@@ -185,15 +185,21 @@ def _sum(statuses: Iterator[os.stat_result]) -> tuple[int, int]:
     return size, inodes
 
 
-def remove_tree(name: bytes, dir_fd: int, *, aside: int | None = None) -> None:
+def remove_tree(
+    name: bytes,
+    dir_fd: int,
+    *,
+    aside: int | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> None:
     """Remove the file or folder *name* in the folder *dir_fd*, whatever is in it. Idempotent.
 
     Only descriptors are used, and no link is followed. However deep the tree is, a constant number
     of descriptors and stack frames are: folders below a certain depth are first moved up.
 
     :param aside: where deep folders are moved meanwhile (on the same filesystem); *dir_fd* if None.
+    :param between: called before each folder; it may take its time.
     """
-    top = dir_fd if aside is None else aside
     try:
         os.unlink(name, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -205,37 +211,56 @@ def remove_tree(name: bytes, dir_fd: int, *, aside: int | None = None) -> None:
             raise
     else:
         return
-    moved: list[bytes] = []
-    _remove_folder(name, dir_fd, top, moved, 0)
-    while moved:
-        _remove_folder(moved.pop(), top, top, moved, 0)
+    top = dir_fd if aside is None else aside
+    remover = _Remover(top, between)
+    remover.remove(name, dir_fd, 0)
+    while remover.moved:
+        remover.remove(remover.moved.pop(), top, 0)
 
 
-def _remove_folder(name: bytes, dir_fd: int, top: int, moved: list[bytes], depth: int) -> None:
-    try:
-        here = os.open(name, DIRECTORY, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return
-    try:
-        folders = []
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(os.fsencode(entry.name))
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(entry.name, dir_fd=here)
-        for folder in folders:
-            if depth < _DEEP:
-                _remove_folder(folder, here, top, moved, depth + 1)
-                continue
-            unique = b".pannier-removed-%d-%d" % (os.getpid(), next(_names))
-            os.rename(folder, unique, src_dir_fd=here, dst_dir_fd=top)
-            moved.append(unique)
-    finally:
-        os.close(here)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(name, dir_fd=dir_fd)
+class _Remover:
+    """Removes folders.
+
+    :param top: where those that lie too deep are moved.
+    :ivar moved: the names that they have there.
+    """
+
+    def __init__(self, top: int, between: Callable[[], None]) -> None:
+        self.moved: list[bytes] = []
+        self._top = top
+        self._between = between
+
+    def remove(self, name: bytes, dir_fd: int, depth: int) -> None:
+        self._between()
+        try:
+            here = os.open(name, DIRECTORY, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return
+        try:
+            for folder in _remove_files(here):
+                if depth < _DEEP:
+                    self.remove(folder, here, depth + 1)
+                    continue
+                unique = b".pannier-removed-%d-%d" % (os.getpid(), next(_names))
+                os.rename(folder, unique, src_dir_fd=here, dst_dir_fd=self._top)
+                self.moved.append(unique)
+        finally:
+            os.close(here)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=dir_fd)
+
+
+def _remove_files(here: int) -> list[bytes]:
+    """Remove what is no folder; return the names of the folders."""
+    folders = []
+    with os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(os.fsencode(entry.name))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.name, dir_fd=here)
+    return folders
 
 
 class Folders:

@@ -112,7 +112,7 @@ class OverlayStorage(StorageDriver):
         if self._store.has_layer(chain_id):
             return self._store.layer(chain_id).usage
         lowers = self._layer_lowers(parent)
-        with self._store.stage() as staged:
+        with self._store.stage_layer() as staged:
             folder = staged / "diff"
             with making(str(folder)):
                 descriptor = _new_root(folder, lowers[0] if parent is not None else None)

@@ -85,7 +85,7 @@ class VfsStorage(StorageDriver):
             return self._store.layer(chain_id).usage
         if parent is not None:
             self._store.layer(parent)
-        with self._store.stage() as staged:
+        with self._store.stage_layer() as staged:
             with _copied(self._layer_tree(parent), staged) as tree:
                 unpacked = unpack_layer(diff, tree, whiteouts="apply")
             usage = Usage(unpacked.size, unpacked.inodes)

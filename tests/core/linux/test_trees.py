@@ -69,6 +69,17 @@ def test_trees_deeper_than_any_path(here: int) -> None:
     assert list(walk_tree(here)) == []
 
 
+def test_a_removal_may_be_held_up_before_each_folder(tmp_path: Path, here: int) -> None:
+    """What is below has not gone by then, what was removed before has."""
+    (tmp_path / "deep" / "one").mkdir(parents=True)
+    (tmp_path / "deep" / "file").touch()
+    seen = []
+    remove_tree(b"deep", here, between=lambda: seen.append(sorted(tmp_path.rglob("*"))))
+    top, one, file = tmp_path / "deep", tmp_path / "deep" / "one", tmp_path / "deep" / "file"
+    assert seen == [[top, file, one], [top, one]]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_walk_that_is_given_up_closes_its_descriptors(here: int) -> None:
     """The fixture counts them."""
     dig(here, 100)
