@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadAhead"]
 
-_PIECE: Final = 256 << 10
-_AHEAD: Final = 16
+_PIECE: Final = 1 << 20
+"""As much as the tar reader asks for, so that pieces are handed on whole."""
+_AHEAD: Final = 4
 """Pieces, so four MiB: enough to bridge a large file being written, or a slow read."""
 
 

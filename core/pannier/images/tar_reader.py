@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TarEntry", "TarReader"]
 
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 20
 _METADATA_LIMIT: Final = 1 << 20
 _PADDING_LIMIT: Final = 16 << 20
 _SPARSE_LIMIT: Final = 1 << 20
@@ -90,7 +90,7 @@ class _Extended:
 class TarReader:
     """The members of an archive, in order.
 
-    :param stream: an uncompressed archive; read in pieces of 256 KiB, to its end.
+    :param stream: an uncompressed archive; read in pieces of one MiB, to its end.
     :param max_bytes: refuse a stream longer than this.
     :param unended: take an archive that just ends behind an entry, without an end marker or the
         last file's padding, as Go's library does: some builders write layers so.
