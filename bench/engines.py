@@ -165,7 +165,8 @@ class Pannier(Engine):
             f'[resources.v1]\nparent = "pannier-bench"\n[resources.v2]\nparent = "pannier-bench"\n'
         )
         self.api = f"unix://{socket}"
-        self._spawn([sys.executable, "-m", "pannier.daemon", "--config", str(config)])
+        words = [sys.executable, "-m", "pannier.daemon", "--config", str(config)]
+        self._spawn(words, self.environment())
         self._await_socket(socket)
 
     def command(self, *arguments: str) -> list[str]:
@@ -173,8 +174,15 @@ class Pannier(Engine):
         return [str(_PYTHON_BIN / "pannier"), *arguments]
 
     def environment(self) -> dict[str, str]:
-        """Return an environment that names the socket."""
-        return {**os.environ, "PANNIER_HOST": self.api}
+        """Return an environment that names the socket.
+
+        pip compiles what it installs; an editable installation compiles itself with the first,
+        unmeasured, run, where the environment does not forbid it. Without that, compiling would be
+        most of what every command does.
+        """
+        own = {**os.environ, "PANNIER_HOST": self.api}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)
+        return own
 
 
 class Docker(Engine):

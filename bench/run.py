@@ -5,6 +5,10 @@
     python bench/run.py --growth 300          # how cost grows with running containers
     python bench/run.py --json result.json
 
+The engines' folders lie below TMPDIR. Have it on the filesystem that you care for; an ext4 without
+a journal is slow to make files for a minute after others were deleted (it looks at each of those
+first), which in repeated pulls drowns what the engines themselves do.
+
 Absolute times move with the machine's mood: the ratios, taken in one run, are what counts.
 """
 
