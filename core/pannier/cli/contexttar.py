@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 
+from pannier.cli.tarheader import BLOCK, member_header
 from pannier.errors import PannierError
 
 TYPE_CHECKING = False
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["pack_context"]
 
 _PIECE = 512 * 1024
+_FILE, _LINK, _SYMLINK, _FOLDER = b"0", b"1", b"2", b"5"
 _TYPES = {
-    stat.S_IFREG: tarfile.REGTYPE,
-    stat.S_IFLNK: tarfile.SYMTYPE,
-    stat.S_IFDIR: tarfile.DIRTYPE,
-    stat.S_IFIFO: tarfile.FIFOTYPE,
-    stat.S_IFCHR: tarfile.CHRTYPE,
-    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFREG: _FILE,
+    stat.S_IFLNK: _SYMLINK,
+    stat.S_IFDIR: _FOLDER,
+    stat.S_IFIFO: b"6",
+    stat.S_IFCHR: b"3",
+    stat.S_IFBLK: b"4",
 }
 
 
@@ -40,13 +41,13 @@ def pack_context(folder: str, rules: IgnoreRules | None) -> Iterator[bytes]:
             f"cannot read {error.filename or folder}: {error.strerror}",
             hint="name it in .dockerignore if the build does not need it",
         ) from error
-    yield packer.rest() + bytes(2 * tarfile.BLOCKSIZE)
+    yield packer.rest() + bytes(2 * BLOCK)
 
 
 class _Packer:
     def __init__(self, rules: IgnoreRules | None) -> None:
         self._rules = rules
-        self._links: dict[tuple[int, int], str] = {}
+        self._links: dict[tuple[int, int], bytes] = {}
         self._pending: list[bytes] = []
         self._size = 0
 
@@ -70,38 +71,35 @@ class _Packer:
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:  # a socket has no place in an archive
             return
-        info = tarfile.TarInfo(name)
-        info.type = kind
-        info.mode = stat.S_IMODE(status.st_mode)
-        info.mtime = status.st_mtime
-        if kind == tarfile.SYMTYPE:
-            info.linkname = os.readlink(entry.path)  # noqa: PTH115 - pathlib is slow
-        elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-            info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-        elif kind == tarfile.REGTYPE and status.st_nlink > 1:
-            first = self._links.setdefault((status.st_dev, status.st_ino), name)
-            if first != name:
-                info.type, info.linkname = tarfile.LNKTYPE, first
-        if info.type == tarfile.REGTYPE:
-            yield from self._file(entry.path, info)
-        else:
-            yield from self._add(self._header(info))
+        encoded = os.fsencode(name)
+        link = b""
+        if kind == _SYMLINK:
+            link = os.fsencode(os.readlink(entry.path))  # noqa: PTH115 - pathlib is slow
+        elif kind == _FILE and status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), encoded)
+            if first != encoded:
+                kind, link = _LINK, first
+        if kind == _FILE:
+            yield from self._file(entry.path, encoded, status)
+            return
+        device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in b"34" else (0, 0)
+        shown = encoded + b"/" if kind == _FOLDER else encoded
+        mode = stat.S_IMODE(status.st_mode)
+        header = member_header(shown, kind, mode, status.st_mtime_ns, link=link, device=device)
+        yield from self._add(header)
 
-    def _file(self, path: str, info: tarfile.TarInfo) -> Iterator[bytes]:
+    def _file(self, path: str, name: bytes, status: os.stat_result) -> Iterator[bytes]:
         with open(path, "rb", buffering=0, opener=_no_follow) as file:
-            info.size = os.fstat(file.fileno()).st_size
-            yield from self._add(self._header(info))
-            left = info.size
+            size = left = os.fstat(file.fileno()).st_size
+            mode = stat.S_IMODE(status.st_mode)
+            yield from self._add(member_header(name, _FILE, mode, status.st_mtime_ns, size=size))
             while left:
                 # A file that shrinks meanwhile is filled up, or the archive would be torn.
                 data = file.read(min(left, _PIECE)) or bytes(min(left, _PIECE))
                 left -= len(data)
                 yield from self._add(data)
-        if info.size % tarfile.BLOCKSIZE:
-            yield from self._add(bytes(tarfile.BLOCKSIZE - info.size % tarfile.BLOCKSIZE))
-
-    def _header(self, info: tarfile.TarInfo) -> bytes:
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        if size % BLOCK:
+            yield from self._add(bytes(-size % BLOCK))
 
     def _add(self, data: bytes) -> Iterator[bytes]:
         self._pending.append(data)

@@ -7,7 +7,6 @@ input, with the verb ``get``, ``store`` or ``erase`` (docker-credential-helpers'
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 
@@ -67,6 +66,8 @@ def server_key(server: str) -> str:
 
 def auth_header(image: str) -> dict[str, str]:
     """Return the header with which the daemon pulls or pushes an image in the user's name."""
+    import base64
+
     found = CredentialStore().get(registry_of(image))
     text = json.dumps(found, separators=(",", ":"))
     return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
@@ -83,6 +84,8 @@ def config_header() -> dict[str, str]:
     }
     if not found:
         return {}
+    import base64
+
     text = json.dumps(found, separators=(",", ":"))
     return {"X-Registry-Config": base64.urlsafe_b64encode(text.encode()).decode()}
 
@@ -177,6 +180,8 @@ class CredentialStore:
             if status:
                 raise PannierError(f"the credential helper {helper} failed: {output.strip()[:500]}")
             return False
+        import base64
+
         pair = f"{username}:{'' if token else password}"
         entry = {"auth": base64.b64encode(pair.encode()).decode()}
         if token:
@@ -224,6 +229,8 @@ class CredentialStore:
 
 
 def _from_entry(entry: dict[str, Any], server: str) -> dict[str, str]:
+    import base64
+
     found = {"serveraddress": server}
     try:
         pair = base64.b64decode(str(entry.get("auth") or "")).decode()

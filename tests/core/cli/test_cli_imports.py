@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,9 @@ HEAVY = (
     "ctypes",
     "tomllib",
     "typing",
+    "base64",
+    "shutil",
+    "tarfile",
     "pannier.engine",
     "pannier.server",
     "pannier.images",
@@ -42,11 +46,15 @@ os._exit(status)
 
 @pytest.mark.parametrize(
     "words",
-    [["version", "--client"], ["--host", "/nonexistent/s", "run", "-d", "-e", "A=1", "busybox"]],
-    ids=["version", "run"],
+    [
+        ["version", "--client"],
+        ["--host", "/nonexistent/s", "run", "-d", "-e", "A=1", "busybox"],
+        ["--host", "/nonexistent/s", "build", "-f", __file__, str(Path(__file__).parent)],
+    ],
+    ids=["version", "run", "build"],
 )
 def test_commands_import_little(words: list[str]) -> None:
-    """``version`` and ``run`` import no engine, no HTTP library, not even click."""
+    """They import no engine, no HTTP library, not even click or tarfile."""
     program = "import sys; before = set(sys.modules)\n" + PROGRAM.format(heavy=HEAVY)
     # -S: what the environment's own start-up files import is not ours.
     path = ":".join(one for one in sys.path if one)
