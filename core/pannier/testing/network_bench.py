@@ -134,11 +134,7 @@ class NetworkBench:
 
     def _answer_for_gateways(self, endpoint: Endpoint) -> None:
         """Play the router where an endpoint's gateway is meant to be another machine."""
-        of_host = {
-            address.partition("/")[0]
-            for link in self.lab.links()
-            for address in self.lab.addresses(None, link)
-        }
+        of_host = {one.partition("/")[0] for one in self.lab.addresses(None)}
         for gateway, prefix in (
             (endpoint.gateway, endpoint.prefix),
             (endpoint.gateway6, endpoint.prefix6),
@@ -168,7 +164,7 @@ class NetworkBench:
         )
 
     def left(self, before: Counter[str]) -> list[str]:
-        """Return what is on the host beyond an earlier view; what goes in the background is awaited."""
+        """Return what is on the host beyond an earlier view; what is on its way is awaited."""
         wait_until(lambda: not self.view() - before)
         return sorted(self.view() - before)
 

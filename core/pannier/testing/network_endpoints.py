@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -223,7 +223,7 @@ class EndpointTests(NetworkTests):
         with self.refused():
             bench.network(ipv6=True)
 
-    def _is_refused(self, bench: NetworkBench, **wishes: object) -> None:
+    def _is_refused(self, bench: NetworkBench, **wishes: Any) -> None:
         network = bench.network()
         with self.refused():
             bench.attach(network, **wishes)

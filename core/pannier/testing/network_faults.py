@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,12 +11,14 @@ from pannier.drivers.network import EndpointRequest, NetworkCapability, PortRequ
 from pannier.drivers.operations import Action, Step
 from pannier.errors import Conflict, PannierError
 from pannier.testing.base import mandatory, requires
-from pannier.testing.killed import killed_after
+from pannier.testing.faults import kill_after_operations
 from pannier.testing.network_bench import NetworkTests, container_id
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pannier.drivers.network import Attachment, NetworkDriver, NetworkSpec
+    from pannier.drivers.operations import Plan
     from pannier.testing.network_bench import Guest, NetworkBench
 
 __all__ = ["FaultTests"]
@@ -53,23 +55,20 @@ class FaultTests(NetworkTests):
         """Wherever the daemon was killed, the next one finds what is there and removes it."""
         network = bench.network()
         request = self._request(bench, network)
-        count = len(bench.driver.plan_attach(request, None).operations)
         before = bench.view()
-        for position in range(1, count + 1):
+        count, was_killed = 0, True
+        while was_killed:
             netns = bench.namespace()
-            bench.driver.close()
 
-            def live(netns: int = netns, position: int = position) -> None:
-                driver = bench.opened.another()
+            def plan(driver: NetworkDriver, netns: int = netns) -> Plan[Attachment]:
                 driver.create_network(network)
-                for operation in driver.plan_attach(request, netns).operations[:position]:
-                    operation.execute()
+                return driver.plan_attach(request, netns)
 
-            killed_after(live)
+            was_killed = kill_after_operations(bench.opened, plan, count)
             bench.lab.destroy(netns)
-            bench.opened.driver = bench.opened.another()
             bench.recover([])
-            assert bench.left(before) == [], f"after a kill behind operation {position} of {count}"
+            assert bench.left(before) == [], f"after a kill behind {count} operations"
+            count += 1
         bench.attach(network, ports=request.ports)
 
     @mandatory
@@ -202,7 +201,7 @@ class FaultTests(NetworkTests):
             return ()
         return (PortRequest(80, host_ports=(8080, 8080)), PortRequest(53, "udp"))
 
-    def _request(self, bench: NetworkBench, network: Any) -> EndpointRequest:
+    def _request(self, bench: NetworkBench, network: NetworkSpec) -> EndpointRequest:
         return EndpointRequest(container_id(), network, ports=self._ports(bench))
 
     def _is_taken(self, bench: NetworkBench, guest: Guest) -> None:

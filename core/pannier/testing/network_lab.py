@@ -95,9 +95,12 @@ class Lab:
         with netlink:
             return {link.name: link for link in rtnl.links(netlink)}
 
-    def addresses(self, netns: int | None, link: str) -> set[str]:
-        """Return a link's addresses with their prefixes, IPv4 and (but link-local ones) IPv6."""
-        index = self.links(netns)[link].index
+    def addresses(self, netns: int | None, link: str = "") -> set[str]:
+        """Return addresses with their prefixes, IPv4 and (but link-local ones) IPv6.
+
+        :param link: whose; empty for all of the namespace's.
+        """
+        index = self.links(netns)[link].index if link else 0
         with self.inside(netns):
             netlink = NetlinkSocket(ROUTE)
             try:
@@ -105,13 +108,13 @@ class Lab:
             except FileNotFoundError:  # a kernel without IPv6
                 six = ""
         with netlink:
-            found = {str(one.interface) for one in rtnl.addresses(netlink) if one.link == index}
+            given = [(one.link, str(one.interface)) for one in rtnl.addresses(netlink)]
         for line in six.splitlines():
             packed, at, prefix, _scope, _flags, _name = line.split()
             address = IPv6Address(bytes.fromhex(packed))
-            if int(at, 16) == index and not address.is_link_local:
-                found.add(f"{address}/{int(prefix, 16)}")
-        return found
+            if not address.is_link_local:
+                given.append((int(at, 16), f"{address}/{int(prefix, 16)}"))
+        return {address for at, address in given if index in (0, at)}
 
     def default_routes(self, netns: int | None) -> list[tuple[str, str]]:
         """Return the IPv4 default routes: (gateway, link's name)."""
