@@ -233,17 +233,17 @@ class GroupTests(ResourceTests):
 
     def _limits(self, bench: ResourceBench) -> Limits:
         """Return a limit of each of the usual controllers that are here."""
-        values: dict[str, int] = {}
-        for capability in (
-            ResourceCapability.MEMORY,
-            ResourceCapability.CPU,
-            ResourceCapability.PIDS,
-        ):
-            if bench.has(capability):
-                sample = SAMPLES[capability]
-                values |= {
-                    name: value
-                    for name in ("memory", "cpu_quota", "cpu_period", "pids")
-                    if (value := getattr(sample, name)) is not None
-                }
-        return Limits(**values)
+        memory, cpu, pids = (
+            SAMPLES[capability] if bench.has(capability) else Limits()
+            for capability in (
+                ResourceCapability.MEMORY,
+                ResourceCapability.CPU,
+                ResourceCapability.PIDS,
+            )
+        )
+        return Limits(
+            memory=memory.memory,
+            cpu_quota=cpu.cpu_quota,
+            cpu_period=cpu.cpu_period,
+            pids=pids.pids,
+        )

@@ -132,8 +132,8 @@ class ResourceConformance(GroupTests):
         self._needs(bench, _MEMORY)
         bench.create(Limits(memory=64 * MIB))
         for memory in (96 * MIB, 48 * MIB, -1):
-            swap = {"memory_swap": memory} if bench.has(_SWAP) else {}
-            bench.driver.update("box", Limits(memory=memory, **swap))
+            swap = memory if bench.has(_SWAP) else None
+            bench.driver.update("box", Limits(memory=memory, memory_swap=swap))
             assert bench.driver.usage("box").memory_limit == max(memory, 0)
 
     # Processes.
@@ -201,6 +201,7 @@ class ResourceConformance(GroupTests):
         for _ in range(2):
             bench.driver.freeze("box")
         assert echo.stdin is not None
+        assert echo.stdout is not None
         echo.stdin.write("word\n")
         echo.stdin.flush()
         # An answer takes a millisecond; that it does not come cannot be told by anything.
