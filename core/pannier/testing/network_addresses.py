@@ -212,7 +212,8 @@ class AddressTests(NetworkTests):
             client.sendall(b"still here")
             assert connection.recv(100) == b"still here"
         assert wait_until(
-            lambda: set(bench.lab.links(guest.netns)) == {"lo", guest.endpoint.interface}
+            lambda: set(bench.lab.links(guest.netns)) == {"lo", guest.endpoint.interface},
+            self.patience,
         )
 
     # IPv6.

@@ -73,12 +73,14 @@ class NetworkBench:
 
     :param argument: what follows the driver's id in ``--network ID:ARGUMENT``.
     :param options: the options of the networks that are created.
+    :param patience: seconds that what is removed in the background may take.
     """
 
     lab: Lab
     opened: Opened[NetworkDriver]
     argument: str
     options: Mapping[str, str]
+    patience: float
     networks: list[NetworkSpec] = field(default_factory=list)
     guests: list[Guest] = field(default_factory=list)
 
@@ -165,7 +167,7 @@ class NetworkBench:
 
     def left(self, before: Counter[str]) -> list[str]:
         """Return what is on the host beyond an earlier view; what is on its way is awaited."""
-        wait_until(lambda: not self.view() - before)
+        wait_until(lambda: not self.view() - before, self.patience)
         return sorted(self.view() - before)
 
     def restart(self, listed: Sequence[Guest] | None = None) -> NetworkDriver:
@@ -221,7 +223,9 @@ class NetworkTests(Conformance[NetworkDriver]):
     def bench(self, opened: Opened[NetworkDriver]) -> NetworkBench:
         """Return the driver in the lab."""
         assert self._lab is not None
-        self._bench = NetworkBench(self._lab, opened, self.argument, self.network_options)
+        self._bench = NetworkBench(
+            self._lab, opened, self.argument, self.network_options, self.patience
+        )
         return self._bench
 
     def sweep(self, driver: NetworkDriver) -> None:  # noqa: ARG002 - the bench knows it

@@ -162,7 +162,7 @@ class EndpointTests(NetworkTests):
         for _ in range(2):
             bench.detach(guest)
         assert wait_until(
-            lambda: (set(bench.lab.links()), set(bench.lab.links(netns))) == before
+            lambda: (set(bench.lab.links()), set(bench.lab.links(netns))) == before, self.patience
         ), f"links are left: {sorted(bench.lab.links())}, inside {sorted(bench.lab.links(netns))}"
 
     @mandatory
