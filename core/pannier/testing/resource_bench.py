@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ NOTHING: Final = DeviceRule(allow=False)
 SAMPLES: Final[Mapping[ResourceCapability, Limits]] = {
     ResourceCapability.MEMORY: Limits(memory=64 * MIB),
     ResourceCapability.SWAP: Limits(memory=64 * MIB, memory_swap=128 * MIB),
-    ResourceCapability.CPU: Limits(cpu_quota=20_000, cpu_period=100_000),
+    ResourceCapability.CPU: Limits(cpu_quota=5_000, cpu_period=100_000),
     ResourceCapability.CPUSET: Limits(cpuset_cpus="0"),
     ResourceCapability.PIDS: Limits(pids=50),
     ResourceCapability.BLOCK_WEIGHT: Limits(block_weight=500),
@@ -119,8 +120,10 @@ class ResourceBench:
         )
         self.programs.append(process)
         assert process.stdout is not None
-        if ready and process.stdout.readline() != "ready\n":
-            raise AssertionError(f"the program did not start: {process.communicate()}")
+        if ready:
+            assert select.select([process.stdout], [], [], _PATIENCE)[0], "it does not start"
+            if process.stdout.readline() != "ready\n":
+                raise AssertionError(f"the program did not start: {process.communicate()}")
         return process
 
     def run(self, code: str, *, id: str = "box", parent: str = "") -> tuple[int, str]:

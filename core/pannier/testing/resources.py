@@ -163,16 +163,17 @@ class ResourceConformance(GroupTests):
     @mandatory
     @requires(_CPU)
     def test_a_quota_bites(self, bench: ResourceBench) -> None:
-        """A busy process gets its fifth of a core, measured by the group's own accounting."""
+        """A busy process gets its twentieth of a core, by the group's own accounting."""
         bench.create(self._needs(bench, _CPU))
         bench.start(BUSY)
         before, begin = bench.driver.usage("box"), time.monotonic()
         assert wait_until(
-            lambda: bench.driver.usage("box").throttled_periods >= before.throttled_periods + 5
+            lambda: bench.driver.usage("box").throttled_periods >= before.throttled_periods + 5,
+            self.patience,
         ), "a busy process was never throttled"
         after, end = bench.driver.usage("box"), time.monotonic()
         share = (after.cpu_total - before.cpu_total) / 1e9 / (end - begin)
-        assert 0 < share < 0.5, f"{share:.2f} of a core, where 0.2 was allowed"
+        assert 0 < share < 0.25, f"{share:.2f} of a core, where 0.05 was allowed"
 
     @requires(_CPU)
     def test_time_is_measured(self, bench: ResourceBench) -> None:
@@ -215,14 +216,12 @@ class ResourceConformance(GroupTests):
     def test_a_frozen_group_can_be_killed(self, bench: ResourceBench) -> None:
         """Without being thawed first, and deleted likewise."""
         self._needs(bench, _FREEZE)
-        bench.create()
-        for end in (bench.driver.kill, bench.driver.delete):
-            process = bench.start(WAITING)
-            bench.driver.freeze("box")
-            end("box")
+        for id, end in (("one", bench.driver.kill), ("two", bench.driver.delete)):
+            bench.create(id=id)
+            process = bench.start(WAITING, id=id)
+            bench.driver.freeze(id)
+            end(id)
             assert bench.ended(process) == -signal.SIGKILL
-            bench.create()
-        assert bench.run("print('thawed')") == (0, "thawed\n")
 
     # Devices.
 

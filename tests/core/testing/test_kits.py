@@ -30,9 +30,7 @@ def meant_in(module: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
-MEANT = {
-    kind: meant_in(SUBJECTS / f"{kind}_subjects.py") for kind in ("network",)
-}
+MEANT = {kind: meant_in(SUBJECTS / f"{kind}_subjects.py") for kind in ("network",)}
 
 
 @pytest.fixture(scope="module")

@@ -32,5 +32,5 @@ class TestV1(ResourceConformance):
     @pytest.fixture
     def open_driver(self) -> Callable[[DriverContext], CgroupV1]:
         """Return a function that opens the driver with a parent of its own."""
-        config = CgroupV1Config(f"pannier-test-{secrets.token_hex(4)}")
+        config = CgroupV1Config(f"pannier-kit-{secrets.token_hex(4)}")
         return lambda context: CgroupV1(context, config)

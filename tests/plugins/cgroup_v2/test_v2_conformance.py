@@ -41,5 +41,5 @@ class TestV2(ResourceConformance):
     @pytest.fixture
     def open_driver(self) -> Callable[[DriverContext], CgroupV2]:
         """Return a function that opens the driver with a parent of its own."""
-        config = CgroupV2Config(f"pannier-test-{secrets.token_hex(4)}")
+        config = CgroupV2Config(f"pannier-kit-{secrets.token_hex(4)}")
         return lambda context: CgroupV2(context, config)
