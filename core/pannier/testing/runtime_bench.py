@@ -186,10 +186,12 @@ class RuntimeBench:
     """The driver with containers of one root; remembers what it made.
 
     :param rootfs: the folder that is every container's root.
+    :param patience: seconds that processes may take to end.
     """
 
     opened: Opened[RuntimeDriver]
     rootfs: Path
+    patience: float
     made: list[str] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
@@ -284,7 +286,8 @@ class RuntimeBench:
         try:
             self.driver.exec(id, request)
             client.handed_over()
-            client.send(stdin, last=True)
+            with contextlib.suppress(OSError):  # it has ended without reading its input
+                client.send(stdin, last=True)
             out, err = client.streams().values()
             status = wait_for(watch, exec_id).exit_status
         finally:
@@ -301,7 +304,7 @@ class RuntimeBench:
             for _ in range(2):
                 driver.delete(id)
         assert list(driver.containers()) == [], "deleted containers are still listed"
-        wait_until(lambda: not any(map(is_alive, self.pids)))
+        wait_until(lambda: not any(map(is_alive, self.pids)), self.patience)
         left = [pid for pid in self.pids if is_alive(pid)]
         assert left == [], "first processes of deleted containers live on"
 
@@ -364,7 +367,7 @@ class RuntimeTests(Conformance[RuntimeDriver]):
         """Return the driver with a root of the test's own."""
         root = place / "rootfs"
         shutil.copytree(container_root, root, symlinks=True, copy_function=_link)
-        self._bench = RuntimeBench(opened, root)
+        self._bench = RuntimeBench(opened, root, self.patience)
         return self._bench
 
     def sweep(self, driver: RuntimeDriver) -> None:

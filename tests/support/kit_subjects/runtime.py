@@ -1,8 +1,10 @@
 """What the runtime kit is tried on: drivers that each break the contract once.
 
-Not collected by itself: ``test_kits`` runs it, and reads how each test went. Each class says in
-*meant* which test must fail, and in *because* what that test must say.
+Not collected by itself: ``test_other_kits`` runs it, and reads how each test went. Each class says
+in *meant* which test must fail, and in *because* what that test must say.
 """
+
+# ruff: noqa: D101, D106, N801 - what each class breaks, its name and *because* say
 
 from __future__ import annotations
 
@@ -325,7 +327,7 @@ class TestClosesWhatItShouldKeep(Subject):
         def start(
             self, id: str, connections: Sequence[Connection] = (), keep: Sequence[int] = ()
         ) -> None:
-            super().start(id, connections)
+            super().start(id, connections, keep[:0])
 
 
 class TestPassesAnIdMapOver(Subject):
