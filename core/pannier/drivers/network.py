@@ -213,7 +213,7 @@ class NetworkDriver(Driver):
 
     @abstractmethod
     def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
-        """Give a container its endpoint.
+        """Give a container its endpoint; in a new namespace the loopback link comes up as well.
 
         :param netns: a descriptor of the container's network namespace; None only when the plan
             will be described and not executed: nothing may be reserved before execution.

@@ -115,7 +115,8 @@ class CreateRequest:
     :param spec: the OCI runtime-spec configuration. ``root.path`` is informative: the root is the
         mount behind *root*. A namespace entry without a path is created, one with a path joined.
     :param root: a descriptor of a detached mount, attached in the container's mount namespace.
-    :param procs: files to write ``0`` to, for the process to enter its control group.
+    :param procs: files to write ``0`` (or, from outside, the process's id) to, for the process to
+        enter its control group before it executes anything.
     :param idmap: the map of a new user namespace.
     :param init: run a small init as pid 1 that reaps and passes signals on (``--init``).
     :param cgroup_mounts: the hierarchies to show below /sys/fs/cgroup (a mount of the type
