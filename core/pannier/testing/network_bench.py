@@ -16,6 +16,7 @@ from pannier.drivers.network import (
     NetworkDriver,
     NetworkSpec,
 )
+from pannier.errors import InvalidRequest
 from pannier.testing.base import Conformance, Opened
 from pannier.testing.leaks import Watch, snapshot, wait_until
 from pannier.testing.network_lab import Lab, lab
@@ -203,7 +204,8 @@ class NetworkTests(Conformance[NetworkDriver]):
     contract: ClassVar[type[NetworkDriver]] = NetworkDriver
 
     argument: ClassVar[str] = ""
-    """What follows the driver's id in ``--network ID:ARGUMENT``, where it takes an argument."""
+    """What follows the driver's id in ``--network ID:ARGUMENT``. Where it is empty and the driver
+    demands something, the tests give it a name."""
 
     network_options: ClassVar[Mapping[str, str]] = {}
     """The options of the networks that the tests create (``--opt``). The host of the tests has one
@@ -224,7 +226,11 @@ class NetworkTests(Conformance[NetworkDriver]):
         """Return the driver in the lab."""
         assert self._lab is not None
         self._bench = NetworkBench(
-            self._lab, opened, self.argument, self.network_options, self.patience
+            self._lab,
+            opened,
+            self.argument or _needed_argument(opened.driver),
+            self.network_options,
+            self.patience,
         )
         return self._bench
 
@@ -238,3 +244,12 @@ class NetworkTests(Conformance[NetworkDriver]):
         finally:
             self._lab.close()
         assert self._lab.settings() == settings, "the host's kernel parameters stay changed"
+
+
+def _needed_argument(driver: NetworkDriver) -> str:
+    """Return an argument for a driver that cannot do without one."""
+    try:
+        driver.namespace("")
+    except InvalidRequest:
+        return "web"
+    return ""

@@ -36,11 +36,11 @@ class EndpointTests(NetworkTests):
     @mandatory
     def test_the_namespace_is_one_of_three_kinds(self, bench: NetworkBench) -> None:
         """A container gets a new namespace, the host's, or that of a container that is named."""
-        found = bench.driver.namespace(self.argument)
+        found = bench.driver.namespace(bench.argument)
         assert found.kind in ("new", "host", "container")
         assert bool(found.container) == (found.kind == "container")
         bench.opened.reopen()
-        assert bench.driver.namespace(self.argument) == found
+        assert bench.driver.namespace(bench.argument) == found
 
     @mandatory
     @pytest.mark.parametrize("argument", ["", "x", "a b", "../x"])

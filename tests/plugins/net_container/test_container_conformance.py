@@ -22,8 +22,6 @@ pytestmark = pytest.mark.root
 class TestContainer(NetworkConformance):
     """The contract, as the driver ``container`` holds it."""
 
-    argument = "web"
-
     @pytest.fixture
     def open_driver(self) -> Callable[[DriverContext], ContainerDriver]:
         """Return a function that opens the driver."""
