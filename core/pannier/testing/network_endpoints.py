@@ -16,7 +16,7 @@ from pannier.drivers.network import (
 from pannier.drivers.operations import Transaction
 from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.testing.base import mandatory, refuses, requires
-from pannier.testing.leaks import Watch, snapshot, wait_until
+from pannier.testing.leaks import Watch, leaked, snapshot, wait_until
 from pannier.testing.network_bench import NetworkTests, container_id
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class EndpointTests(NetworkTests):
         assert bench.driver.create_network(made) == made
         bench.opened.reopen()
         assert bench.driver.create_network(made) == made
-        assert bench.view() == before
+        assert wait_until(lambda: bench.view() == before, bench.patience)
 
     @mandatory
     def test_a_removed_network_can_be_created_again(self, bench: NetworkBench) -> None:
@@ -105,7 +105,7 @@ class EndpointTests(NetworkTests):
             assert step.action
             assert step.subject
         assert plan.driver == bench.driver.id
-        assert snapshot(_HERE) == before
+        assert leaked(before, _HERE, patience=bench.patience) == []
 
     @mandatory
     def test_executed_steps_are_those_described(self, bench: NetworkBench) -> None:
@@ -162,7 +162,7 @@ class EndpointTests(NetworkTests):
         for _ in range(2):
             bench.detach(guest)
         assert wait_until(
-            lambda: (set(bench.lab.links()), set(bench.lab.links(netns))) == before, self.patience
+            lambda: (set(bench.lab.links()), set(bench.lab.links(netns))) == before, bench.patience
         ), f"links are left: {sorted(bench.lab.links())}, inside {sorted(bench.lab.links(netns))}"
 
     @mandatory

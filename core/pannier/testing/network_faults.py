@@ -12,6 +12,7 @@ from pannier.drivers.operations import Action, Step
 from pannier.errors import Conflict, PannierError
 from pannier.testing.base import mandatory, requires
 from pannier.testing.faults import kill_after_operations
+from pannier.testing.leaks import wait_until
 from pannier.testing.network_bench import NetworkTests, container_id
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class FaultTests(NetworkTests):
             lab.delete_link(name)
         for _ in range(2):
             bench.detach(guest)
-        assert set(lab.links(netns)) == inside
+        assert wait_until(lambda: set(lab.links(netns)) == inside, bench.patience)
 
     @mandatory
     def test_detach_after_the_interface_has_gone(self, bench: NetworkBench) -> None:

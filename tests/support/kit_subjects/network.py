@@ -187,7 +187,7 @@ class TestUndoesNothing(Subject):
 
 
 class TestActsWhilePlanning(Subject):
-    meant, because = "test_describing_reserves_nothing", "snapshot"
+    meant, because = "test_describing_reserves_nothing", "descriptor: .*kept"
 
     class driver(BridgeDriver):
         def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
