@@ -43,15 +43,18 @@ def matrix(output: Path, kernels: str, *command: str, timeout: int = 2000) -> di
 
 
 def test_cgroup_v2_works_under_linux_6_1(tmp_path: Path) -> None:
-    """Every test that asks the kernel runs there; none is skipped, and none fails."""
+    """Every test that asks the kernel runs there; none that applies is skipped, and none fails."""
     tests = ("tests/plugins/cgroup_v2", "tests/core/linux/test_bpf.py")
     options = ("-q", "-m", "root", "-p", "no:cacheprovider")
     row = matrix(tmp_path, "6.1", "python", "-m", "pytest", *options, *tests)
     console = (tmp_path / "6.1" / "console.log").read_text()
     assert row["Status"] == 0, console
     (suite,) = ET.parse(tmp_path / "6.1" / "junit.xml").getroot()
-    counts = {name: int(suite.get(name, "-1")) for name in ("errors", "failures", "skipped")}
-    assert counts == {"errors": 0, "failures": 0, "skipped": 0}
+    counts = {name: int(suite.get(name, "-1")) for name in ("errors", "failures")}
+    assert counts == {"errors": 0, "failures": 0}
+    # The conformance kit's tests for drivers that declare, or lack, something else.
+    skips = {skip.get("message", "") for skip in suite.iter("skipped")}
+    assert {reason for reason in skips if not reason.startswith("not applicable: ")} == set()
     assert row["Drivers"]["cgroup_v2"]["Passed"] > 20
     assert "Linux version 6.1." in (tmp_path / "6.1" / "kernel.log").read_text(errors="replace")
 

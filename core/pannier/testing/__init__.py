@@ -21,6 +21,19 @@ from pannier.testing.base import (  # noqa: E402 - see above
     refuses,
     requires,
 )
+from pannier.testing.network import NetworkConformance  # noqa: E402
+from pannier.testing.resources import ResourceConformance  # noqa: E402
+from pannier.testing.runtime import RuntimeConformance  # noqa: E402
 from pannier.testing.storage import StorageConformance  # noqa: E402
 
-__all__ = ["Conformance", "Opened", "StorageConformance", "mandatory", "refuses", "requires"]
+__all__ = [
+    "Conformance",
+    "NetworkConformance",
+    "Opened",
+    "ResourceConformance",
+    "RuntimeConformance",
+    "StorageConformance",
+    "mandatory",
+    "refuses",
+    "requires",
+]
