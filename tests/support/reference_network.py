@@ -7,6 +7,7 @@ machine outside. Not for use: one file has all of the state, and nothing is mend
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import threading
 from dataclasses import asdict, dataclass, replace
@@ -272,7 +273,9 @@ class ReferenceNetwork(NetworkDriver):
             address = request.address or next(free, None)
             if address is None:
                 raise Conflict("no address is left")
-            mac = request.mac or (b"\x02\x42" + ip_address(address).packed).hex(":")
+            # Not made from the address: the link of a namespace that has gone keeps its own for a
+            # while, and one parent has each only once.
+            mac = request.mac or (b"\x02\x42" + secrets.token_bytes(4)).hex(":")
             endpoint = Endpoint(
                 request.network.id,
                 address=address,
