@@ -285,6 +285,7 @@ class LifecycleTests(RuntimeTests):
         def fail() -> None:
             raise RuntimeError("injected")
 
+        bench.made.append("box")  # should it be there after all
         count = len(bench.driver.plan_create(bench.request("box", make_spec("true"))).operations)
         for position in range(count + 1):
             plan = bench.driver.plan_create(bench.rooted(make_spec(*FOREVER)))
