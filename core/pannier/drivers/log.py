@@ -83,7 +83,7 @@ class LogEntry:
     """A line of output, or a piece of one that is longer than 16 KiB.
 
     :param time: nanoseconds since the epoch, of the line's beginning.
-    :param stream: :data:`~pannier.drivers.logfile.STDOUT` or STDERR.
+    :param stream: ``STDOUT`` or ``STDERR`` of :mod:`pannier.drivers.logfile`.
     :param data: with its newline, unless the line goes on in the stream's next entry or has ended
         without one.
     """

@@ -239,7 +239,7 @@ class LayerTests(StorageTests):
 
     @mandatory
     def test_usage_is_the_layers_own(self, storage: Storage) -> None:
-        """Apparent bytes and files of the layer alone, hard links once, parents left out."""
+        """Apparent bytes of files and symbolic links, hard links once, parents left out."""
         base = storage.layer("base", None, entry("big", bytes(100_000)))
         usage = storage.driver.create_layer(
             chain_of("top"),
@@ -251,7 +251,7 @@ class LayerTests(StorageTests):
                 entry("link", type=b"2", linkname="f"),
             ),
         )
-        assert usage == storage.driver.layer_usage(chain_of("top")) == Usage(5, 3)
+        assert usage == storage.driver.layer_usage(chain_of("top")) == Usage(6, 3)
 
     @mandatory
     def test_an_empty_layer_is_a_layer(self, storage: Storage) -> None:
