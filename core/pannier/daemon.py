@@ -208,7 +208,7 @@ async def _listening(runner: web.AppRunner, config: Config) -> AsyncIterator[Non
             # They stand for the configured socket.
             listeners = listeners[1:]
         for listening in passed:
-            await Site(runner, listening).start()
+            await _serve(stack, runner, listening)
         opened = stack.enter_context(open_listeners(listeners, config.engine.group))
         for listener, listening in opened:
             if listener.tls:
@@ -217,11 +217,20 @@ async def _listening(runner: web.AppRunner, config: Config) -> AsyncIterator[Non
                 await front.start()
                 stack.push_async_callback(front.close)
             else:
-                await Site(runner, listening).start()
+                await _serve(stack, runner, listening)
             _log.info("listening on %s", listener.text)
             if listener.host and not listener.tls:
                 _log.warning("%s: every user of this host is root through it", listener.text)
         yield
+
+
+async def _serve(
+    stack: contextlib.AsyncExitStack, runner: web.AppRunner, listening: socket.socket
+) -> None:
+    """Serve on a socket until the stack is left: before that the loop must not lose it."""
+    site = Site(runner, listening)
+    await site.start()
+    stack.push_async_callback(site.stop)
 
 
 def _passed_sockets() -> list[socket.socket]:

@@ -112,11 +112,11 @@ class Daemon:
         self.process.wait()
 
     def stop(self) -> None:
-        """End the daemon in good order."""
+        """End the daemon in good order, which it must say by its exit status."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(120)
+            assert self.process.wait(120) == 0, self.log.read_text()[-3000:]
 
     def close(self) -> None:
         """Remove every container, stop, and remove the folders."""
@@ -129,6 +129,8 @@ class Daemon:
                     self.cli("rm", "-f", *found[begin : begin + 100])
                 self.stop()
         finally:
+            if self.process is not None and self.process.poll() is None:
+                self.kill()
             if self._namespace >= 0:
                 os.close(self._namespace)
             shutil.rmtree(self.folder, ignore_errors=True)
