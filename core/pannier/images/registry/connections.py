@@ -125,7 +125,9 @@ class _Connection(HTTPConnection):
             raise ConnectTimeoutError(
                 self, f"connecting to {self.host} took longer than {self.timeout} s"
             ) from problem
-        raise NewConnectionError(self, f"Failed to establish a new connection: {problem}")
+        raise NewConnectionError(
+            self, f"Failed to establish a new connection: {problem}"
+        ) from problem
 
     def _connected(
         self, family: int, protocol: int, address: Any, deadline: float
