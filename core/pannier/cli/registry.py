@@ -141,6 +141,12 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "rm": "network:RM",
         },
     ),
+    "plugin": (
+        "Write drivers of your own",
+        {
+            "new": "plugin:new",
+        },
+    ),
     "system": (
         "Manage Pannier",
         {

@@ -23,14 +23,14 @@ from pannier.drivers.storage import (
     StorageDriver,
     Usage,
 )
+from pannier.drivers.tree_changes import list_changes
+from pannier.drivers.tree_places import make_skeleton
 from pannier.errors import DriverError, DriverUnavailable, UnsupportedOperation
 from pannier.images.pack import pack_changes
 from pannier.images.unpack import unpack_layer
 from pannier.linux.copying import copy_tree
 from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
 from pannier.linux.trees import DIRECTORY, measure_files
-from pannier_storage_vfs.changes import list_changes
-from pannier_storage_vfs.skeleton import make_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,8 @@
-"""Places to mount on in a container's tree, which count as no change of the container's."""
+"""Places to mount on in a container's tree, which count as no change. A help for drivers.
+
+For storage drivers that keep a container as a whole copy; see
+:class:`~pannier.drivers.storage.Skeleton`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What differs between two whole trees: a container's, and that of its image."""
+"""What differs between two whole trees: a container's, and that of its image. A help for drivers.
+
+For storage drivers that keep a container as a whole copy (a folder, a snapshot, a volume) and not
+as a difference: it works with any two folders.
+"""
 
 from __future__ import annotations
 
