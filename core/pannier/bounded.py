@@ -39,8 +39,12 @@ def within(seconds: float, what: str, function: Callable[[], T]) -> T:
     thread = threading.Thread(target=call, name=f"pannier-{what}", daemon=True)
     thread.start()
     thread.join(seconds)
-    if "error" in outcome:
-        raise outcome["error"]
+    error = outcome.get("error")
+    if error is not None:
+        if isinstance(error, Exception):
+            raise error
+        # sys.exit() and its like are meant for the process, which is not a plugin's to end.
+        raise DriverUnavailable(f"{what} raised {error!r}") from error
     if "answer" in outcome:
         return outcome["answer"]  # type: ignore[no-any-return] # what the function returned
     raise DriverUnavailable(

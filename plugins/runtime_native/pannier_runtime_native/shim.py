@@ -34,6 +34,7 @@ __all__ = ["SOCKET", "Shim", "answer", "main", "woken"]
 SOCKET = "shim.sock"
 _BACKLOG = 64
 _PATIENCE = 10.0
+_FAREWELL = 5.0
 _MOST_UNTOLD = 1000
 
 
@@ -329,6 +330,13 @@ class Shim:
         self._deleting.append(connection)  # open to our very end
         if self._first.status is None:
             os.kill(self._first.pid, signal.SIGKILL)
+        if self._done:
+            # It has ended by itself: clients may take the rest of its output, for a while.
+            self._loop.call_later(_FAREWELL, self._abandon)
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
         for member in self._members.values():
             member.streams.abandon()
 
