@@ -44,6 +44,8 @@ KINDS = ("storage", "network", "resources", "runtime", "log")
 
 T = TypeVar("T")
 
+_DAY = 86400
+
 
 @dataclass(frozen=True)
 class EngineTable:
@@ -97,8 +99,8 @@ class DriversTable:
 
     def __post_init__(self) -> None:
         """Refuse a limit that nothing could keep."""
-        if self.patience <= 0:
-            raise ValueError("patience must be positive")
+        if not 0 < self.patience <= _DAY:
+            raise ValueError(f"patience must be positive, and at most {_DAY} (a day)")
 
 
 @dataclass(frozen=True)

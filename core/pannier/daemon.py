@@ -22,12 +22,13 @@ from aiohttp import web
 from pannier.build.service import Builder
 from pannier.config import Config, load
 from pannier.database import Database
+from pannier.driverset import open_drivers
 from pannier.engine.engine import Engine
 from pannier.engine.settings import EngineSettings
 from pannier.errors import ConfigError, Conflict, DriverUnavailable, PannierError
 from pannier.images.images import ImageStore
 from pannier.images.registry.settings import RegistryOptions
-from pannier.plugins import DriverRecord, Drivers, open_drivers
+from pannier.plugins import DriverRecord, Drivers
 from pannier.server.app import create_app
 from pannier.server.connection import Site, acceptor
 from pannier.server.identity import Identity

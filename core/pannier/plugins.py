@@ -29,26 +29,22 @@ from pannier.errors import (
     ConfigError,
     ContractViolation,
     DriverUnavailable,
-    InvalidRequest,
     PannierError,
 )
 from pannier.hookspecs import GROUP, DriverHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from enum import StrEnum
     from importlib.metadata import EntryPoint
 
     from pannier.config import Config
 
-__all__ = ["DriverRecord", "DriverSet", "Drivers", "load_plugins", "open_drivers"]
+__all__ = ["DriverRecord", "Drivers", "load_plugins"]
 
 D = TypeVar("D", bound=Driver)
 
 _log = logging.getLogger("pannier.plugins")
-_USUAL_RUNTIME = frozenset({"runc", "io.containerd.runc.v2"})
-"""What Docker calls its own runtime; no driver's name."""
-
 _ID = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
 
@@ -185,7 +181,7 @@ def _examine(row: DriverRecord, function: Any) -> Iterator[DriverRecord]:
     for cls in classes:
         try:
             _check_class(row.kind, cls)
-        except ContractViolation as error:
+        except Exception as error:  # noqa: BLE001 - as above: what is looked at may be anything
             yield replace(row, id=str(getattr(cls, "id", row.id))).failed(error)
         else:
             yield replace(row, id=cls.id, driver=cls)
@@ -207,6 +203,8 @@ def _check_class(kind: str, cls: Any) -> None:
             f"{cls.__name__}.id is {id!r}",
             hint="an id is a lower-case word of at most 32 letters, digits and _.-",
         )
+    if not isinstance(cls.priority, int):
+        raise ContractViolation(f"{cls.__name__}.priority is {cls.priority!r}, and no number")
     if not all(isinstance(item, expected.capability) for item in cls.capabilities):
         raise ContractViolation(
             f"{cls.__name__}.capabilities must hold members of {expected.capability.__name__}"
@@ -234,75 +232,6 @@ def _refuse_duplicates(records: list[DriverRecord]) -> list[DriverRecord]:
         else:
             result.append(record)
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class DriverSet:
-    """The drivers that the engine works with, opened.
-
-    :param storages: every usable storage driver by id; *default_storage* is the one of images, and
-        of a container that asks for none. Likewise *networks*, *runtimes* and *logs*.
-    """
-
-    storages: Mapping[str, StorageDriver]
-    default_storage: str
-    networks: Mapping[str, NetworkDriver]
-    default_network: str
-    resources: ResourceDriver
-    runtimes: Mapping[str, RuntimeDriver]
-    default_runtime: str
-    logs: Mapping[str, LogDriver]
-    default_log: str
-
-    @property
-    def storage(self) -> StorageDriver:
-        """Return the default storage driver."""
-        return self.storages[self.default_storage]
-
-    def storage_of(self, id: str) -> StorageDriver:
-        """Return the storage driver that a container was made with; an empty id is the default.
-
-        :raises DriverUnavailable: it is not here any more, or cannot work here.
-        """
-        try:
-            return self.storages[id or self.default_storage]
-        except KeyError:
-            raise DriverUnavailable(
-                f"the storage driver {id!r}, which keeps the container's files, cannot be used",
-                hint="`pannier drivers` says why; install it again, or mend what it lacks",
-            ) from None
-
-    def runtime(self, name: str) -> RuntimeDriver:
-        """Return the runtime of a name; empty for the default one.
-
-        That of Docker's own runtime, which its clients write into what they send, means the default
-        one too, unless there is a driver of that name.
-
-        :raises InvalidRequest: there is none.
-        """
-        found = self.runtimes.get(name or self.default_runtime)
-        if found is None and name in _USUAL_RUNTIME:
-            found = self.runtimes.get(self.default_runtime)
-        if found is None:
-            raise InvalidRequest(
-                f"unknown or invalid runtime name: {name or self.default_runtime}",
-                hint=f"runtimes: {', '.join(self.runtimes)}",
-            )
-        return found
-
-    def close(self) -> None:
-        """Close every driver."""
-        for driver in (
-            *self.logs.values(),
-            *self.runtimes.values(),
-            *self.networks.values(),
-            self.resources,
-            *self.storages.values(),
-        ):
-            try:
-                within(LOADING, "closing it", driver.close)
-            except Exception:  # noqa: BLE001 - a stranger's code may raise anything
-                _log.exception("%s driver %r: could not be closed", driver.kind, driver.id)
 
 
 @dataclass(slots=True)
@@ -448,28 +377,3 @@ class Drivers:
                 self.records[self.records.index(probed)] = failed
                 _log.warning("the %s driver %r is left out: %s", probed.kind, probed.id, error)
         return opened
-
-
-def open_drivers(drivers: Drivers) -> DriverSet:
-    """Open what the engine needs: one resource driver, and every usable one of the other kinds.
-
-    :raises DriverUnavailable: a kind has no usable driver.
-    :raises ConfigError: the configuration is wrong.
-    """
-    drivers.check_tables()
-    storage = drivers.choose("storage")
-    resources = drivers.choose("resources")
-    network = drivers.choose("network")
-    runtime = drivers.choose("runtime")
-    log = drivers.choose("log")
-    return DriverSet(
-        storages=drivers.open_all(storage, StorageDriver),
-        default_storage=storage.id,
-        networks=drivers.open_all(network, NetworkDriver),
-        default_network=network.id,
-        resources=drivers.open(resources, ResourceDriver),
-        runtimes=drivers.open_all(runtime, RuntimeDriver),
-        default_runtime=runtime.id,
-        logs=drivers.open_all(log, LogDriver),
-        default_log=log.id,
-    )

@@ -316,6 +316,29 @@ def test_an_import_that_hangs(
     assert rows["fine"].usable
 
 
+def test_a_plugin_that_would_end_the_process(
+    monkeypatch: pytest.MonkeyPatch, entry: Callable[..., EntryPoint]
+) -> None:
+    """``sys.exit()`` at import is a row as any other failure."""
+    point = entry("leaving", pannier_network_drivers=supplying(Fine))
+    monkeypatch.setattr(EntryPoint, "load", lambda _: sys.exit(3))
+    (row,) = load_plugins([point])
+    assert row.reason == "importing it raised SystemExit(3)"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"), [("capabilities", "not iterable"), ("priority", "no number")]
+)
+def test_an_attribute_that_is_something_else(
+    entry: Callable[..., EntryPoint], attribute: str, said: str
+) -> None:
+    """The class is a row with the reason; the one beside it is examined, too."""
+    wrong = variant("Wrong", id="wrong", **{attribute: None})
+    rows = load_plugins([entry("both", pannier_network_drivers=supplying(wrong, Fine))])
+    assert [(row.id, row.usable) for row in rows] == [("wrong", False), ("fine", True)]
+    assert said in rows[0].reason
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_hook_and_a_probe_that_hang(tmp_path: Path, entry: Callable[..., EntryPoint]) -> None:
     """Each is a row with the reason, and costs nobody else anything."""

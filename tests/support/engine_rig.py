@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from pannier.drivers.base import IdMap
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container
     from pannier.engine.registry import Live
-    from pannier.plugins import DriverSet
 
 __all__ = ["Rig", "chunks", "descriptors_open", "engine_test", "eventually"]
 

@@ -52,8 +52,8 @@ from pannier.drivers.runtime import (
     RuntimeWatch,
 )
 from pannier.drivers.storage import Change, ContainerLayer, StorageCapability, StorageDriver, Usage
+from pannier.driverset import DriverSet
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
-from pannier.plugins import DriverSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pannier.config import parse
 from pannier.database import Database
+from pannier.driverset import open_drivers
 from pannier.engine.engine import Engine
 from pannier.engine.settings import EngineSettings
 from pannier.images.images import ImageStore
 from pannier.linux.namespaces import CLONE_NEWNET, unshare
-from pannier.plugins import Drivers, open_drivers
+from pannier.plugins import Drivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from pannier.drivers.base import IdMap
-    from pannier.plugins import DriverSet
+    from pannier.driverset import DriverSet
 
 __all__ = ["Place", "apart", "fresh_place", "in_new_network"]
 

@@ -11,22 +11,27 @@ from typing import NotRequired, TypedDict
 __all__ = [
     "Capabilities",
     "ConsoleSize",
+    "CpuAffinity",
     "Device",
     "DeviceCgroup",
     "Hook",
     "Hooks",
     "IdMapEntry",
+    "IoPriority",
     "Linux",
     "Mount",
     "Namespace",
+    "Personality",
     "Process",
     "Resources",
     "Rlimit",
     "Root",
+    "Scheduler",
     "Seccomp",
     "SeccompArg",
     "SeccompRule",
     "Spec",
+    "TimeOffset",
     "User",
 ]
 
@@ -65,6 +70,30 @@ class Rlimit(TypedDict):
     hard: int
 
 
+class Scheduler(TypedDict):
+    """How the kernel schedules a process: sched_setattr(2); times in nanoseconds."""
+
+    policy: str
+    nice: NotRequired[int]
+    priority: NotRequired[int]
+    flags: NotRequired[list[str]]
+    runtime: NotRequired[int]
+    deadline: NotRequired[int]
+    period: NotRequired[int]
+
+
+# "class" is a word of Python's own.
+IoPriority = TypedDict("IoPriority", {"class": str, "priority": NotRequired[int]})
+"""The class and priority of a process's input and output: ioprio_set(2)."""
+
+
+class CpuAffinity(TypedDict, total=False):
+    """The CPUs that an added process begins on, and those that it goes on on, as ``0-3,7``."""
+
+    initial: str
+    final: str
+
+
 class Process(TypedDict):
     """A process to execute."""
 
@@ -80,6 +109,9 @@ class Process(TypedDict):
     oomScoreAdj: NotRequired[int]
     apparmorProfile: NotRequired[str]
     selinuxLabel: NotRequired[str]
+    scheduler: NotRequired[Scheduler]
+    ioPriority: NotRequired[IoPriority]
+    execCPUAffinity: NotRequired[CpuAffinity]
 
 
 class Root(TypedDict):
@@ -177,6 +209,20 @@ class Seccomp(TypedDict):
     syscalls: NotRequired[list[SeccompRule]]
 
 
+class Personality(TypedDict):
+    """The execution domain: personality(2)."""
+
+    domain: str
+    flags: NotRequired[list[str]]
+
+
+class TimeOffset(TypedDict, total=False):
+    """How far a clock of a time namespace is from the host's."""
+
+    secs: int
+    nanosecs: int
+
+
 class Linux(TypedDict, total=False):
     """What is particular to Linux."""
 
@@ -192,6 +238,8 @@ class Linux(TypedDict, total=False):
     maskedPaths: list[str]
     readonlyPaths: list[str]
     mountLabel: str
+    personality: Personality
+    timeOffsets: dict[str, TimeOffset]
 
 
 class Hook(TypedDict):

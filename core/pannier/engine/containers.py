@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pannier.drivers.operations import Timing
     from pannier.drivers.resources import Limits
     from pannier.drivers.storage import Change
+    from pannier.driverset import DriverSet
     from pannier.engine.archive import Archives
     from pannier.engine.attach import Attaching
     from pannier.engine.creation import Creator
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Containers"]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.base import IdMap
     from pannier.drivers.network import Namespace
+    from pannier.driverset import DriverSet
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.events import Events
     from pannier.engine.imagefacts import ImageSource
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from pannier.engine.telling import Teller
     from pannier.engine.volumes import VolumeStore
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Creator"]
 

@@ -19,9 +19,9 @@ from pannier.linux.inotify import IN_MODIFY, IN_MOVED_TO, Inotify
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Deliveries"]
 

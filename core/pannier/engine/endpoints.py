@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pannier.drivers.network import NetworkDriver
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container, HostOptions, Network
     from pannier.engine.networks import NetworkStore
-    from pannier.plugins import DriverSet
 
 __all__ = ["Endpoints", "Joining"]
 

@@ -39,9 +39,9 @@ from pannier.images.registry.settings import RegistryOptions
 
 if TYPE_CHECKING:
     from pannier.database import Database
+    from pannier.driverset import DriverSet
     from pannier.engine.settings import EngineSettings
     from pannier.images.images import ImageStore
-    from pannier.plugins import DriverSet
 
 __all__ = ["Engine"]
 

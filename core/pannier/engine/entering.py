@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.drivers.base import IdMap
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container, MountPoint
-    from pannier.plugins import DriverSet
 
 __all__ = ["Entering"]
 

@@ -18,6 +18,7 @@ from pannier.errors import Conflict, InvalidRequest, NotFound, StartFailed
 if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.drivers.runtime import Connection, ExitEvent
+    from pannier.driverset import DriverSet
     from pannier.engine.entering import Entering
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container, ExecConfig
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pannier.engine.supervision import Supervisor
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Execs"]
 

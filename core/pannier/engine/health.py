@@ -26,6 +26,7 @@ from pannier.engine.workers import uninterrupted
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
+    from pannier.driverset import DriverSet
     from pannier.engine.execs import Execs
     from pannier.engine.healthstate import Health, HealthCheck
     from pannier.engine.launching import Launcher
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["HealthMonitor", "ProbeOutput", "go_duration"]
 

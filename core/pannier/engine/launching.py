@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.operations import Recorder
     from pannier.drivers.runtime import Connection, RuntimeDriver, RuntimeWatch
+    from pannier.driverset import DriverSet
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Joining
     from pannier.engine.hostfiles import HostFiles, Link
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from pannier.engine.sharedmemory import SharedMemory
     from pannier.engine.store import Store
     from pannier.engine.users import UserIds
-    from pannier.plugins import DriverSet
 
 __all__ = ["Conductor", "Describing", "Launch", "Launcher", "Started", "log_path"]
 

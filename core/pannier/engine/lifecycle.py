@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.operations import Timing
     from pannier.drivers.runtime import Connection, RuntimeDriver
+    from pannier.driverset import DriverSet
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pannier.engine.supervision import Supervisor
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Lifecycle"]
 

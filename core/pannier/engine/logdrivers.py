@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.drivers.log import LogDriver
+    from pannier.driverset import DriverSet
     from pannier.engine.model import LogConfig
-    from pannier.plugins import DriverSet
 
 __all__ = ["complete_log", "delivers", "driver_of", "driver_options", "log_spec", "readable"]
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from pannier.driverset import DriverSet
     from pannier.engine.logfiles import Record
     from pannier.engine.model import Container, LogOptions
     from pannier.engine.registry import Live
     from pannier.engine.results import LogLine
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Logs"]
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pannier.drivers.network import NetworkDriver, Subnet
+    from pannier.driverset import DriverSet
     from pannier.engine.connecting import Connecting
     from pannier.engine.events import Events
     from pannier.engine.model import Container, EndpointOptions
     from pannier.engine.registry import Registry
     from pannier.engine.store import Store
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["NetworkStore", "Networks"]
 
@@ -206,28 +206,8 @@ class Networks:
         :raises NotFound: the driver is not known.
         :raises UnsupportedOperation: the driver makes no networks, or lacks what was asked.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidRequest(
-                f"invalid network name: {name!r}", hint="letters, digits and _.- only"
-            )
         driver = driver or self.drivers.default_network
-        found = self.drivers.networks.get(driver)
-        if found is None:
-            raise NotFound(
-                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
-                f"found",
-                hint=f"network drivers: {', '.join(self.drivers.networks)}",
-            )
-        existing = self.networks.get(name)
-        if name == "default" or (existing is not None and self.networks.predefined(existing)):
-            raise Forbidden(
-                f"operation is not permitted on predefined {name} network",
-                hint="choose another name",
-            )
-        if existing is not None:
-            raise Conflict(f"network with name {name} already exists")
-        if NetworkCapability.USER_DEFINED not in found.capabilities:
-            raise Forbidden(f'only one instance of "{driver}" network is allowed')
+        found = self._maker(name, driver)
         network = Network(
             id=secrets.token_hex(32),
             name=name,
@@ -252,6 +232,31 @@ class Networks:
         self.networks.add(network)
         self._publish("create", network)
         return network
+
+    def _maker(self, name: str, driver: str) -> NetworkDriver:
+        """Return the driver that is to make a network, if it may; see :meth:`create`."""
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"invalid network name: {name!r}", hint="letters, digits and _.- only"
+            )
+        found = self.drivers.networks.get(driver)
+        if found is None:
+            raise NotFound(
+                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
+                f"found",
+                hint=f"network drivers: {', '.join(self.drivers.networks)}",
+            )
+        existing = self.networks.get(name)
+        if name == "default" or (existing is not None and self.networks.predefined(existing)):
+            raise Forbidden(
+                f"operation is not permitted on predefined {name} network",
+                hint="choose another name",
+            )
+        if existing is not None:
+            raise Conflict(f"network with name {name} already exists")
+        if NetworkCapability.USER_DEFINED not in found.capabilities:
+            raise Forbidden(f'only one instance of "{driver}" network is allowed')
+        return found
 
     @uninterrupted
     async def remove(self, ref: str) -> None:

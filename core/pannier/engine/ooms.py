@@ -10,11 +10,11 @@ from pannier.errors import PannierError
 
 if TYPE_CHECKING:
     from pannier.drivers.resources import OomWatch
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container
     from pannier.engine.registry import Live
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Ooms"]
 

@@ -141,6 +141,8 @@ class Pool:
     def _make(self, call: _Call) -> None:
         try:
             with call.abandonment:
+                # Nobody waits for what was given up before it began: it must not happen later.
+                call.abandonment.check()
                 answer = call.function()
         except StopIteration as error:  # a future takes none
             self._tell(call, call.future.set_exception, RuntimeError(f"{error!r} was raised"))

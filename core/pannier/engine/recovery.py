@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.network import Endpoint, EndpointRequest
     from pannier.drivers.runtime import RuntimeWatch
+    from pannier.driverset import DriverSet
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.supervision import Supervisor
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Recovery"]
 
@@ -133,16 +133,15 @@ class Recovery:
         for runtime in self.drivers.runtimes.values():
             # Twice: a monitor that was ending by itself can have been in the first one's way.
             for _ in range(2):
-                self._sweep("process", runtime.containers(), running, runtime.delete)
+                self._sweep("process", runtime.containers, running, runtime.delete)
         resources = self.drivers.resources
-        self._sweep("control group", resources.groups(), running, resources.delete)
+        self._sweep("control group", resources.groups, running, resources.delete)
         for storage in self.drivers.storages.values():
-            self._sweep("layer", storage.containers(), known, storage.remove_container)
+            self._sweep("layer", storage.containers, known, storage.remove_container)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folders = [path.name for path in self.folder.iterdir()]
         self._sweep(
             "folder",
-            folders,
+            lambda: (path.name for path in self.folder.iterdir()),
             known,
             lambda name: shutil.rmtree(self.folder / name, ignore_errors=True),
         )
@@ -150,14 +149,21 @@ class Recovery:
         self.launcher.volumes.recover(containers)
 
     def _sweep(
-        self, what: str, there: Iterable[str], keep: set[str], remove: Callable[[str], object]
+        self,
+        what: str,
+        there: Callable[[], Iterable[str]],
+        keep: set[str],
+        remove: Callable[[str], object],
     ) -> None:
-        for id in list(there):
-            if id in keep:
-                continue
+        try:
+            found = [id for id in there() if id not in keep]
+        except Exception:  # noqa: BLE001 - one driver's failure must not keep the others from going on
+            _log.exception("what is left over of each %s could not be found", what)
+            return
+        for id in found:
             try:
                 remove(id)
-            except (PannierError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 _log.warning("%s: a %s that was left over stays: %s", id[:12], what, error)
             else:
                 _log.info("%s: cleared away a %s that was left over", id[:12], what)
@@ -177,7 +183,7 @@ class Recovery:
         for id, driver in self.drivers.networks.items():
             try:
                 driver.reconcile(held[id])
-            except PannierError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 _log.warning("the network driver %s could not be reconciled: %s", id, error)
 
     # On the event loop's thread.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pannier.driverset import DriverSet
     from pannier.engine.deliveries import Deliveries
     from pannier.engine.events import Events
     from pannier.engine.lifecycle import Lifecycle
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pannier.engine.telling import Teller
     from pannier.engine.volumes import VolumeStore
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Remover"]
 

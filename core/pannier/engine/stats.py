@@ -15,10 +15,10 @@ from pannier.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pannier.driverset import DriverSet
     from pannier.engine.model import Container
     from pannier.engine.registry import Live
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Measuring", "interfaces", "system_cpu_ns"]
 

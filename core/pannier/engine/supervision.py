@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pannier.drivers.runtime import ExitEvent, RuntimeWatch
+    from pannier.driverset import DriverSet
     from pannier.engine.deliveries import Deliveries
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["Exits", "Supervisor", "wants_restart"]
 

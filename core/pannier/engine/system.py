@@ -17,6 +17,7 @@ from pannier.engine.results import ContainerUsage, DiskUsage, SystemInfo
 from pannier.errors import NotFound, PannierError
 
 if TYPE_CHECKING:
+    from pannier.driverset import DriverSet
     from pannier.engine.images import Images
     from pannier.engine.model import Container
     from pannier.engine.networks import NetworkStore
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.volumes import Volumes
     from pannier.engine.workers import Workers
-    from pannier.plugins import DriverSet
 
 __all__ = ["System"]
 

@@ -168,8 +168,11 @@ class LayerStore:
         """Remove what a killed process left half done. Call it once, at start."""
         known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
         for driver in self._drivers:
-            stray = [chain_id for chain_id in driver.layers() if chain_id not in known]
-            self._remove_all(stray, driver.remove_layer)
+            try:
+                stray = [chain_id for chain_id in driver.layers() if chain_id not in known]
+                self._remove_all(stray, driver.remove_layer)
+            except Exception:  # noqa: BLE001 - one driver's failure must not be the others'
+                _log.exception("the strays of the storage driver %s stay", driver.id)
 
     def has(self, chain_id: str) -> bool:
         """Whether any driver has the layer."""

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
-__all__ = ["CONSOLE", "KERNEL_LOG", "Groups", "Machine", "MachineFailed"]
+__all__ = ["CONSOLE", "GUEST", "KERNEL_LOG", "Groups", "Machine", "MachineFailed"]
 
 CONSOLE = "console.log"
 """What the command prints, in the cell's folder."""
 
 KERNEL_LOG = "kernel.log"
 """What the kernel prints, there as well."""
+
+GUEST = "PANNIER_MATRIX_GUEST"
+"""Set in a guest: a machine without hardware of its own, whose times say nothing."""
 
 _MODULES = "virtio_blk ext4 overlay btrfs nf_tables bridge veth macvlan"
 
@@ -76,6 +79,7 @@ mkdir -p /mnt/tmp
 cd {directory}
 export PATH={path} TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1
 export HYPOTHESIS_STORAGE_DIRECTORY=/mnt/hypothesis {variables}
+export {guest}=1
 {command} < /dev/null
 echo $? > {output}/status.new
 mv {output}/status.new {output}/status
@@ -146,6 +150,7 @@ class Machine:
             variables=" ".join(
                 f"{key}={shlex.quote(value)}" for key, value in (passed | variables).items()
             ),
+            guest=GUEST,
             command=shlex.join(command),
         )
 

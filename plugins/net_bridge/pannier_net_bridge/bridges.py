@@ -12,7 +12,7 @@ from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.netlink import ROUTE, NetlinkSocket
 from pannier.linux.sysctl import read_sysctl, write_sysctl
-from pannier_net_bridge.reaper import LINK_GROUP, delete_links
+from pannier_net_bridge.reaper import OUR_GROUPS, delete_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -150,7 +150,7 @@ def remove_bridge(bridge: str) -> None:
         if link is None:
             return
         ports = [one for one in rtnl.links(netlink) if one.master == link.index]
-        names = [one.name for one in ports if one.group == LINK_GROUP]
+        names = [one.name for one in ports if one.group in OUR_GROUPS]
         if link.alias == _ALIAS:
             names.append(bridge)
         delete_links(netlink, names)
@@ -164,7 +164,7 @@ def strays(bridges: Collection[str], known: Collection[str]) -> list[str]:
     return [
         link.name
         for link in found
-        if link.master in masters and link.group == LINK_GROUP and link.name not in known
+        if link.master in masters and link.group in OUR_GROUPS and link.name not in known
     ]
 
 

@@ -49,7 +49,7 @@ from pannier_net_bridge.networks import (
     spec_from_record,
 )
 from pannier_net_bridge.probe import probe
-from pannier_net_bridge.reaper import Reaper
+from pannier_net_bridge.reaper import Reaper, delete_inside
 from pannier_net_bridge.records import Records
 from pannier_net_bridge.six import choose_six, of_six
 from pannier_net_bridge.watch import RuleWatch
@@ -226,6 +226,11 @@ class BridgeDriver(NetworkDriver):
     def _repair(self) -> None:
         """Make the rules what the networks and leases say, whatever they are now."""
         with self._lock:
+            if self._watch is None:
+                # Before anything is looked at. Without it the next container, or the next start,
+                # mends what others break.
+                with contextlib.suppress(OSError):
+                    self._watch = RuleWatch(self._mend)
             networks = list(self._networks.values())
             six = self._has_six()
             if not six:
@@ -242,11 +247,6 @@ class BridgeDriver(NetworkDriver):
             self._forwarding.turn_on()
             if six:
                 self._forwarding6.turn_on()
-            self._firewall.note_generation()
-            if self._watch is None:
-                # Without it the next container, or the next start, mends what others break.
-                with contextlib.suppress(OSError):
-                    self._watch = RuleWatch(self._mend)
 
     def _accept_elsewhere(self, networks: list[BridgeNetwork]) -> None:
         accept_in_foreign_chains(self._config.table, names(networks), names_with_six(networks))
@@ -296,9 +296,11 @@ class BridgeDriver(NetworkDriver):
         with self._lock:
             if not self._networks or self._firewall.intact():
                 return
+            generation = self._firewall.generation()
             if self._firewall.present(six=self._has_six()):
                 self._accept_elsewhere(list(self._networks.values()))
-                self._firewall.note_generation()
+                # Not where we changed something: of that we hear as well, and look once more.
+                self._firewall.note_generation(generation)
             else:
                 self._repair()
 
@@ -318,6 +320,8 @@ class BridgeDriver(NetworkDriver):
         lease = self._leases.get(request.network.id, request.container)
         if lease is not None:
             self._end(lease, leave_to_kernel=netns is None)
+            if not lease.link and netns is not None:
+                delete_inside(netns, lease.mac)
 
     def _end(self, lease: Lease, *, leave_to_kernel: bool) -> None:
         with self._lock:

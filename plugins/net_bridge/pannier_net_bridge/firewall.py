@@ -92,8 +92,15 @@ class Firewall(ABC):
         """Redirect exactly these ports."""
 
     @abstractmethod
-    def note_generation(self) -> None:
-        """Take the rules as they are now for what was set up."""
+    def generation(self) -> int:
+        """Return a number that every change of rules, by anyone, increments."""
+
+    @abstractmethod
+    def note_generation(self, looked_at: int) -> None:
+        """Take the rules for what was set up, unless they are of a later generation than this one.
+
+        A change that came while they were looked at must not be taken for seen.
+        """
 
     @abstractmethod
     def present(self, *, six: bool = False) -> bool:

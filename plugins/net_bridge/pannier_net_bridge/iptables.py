@@ -116,8 +116,12 @@ class IptablesFirewall(Firewall):
         if six or (always and self._six.present()):
             yield self._six, six
 
-    def note_generation(self) -> None:
+    def generation(self) -> int:
         """There is none: iptables does not say when its rules were changed."""
+        return 0
+
+    def note_generation(self, looked_at: int) -> None:
+        """Note nothing, as there is none."""
 
     def present(self, *, six: bool = False) -> bool:
         """Whether the jump to our chain is there: a reload of other rules takes it away."""

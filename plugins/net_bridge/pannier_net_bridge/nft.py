@@ -164,10 +164,15 @@ class NftFirewall(Firewall):
         with self._open() as netlink:
             return nftlist.generation(netlink) == self._generation
 
-    def note_generation(self) -> None:
-        """Take the ruleset as it is now for intact."""
+    def generation(self) -> int:
+        """Return the ruleset's generation."""
         with self._open() as netlink:
-            self._generation = nftlist.generation(netlink)
+            return nftlist.generation(netlink)
+
+    def note_generation(self, looked_at: int) -> None:
+        """Take the ruleset for intact if it is of this generation still."""
+        if self.generation() == looked_at:
+            self._generation = looked_at
 
     def _commit(self, netlink: NetlinkSocket, messages: Sequence[Message], what: str) -> None:
         before = nftlist.generation(netlink)

@@ -15,9 +15,10 @@ import time
 from typing import Final
 
 from pannier.linux import rtnl
+from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket
 
-__all__ = ["LINK_GROUP", "Reaper", "delete_links"]
+__all__ = ["LINK_GROUP", "OUR_GROUPS", "Reaper", "delete_inside", "delete_links"]
 
 _log = logging.getLogger("pannier.network.bridge")
 
@@ -26,6 +27,9 @@ LINK_GROUP: Final = 0x70616E31
 
 _DOOMED_GROUP: Final = 0x70616E30
 """The link group that only links about to be deleted are in."""
+
+OUR_GROUPS: Final = frozenset({LINK_GROUP, _DOOMED_GROUP})
+"""Every veth of ours is in one of these; in the second where a kill has cut its deletion off."""
 
 _PATIENCE: Final = 2.0
 """Seconds that the kernel is given to delete a link together with its namespace."""
@@ -43,6 +47,14 @@ def delete_links(netlink: NetlinkSocket, names: list[str]) -> None:
     if there:
         with contextlib.suppress(NetlinkError):
             netlink.request([rtnl.delete_group(_DOOMED_GROUP)])
+
+
+def delete_inside(netns: int, mac: str) -> None:
+    """Delete a container's end of a veth whose name on the host was lost, and so the other one."""
+    with in_network_namespace(netns), NetlinkSocket(ROUTE) as netlink:
+        names = [link.name for link in rtnl.links(netlink) if link.mac == mac]
+        with contextlib.suppress(NetlinkError):
+            netlink.request([rtnl.delete_link(name) for name in names])
 
 
 class Reaper:

@@ -56,6 +56,7 @@ _DEFAULT_LINKS = (
 )
 _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _DEVICE_MODE = 0o666
+_MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 _JOINABLE = {"network", "pid", "ipc", "uts", "cgroup", "time"}
 _NAMESPACE_FILES = {
     "network": "net",
@@ -320,6 +321,12 @@ def _sysctl_path(key: str) -> str:
     return key.translate(str.maketrans("./", "/."))
 
 
+def _device_number(path: str, major: int, minor: int) -> int:
+    if not (0 <= major <= _MOST_MAJOR and 0 <= minor <= _MOST_MINOR):
+        raise InvalidRequest(f"device {path}: there is no device {major}:{minor}")
+    return os.makedev(major, minor)
+
+
 def _plan_devices(
     request: CreateRequest, planner: MountPlanner
 ) -> list[tuple[bytes, int, int, int, int]]:
@@ -332,7 +339,7 @@ def _plan_devices(
         if device["type"] not in _DEVICE_KINDS:
             raise InvalidRequest(f"device {path}: unknown type {device['type']!r}")
         kind = _DEVICE_KINDS[device["type"]]
-        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        number = _device_number(path, device.get("major", 0), device.get("minor", 0))
         mode = device.get("fileMode", _DEVICE_MODE) & 0o7777
         uid, gid = device.get("uid", 0), device.get("gid", 0)
         step = Step("make device", path, f"{device['type']} {os.major(number)}:{os.minor(number)}")

@@ -10,14 +10,14 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from pannier.drivers import oci
 from pannier.drivers.base import IdMap, IdMapping
 from pannier.errors import InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES, permitted
+from pannier_oci.shape import check_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pannier.drivers import oci
 
 __all__ = ["VERSIONS", "grant", "id_map", "load_process", "load_spec"]
 
@@ -25,6 +25,7 @@ VERSIONS = ("1.0.0", "1.3.0")
 """The first and the last version of the specification that is understood."""
 
 _VERSION = re.compile(r"1\.\d+\.\d+(-[0-9A-Za-z.+-]+)?")
+_SETS = frozenset({"bounding", "effective", "inheritable", "permitted", "ambient"})
 _NEEDED = {"ociVersion": str, "root": dict, "process": dict}
 _log = logging.getLogger(__name__)
 
@@ -35,26 +36,25 @@ def load_spec(bundle: Path) -> oci.Spec:
     :raises InvalidRequest: there is none, or it is malformed.
     """
     path = bundle / "config.json"
-    spec: Any = _load(path)
+    spec: Any = _without_nulls(_load(path))
     for key, kind in _NEEDED.items():
         if not isinstance(spec.get(key), kind):
             raise InvalidRequest(f"{path}: {key} is missing, or no {kind.__name__}")
+    spec.setdefault("linux", {})
+    _complete_process(spec["process"])
+    check_shape(spec, oci.Spec, "")
     if not _VERSION.fullmatch(spec["ociVersion"]):
         raise InvalidRequest(
             f"{path}: the specification's version {spec['ociVersion']!r} is not supported",
             hint=f"versions {VERSIONS[0]} to {VERSIONS[1]} are",
         )
-    spec["linux"] = spec.get("linux") or {}
-    for key in ("hooks", "mounts", "annotations"):
-        if spec.get(key) is None:
-            spec.pop(key, None)
     _check_process(spec["process"])
     root = spec["root"].get("path")
     if not root:
         raise InvalidRequest(f"{path}: root.path is missing")
     spec["root"]["path"] = str(bundle / root)
     _place_sources(spec, bundle)
-    return cast("oci.Spec", _without_nulls(spec))
+    return cast("oci.Spec", spec)
 
 
 def load_process(path: Path) -> oci.Process:
@@ -62,9 +62,11 @@ def load_process(path: Path) -> oci.Process:
 
     :raises InvalidRequest: there is none, or it is malformed.
     """
-    process = _load(path)
+    process = _without_nulls(_load(path))
+    _complete_process(process)
+    check_shape(process, oci.Process, "process")
     _check_process(process)
-    return cast("oci.Process", _without_nulls(process))
+    return cast("oci.Process", process)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def _load(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InvalidRequest(f"JSON specification file {path} not found") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise InvalidRequest(f"{path}: an object is expected")
@@ -88,13 +90,19 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
+def _complete_process(process: dict[str, Any]) -> None:
+    user = process.setdefault("user", {})
+    if isinstance(user, dict):
+        user.setdefault("uid", 0)
+        user.setdefault("gid", 0)
+    process.setdefault("args", [])
+    process.setdefault("cwd", "")
+
+
 def _check_process(process: dict[str, Any]) -> None:
-    process.setdefault("user", {"uid": 0, "gid": 0})
-    process["user"].setdefault("uid", 0)
-    process["user"].setdefault("gid", 0)
-    if not isinstance(process.get("args"), list) or not process["args"]:
+    if not process["args"]:
         raise InvalidRequest("process.args must not be empty")
-    if not str(process.get("cwd", "")).startswith("/"):
+    if not process["cwd"].startswith("/"):
         raise InvalidRequest("process.cwd must be an absolute path")
 
 
@@ -136,16 +144,18 @@ def grant(process: oci.Process, *, mapped: bool) -> None:
 
     :param mapped: the process is in a user namespace of its own, which has them all.
     """
-    sets = cast("dict[str, list[str]]", process.get("capabilities") or {})
+    given = cast("dict[str, list[str]]", process.get("capabilities") or {})
+    sets = {kind: names for kind, names in given.items() if kind in _SETS}
     offered = frozenset(CAPABILITIES) if mapped else permitted()
     missing = {name for names in sets.values() for name in names or () if name not in offered}
     for name in sorted(missing):
         _log.warning("the capability %s cannot be granted, and is left out", name)
     for kind, names in sets.items():
         sets[kind] = [name for name in names or () if name not in missing]
+    given.update(sets)
     if "ambient" in sets:
         possible = {*sets.get("permitted", ())} & {*sets.get("inheritable", ())}
         # The kernel takes no others: capabilities(7), "Ambient".
         if beyond := [name for name in sets["ambient"] if name not in possible]:
             _log.warning("not inheritable, and so not made ambient: %s", ", ".join(beyond))
-        sets["ambient"] = [name for name in sets["ambient"] if name in possible]
+        given["ambient"] = [name for name in sets["ambient"] if name in possible]

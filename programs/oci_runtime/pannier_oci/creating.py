@@ -87,9 +87,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
     terminal = spec["process"].get("terminal", False)
     check_console(options.console, terminal=terminal, detached=True)
     kept = kept_descriptors(options.listening + options.preserve)
-    if options.listening:
-        own = spec["process"].get("env", [])
-        spec["process"]["env"] = [*own, f"LISTEN_FDS={options.listening}", "LISTEN_PID=1"]
+    _tell_of_sockets(spec, options.listening)
     transaction = Transaction()
     with contextlib.ExitStack() as undo, open_groups(root) as groups:
         rootfs = os.path.realpath(spec["root"]["path"])
@@ -133,6 +131,13 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
             record = _bring_up(records, record, blueprint, options, groups=groups, undo=undo)
         undo.pop_all()
     return record
+
+
+def _tell_of_sockets(spec: oci.Spec, count: int) -> None:
+    """Tell the process of sockets that a service manager has passed on: sd_listen_fds(3)."""
+    if count:
+        own = spec["process"].get("env", [])
+        spec["process"]["env"] = [*own, f"LISTEN_FDS={count}", "LISTEN_PID=1"]
 
 
 def _listener(folder: Path) -> int:

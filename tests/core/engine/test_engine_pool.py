@@ -94,6 +94,22 @@ async def test_others_get_threads_in_place_of_those_that_hang(
 
 
 @in_loop
+async def test_what_was_given_up_before_it_began_is_not_done(
+    pool: Pool, gate: threading.Event
+) -> None:
+    """Its caller was told that it failed: it must not happen afterwards."""
+    hanging = [asyncio.ensure_future(pool.call(gate.wait)) for _ in range(2)]
+    await asyncio.sleep(0)  # they are begun before the next call
+    done: list[str] = []
+    with pytest.raises(DriverError, match="not begun"):
+        await pool.call(lambda: done.append("late"), patience=0.2)
+    gate.set()
+    await asyncio.gather(*hanging)
+    await asyncio.gather(*(pool.call(lambda: None) for _ in range(4)))
+    assert done == []
+
+
+@in_loop
 async def test_what_comes_back_too_late_is_undone(pool: Pool, gate: threading.Event) -> None:
     """A transaction does not go on when nobody waits for it any longer."""
     done: list[str] = []

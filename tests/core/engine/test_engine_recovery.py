@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -260,3 +260,34 @@ def test_names_networks_and_volumes_survive(tmp_path: Path) -> None:
         assert rig.bridge.created.keys() == {"bridge", lan.id}
 
     _across(tmp_path, before, lambda _: None, after)
+
+
+def _broken(*_: object) -> list[str]:
+    """Be a stranger's code that fails."""
+    raise KeyError("broken")
+
+
+def test_drivers_that_fail_at_the_start_keep_nobody_from_going_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is raised: it is logged, what the others left is cleared, and the engine serves."""
+
+    async def before(rig: Rig) -> None:
+        await rig.run("web")
+
+    def meanwhile(rig: Rig) -> None:
+        (rig.storage.roots / ("f" * 64)).mkdir()
+        broken: Any = _broken
+        rig.resources.groups = broken  # type: ignore[method-assign]
+        rig.bridge.reconcile = broken  # type: ignore[method-assign]
+        rig.runtime.containers = broken  # type: ignore[method-assign]
+        rig.storage.layers = broken  # type: ignore[method-assign]
+
+    async def after(rig: Rig) -> None:
+        assert rig.engine.containers.get("web").state.status is Status.RUNNING
+        assert list(rig.storage.containers()) == [rig.engine.containers.get("web").id]
+        await rig.run("another")
+
+    _across(tmp_path, before, meanwhile, after)
+    for what in ("process", "control group", "network driver bridge", "storage driver fake"):
+        assert what in caplog.text

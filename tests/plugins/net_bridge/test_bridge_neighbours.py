@@ -132,6 +132,25 @@ def test_a_reload_of_a_foreign_firewall_is_mended(host: Any, driver: BridgeDrive
     host.wait_until(lambda: host.ruleset().count('comment "pannier:pannier0"') == 2)
 
 
+def test_a_change_that_comes_while_we_look_is_seen(
+    host: Any, driver: BridgeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for looked at: the accept that it took away comes back."""
+    host.run("nft", FOREIGN["a chain of policy drop"])
+    driver.create_network(PREDEFINED)
+    look, late = driver._accept_elsewhere, [("nft", "flush", "chain", "inet", "strict", "forward")]
+
+    def look_too_early(networks: Any) -> None:
+        look(networks)
+        if late:
+            host.run(*late.pop())
+
+    monkeypatch.setattr(driver, "_accept_elsewhere", look_too_early)
+    host.run("nft", "add", "table", "inet", "another")
+    host.wait_until(lambda: not late)
+    host.wait_until(lambda: host.ruleset().count('comment "pannier:pannier0"') == 2)
+
+
 def test_two_watchers_come_to_rest(host: Any) -> None:
     """What one mends is no reason for the other to mend: the rules stay as they are then."""
     drivers = [
@@ -258,6 +277,10 @@ def test_the_diagnosis_names_what_is_in_the_way(host: Any, driver: BridgeDriver)
     host.run("sysctl", "-q", "net.ipv4.ip_forward=1")
     spec = driver.create_network(PREDEFINED)
     assert driver.diagnose() == []
+    # Nobody mends meanwhile what is to be found.
+    assert driver._watch is not None
+    driver._watch.close()
+    driver._watch = None
 
     host.run("nft", FOREIGN["a chain of policy drop"])
     ((message, hint),) = driver.diagnose()

@@ -11,6 +11,10 @@ import pytest
 from pannier.drivers.network import EndpointRequest, NetworkSpec, PortRequest
 from pannier.drivers.operations import Transaction
 from pannier.errors import Conflict
+from pannier.linux import rtnl
+from pannier.linux.netlink import ROUTE, NetlinkSocket
+from pannier_net_bridge import reaper
+from pannier_net_bridge.reaper import LINK_GROUP
 
 if TYPE_CHECKING:
     from pannier_net_bridge.driver import BridgeDriver
@@ -94,6 +98,22 @@ def test_what_runs_is_held_and_what_died_is_released(
         host.attach(again, network, ports=WEB)
 
 
+def test_a_link_whose_deletion_was_cut_off_is_deleted(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """A daemon that is killed once it has marked links for their deletion leaves them marked."""
+    host.attach(driver, network)
+    with NetlinkSocket(ROUTE) as netlink:
+        (link,) = [one.name for one in rtnl.links(netlink) if one.group == LINK_GROUP]
+        netlink.request([rtnl.set_group(link, reaper._DOOMED_GROUP)])
+    again = host.open()
+    again.create_network(network)
+    again.reconcile([])
+    again.close()
+    with NetlinkSocket(ROUTE) as netlink:
+        assert link not in {one.name for one in rtnl.links(netlink)}
+
+
 def test_leases_that_were_lost_are_held_again(
     host: Any, driver: BridgeDriver, network: NetworkSpec
 ) -> None:
@@ -111,6 +131,19 @@ def test_leases_that_were_lost_are_held_again(
         host.attach(again, network, address=container.address)
     again.detach(container.request, None)
     assert host.elements("ports_any") == []
+
+
+def test_the_link_of_a_lost_lease_is_found_from_within(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """A daemon that is killed in a detach may forget the link, and is asked to detach again."""
+    container = host.attach(driver, network)
+    (host.folder / "root" / "endpoints.journal").unlink()
+    again = host.open()
+    again.create_network(network)
+    again.reconcile(running(container))
+    again.detach(container.request, container.netns)
+    host.wait_until(lambda: host.links() == {"lo", "wan0", "pannier0"})
 
 
 def test_a_change_cut_off_by_a_crash_is_dropped(

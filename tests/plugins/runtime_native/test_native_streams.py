@@ -64,6 +64,19 @@ def test_output_waits_until_the_head_of_the_answer_is_read(box: Box) -> None:
     assert client.streams() == {1: b"out\n", 2: b""}
 
 
+def test_deleting_an_ended_container_takes_no_output_from_its_clients(box: Box) -> None:
+    """The engine deletes it at once, and a client may have much to read still."""
+    box.create("a", make_spec("sh", "-c", "head -c 400000 /dev/zero"))
+    client = box.start("a")
+    box.wait("a")
+    deleting = threading.Thread(target=box.driver.delete, args=("a",))
+    deleting.start()
+    deleting.join(0.5)  # it has been asked for, and waits for the client
+    assert len(client.streams()[1]) == 400_000
+    deleting.join(30)
+    assert not deleting.is_alive()
+
+
 def test_a_client_gets_only_what_it_asked_for(box: Box) -> None:
     """Without stderr, nothing of it comes."""
     box.create("a", make_spec("sh", "-c", "echo out; echo err >&2"))

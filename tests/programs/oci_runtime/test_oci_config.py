@@ -161,6 +161,7 @@ def test_capabilities_that_cannot_be_granted_are_left_out(bundle: Bundle) -> Non
     assert "not made ambient: CAP_CHOWN" in done.stderr
 
 
+ONE_ID = {"containerID": 0, "hostID": 0, "size": 1}
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "linux.intelRdt": ("linux", {"intelRdt": {"closID": "x"}}),
     "linux.mountLabel": ("linux", {"mountLabel": "x"}),
@@ -205,7 +206,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "are offered for binds only": (
         "",
-        {"mounts": [{"destination": "/x", "type": "tmpfs", "uidMappings": [{}]}]},
+        {"mounts": [{"destination": "/x", "type": "tmpfs", "uidMappings": [ONE_ID]}]},
     ),
     "'2.0.0' is not supported": ("", {"ociVersion": "2.0.0"}),
     "process.args must not be empty": ("process", {"args": []}),

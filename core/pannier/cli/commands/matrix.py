@@ -30,11 +30,17 @@ __all__ = ["matrix"]
     show_default=True,
     help="Folder for JUnit files, consoles and kernel logs.",
 )
-@click.option("--timeout", default=3600.0, show_default=True, help="Seconds for each kernel.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1, max=604800),
+    default=3600,
+    show_default=True,
+    help="Seconds for each kernel.",
+)
 @click.option("--format", "form", metavar="FORMAT", help='"json" prints one object a kernel.')
 @click.argument("command", nargs=-1, required=True)
 def matrix(
-    kernels: str, output: Path, timeout: float, form: str | None, command: tuple[str, ...]
+    kernels: str, output: Path, timeout: int, form: str | None, command: tuple[str, ...]
 ) -> None:
     """Run a test command on this host and on other kernels, in virtual machines.
 
