@@ -50,7 +50,8 @@ class LargeImage:
     def _make(self) -> None:
         base = Path(_BASE) if _BASE else self.folder / "base"
         if not base.exists():
-            subprocess.run(["debootstrap", "--variant=minbase", "stable", str(base)], check=True)
+            words = ["debootstrap", "--variant=minbase", "stable", str(base)]
+            subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
         layers = [self.folder / "base.layer", self.folder / "tree.layer"]
         subprocess.run(["tar", "-C", str(base), "-cf", str(layers[0]), "."], check=True)
         tree = Path(_TREE)

@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import struct
 import time
+from errno import ESTALE
+
+from pannier_runtime_native.clients import Stored
+from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +25,11 @@ HEADER = struct.Struct("<QBxxxI")
 class LogFile:
     """A log file that is written record by record, and begun anew when it is full."""
 
-    __slots__ = ("_descriptor", "_folder", "_max_files", "_max_size", "_name", "_size")
+    __slots__ = ("_descriptor", "_direct", "_folder", "_max_files", "_max_size", "_name", "_size")
 
     def __init__(self, job: LogJob, file: int, folder: int) -> None:
         self._descriptor = file
+        self._direct = -1  # the same file, to splice into: one open for appending is refused
         self._folder = folder
         self._name = job["name"]
         self._max_size = job["max_size"]
@@ -47,6 +52,56 @@ class LogFile:
         except OSError:
             return
 
+    def take(self, stream: int, pipe: int, length: int) -> Stored | None:
+        """Append a record straight from a pipe that holds *length* bytes at least.
+
+        :returns: the record's data, which may be fewer; None where it cannot be done, and the
+            pipe still has all of it.
+        """
+        try:
+            if self._max_size and self._size and self._size + HEADER.size + length > self._max_size:
+                self._rotate()
+            if self._direct < 0:
+                self._direct = self._open_again()
+            # Not where this process believes the end to be: someone may have emptied the file.
+            start = os.fstat(self._direct).st_size
+            self._size = start + self._splice(start, stream, pipe, length)
+        except OSError:
+            return None
+        data = start + HEADER.size
+        return Stored(self._direct, data, self._size - data) if self._size > data else None
+
+    def _splice(self, start: int, stream: int, pipe: int, length: int) -> int:
+        """Write a record at *start*; return its length, 0 where nothing was taken."""
+        taken = 0
+        with suppress(OSError):
+            self._write_header(start, stream, length)
+            while taken < length:
+                at = start + HEADER.size + taken
+                moved = os.splice(pipe, self._direct, length - taken, offset_dst=at)
+                if not moved:
+                    break
+                taken += moved
+        if taken == length:
+            return HEADER.size + taken
+        # A full disk, or a filesystem that cannot: the record is as long as what has come.
+        if taken:
+            self._write_header(start, stream, taken)
+            return HEADER.size + taken
+        os.ftruncate(self._direct, start)
+        return 0
+
+    def _write_header(self, start: int, stream: int, length: int) -> None:
+        os.pwrite(self._direct, HEADER.pack(time.time_ns(), stream, length), start)
+
+    def _open_again(self) -> int:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._name, flags, dir_fd=self._folder)
+        if not os.path.sameopenfile(descriptor, self._descriptor):
+            os.close(descriptor)
+            raise OSError(ESTALE, "another file has the log's name")
+        return descriptor
+
     def _rotate(self) -> None:
         for index in range(self._max_files - 1, 0, -1):
             older = self._name if index == 1 else b"%s.%d" % (self._name, index - 1)
@@ -67,3 +122,6 @@ class LogFile:
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._size = 0
+        if self._direct >= 0:
+            os.close(self._direct)
+            self._direct = -1

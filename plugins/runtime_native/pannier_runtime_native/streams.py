@@ -11,9 +11,10 @@ import _socket
 import fcntl
 import os
 import struct
-import time
 from errno import EIO
+from sys import byteorder
 
+from pannier_runtime_native.clients import STDERR, STDOUT, Client, Stored
 from pannier_runtime_native.loop import GONE, READ, WRITE
 from pannier_runtime_native.small import suppress
 
@@ -25,116 +26,18 @@ if TYPE_CHECKING:
     from pannier_runtime_native.loop import Loop
     from pannier_runtime_native.messages import ConnectionJob
 
-__all__ = ["STDERR", "STDOUT", "Client", "Streams"]
-
-STDOUT = 1
-STDERR = 2
+__all__ = ["STDERR", "STDOUT", "Streams"]
 
 _FRAME = struct.Struct(">BxxxI")
-_FLAGS = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 _SMALL = 1 << 16  # a pipe's usual size
 _LARGE = 1 << 20  # the largest an ordinary user may make one, and the log's longest record
 _F_SETPIPE_SZ = 1031
+_FIONREAD = 0x541B
 _BACKLOG = 1 << 18
-_MOST_PARTS = 64
 _TERMINAL_PAUSE = 0.1
 _DRAIN = 1.0
 _LINGER = 60.0
-_TIOCOUTQ = 0x5411  # termios has it, in a module that costs a monitor's memory
-_HEAD_PATIENCE = 10.0
 _HEAD_PAUSES = (0.0005, 0.02)
-_NOTHING = bytes(4)
-
-
-class Client:
-    """A client's connection.
-
-    Output waits a moment until the client has taken the head of the HTTP answer: docker-py and
-    others read the head through a buffer and what follows from the bare socket, so that what
-    arrives together with the head is lost to them. Nothing tells when a peer has read; the kernel
-    only tells how much is unread (SIOCOUTQ, unix(7)).
-
-    :ivar fresh: until when, on the monotonic clock, the head may be unread; 0 once it is read.
-    :ivar pause: seconds to wait before looking again; 0 while nothing is to be sent.
-    """
-
-    __slots__ = (
-        "backlog",
-        "framed",
-        "fresh",
-        "held",
-        "keys",
-        "pause",
-        "reading",
-        "size",
-        "socket",
-        "stdin",
-        "streams",
-    )
-
-    def __init__(self, job: ConnectionJob, descriptor: int, *, terminal: bool) -> None:
-        self.socket = _socket.socket(fileno=descriptor)
-        self.stdin = job["stdin"]
-        self.streams = (STDOUT if job["stdout"] else 0) | (STDERR if job["stderr"] else 0)
-        self.keys = job["detach_keys"]
-        framed = job["framed"]
-        self.framed = not terminal if framed is None else framed
-        self.held = b""
-        self.backlog: list[memoryview] = []
-        self.size = 0
-        self.reading = True
-        self.fresh = time.monotonic() + _HEAD_PATIENCE
-        self.pause = 0.0
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the head may be unread still."""
-        if self.fresh:
-            unread = fcntl.ioctl(self.socket.fileno(), _TIOCOUTQ, _NOTHING)
-            if unread == _NOTHING or time.monotonic() > self.fresh:
-                self.fresh = 0.0
-        return bool(self.fresh)
-
-    def push(self, header: bytes, data: memoryview) -> None:
-        """Send a chunk, or keep what the socket does not take.
-
-        :raises OSError: the client has gone.
-        """
-        sent = 0
-        if not self.backlog and not self.waiting:
-            with suppress(BlockingIOError):
-                sent = self.socket.sendmsg((header, data), (), _FLAGS)
-            if sent == len(header) + len(data):
-                return
-        rest = memoryview(header + bytes(data))[sent:]
-        self.backlog.append(rest)
-        self.size += len(rest)
-
-    def flush(self) -> None:
-        """Send what was kept, as far as the socket takes it.
-
-        :raises OSError: the client has gone.
-        """
-        while self.backlog:
-            try:
-                sent = self.socket.sendmsg(self.backlog[:_MOST_PARTS], (), _FLAGS)
-            except BlockingIOError:
-                return
-            self.size -= sent
-            while self.backlog and sent >= len(self.backlog[0]):
-                sent -= len(self.backlog.pop(0))
-            if sent:
-                self.backlog[0] = self.backlog[0][sent:]
-
-    def close(self) -> None:
-        """End the connection so that nothing sent is lost."""
-        with suppress(OSError):
-            # Closed with input unread, the kernel would reset the connection.
-            while self.socket.recv(_SMALL, _socket.MSG_DONTWAIT):
-                pass
-        with suppress(OSError):
-            self.socket.shutdown(_socket.SHUT_WR)
-        self.socket.close()
 
 
 class Streams:
@@ -259,6 +162,8 @@ class Streams:
             self._write_input()
         if not events & ~WRITE or descriptor not in self._sources:
             return
+        if len(self._buffer) == _LARGE and self._relay(descriptor):
+            return
         if not self._buffer:
             self._buffer = bytearray(_SMALL)
         try:
@@ -280,6 +185,20 @@ class Streams:
         self._publish(self._sources[descriptor], memoryview(self._buffer)[:length])
         self._resize_buffer(descriptor, length)
 
+    def _relay(self, descriptor: int) -> bool:
+        # A pipe's content goes to the log, and from there to the clients, and never comes here.
+        if self._log is None:
+            return False
+        length = int.from_bytes(fcntl.ioctl(descriptor, _FIONREAD, bytes(4)), byteorder)
+        if length < _SMALL:
+            return False
+        stream = self._sources[descriptor]
+        stored = self._log.take(stream, descriptor, min(length, _LARGE))
+        if stored is None:
+            return False
+        self._deliver(stream, stored)
+        return True
+
     def _resize_buffer(self, descriptor: int, length: int) -> None:
         # Much output: larger pipe and buffer, so fewer calls. Little: give the memory back.
         if length < _SMALL:
@@ -293,6 +212,9 @@ class Streams:
     def _publish(self, stream: int, data: memoryview) -> None:
         if self._log is not None:
             self._log.write(stream, data)
+        self._deliver(stream, data)
+
+    def _deliver(self, stream: int, data: memoryview | Stored) -> None:
         header = _FRAME.pack(stream, len(data))
         held = False
         for client in list(self._clients):
@@ -369,8 +291,7 @@ class Streams:
     def abandon(self) -> None:
         """Let go of all clients, and of what was kept for them."""
         for client in self._clients:
-            client.backlog.clear()
-            client.size = 0
+            client.forget()
         self._drop_all()
 
     def _drop_all(self) -> None:
