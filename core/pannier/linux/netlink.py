@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETFILTER",
+    "NLM_F_APPEND",
+    "NLM_F_CREATE",
+    "NLM_F_DUMP",
+    "NLM_F_EXCL",
+    "NLM_F_REPLACE",
     "ROUTE",
     "Attributes",
     "Message",
@@ -38,6 +43,7 @@ __all__ = [
     "attribute",
     "be16",
     "be32",
+    "is_errno",
     "nested",
     "parse",
     "text",

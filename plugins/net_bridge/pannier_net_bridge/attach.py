@@ -14,13 +14,13 @@ from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.carrier import settle_carrier
 from pannier.linux.namespaces import in_network_namespace
+from pannier.linux.neighbours import await_reachable
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket, is_errno
 from pannier_net_bridge.batch import Batch
 from pannier_net_bridge.bridges import isolates_ports, turn_on_ipv6
 from pannier_net_bridge.leases import Lease
 from pannier_net_bridge.publishing import EndpointPorts
 from pannier_net_bridge.reaper import LINK_GROUP, delete_links
-from pannier_net_bridge.six import await_reachable
 from pannier_net_bridge.wishes import check_wishes, link_local
 
 if TYPE_CHECKING:

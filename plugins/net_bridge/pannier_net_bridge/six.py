@@ -8,7 +8,6 @@ where an ``--ip-range`` of IPv6 is asked for are the addresses taken from there,
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address, IPv6Network
 from pathlib import Path
@@ -23,16 +22,12 @@ if TYPE_CHECKING:
 
     from pannier.drivers.network import NetworkSpec
 
-__all__ = ["SixSubnet", "await_reachable", "check_six", "choose_six", "of_six", "resolve_six"]
+__all__ = ["SixSubnet", "check_six", "choose_six", "of_six", "resolve_six"]
 
 _KERNEL: Final = Path("/proc/sys/net/ipv6")
 _ULA: Final = 0xFD
 _PREFIX: Final = 64
 _BITS: Final = 128
-
-_GROUPS: Final = Path("/proc/thread-self/net/igmp6")
-_PATIENCE: Final = 0.2
-_PAUSE: Final = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +54,6 @@ class SixSubnet:
     def allocatable(self, address: IPv6Address) -> bool:
         """Whether the driver may choose this address for an endpoint."""
         return self.assignable(address) and address not in self.reserved
-
-
-def await_reachable(address: IPv6Address) -> None:
-    """Return once neighbours can find an address that the thread's namespace was just given.
-
-    They ask a group made from its last three bytes, which the kernel joins a while later (0.1 to
-    6 ms were seen) and tells nobody. Who asks before that asks again only after a second.
-    """
-    group = f"ff0200000000000000000001ff{address.packed[-3:].hex()}"
-    deadline = time.monotonic() + _PATIENCE
-    while group not in _GROUPS.read_text() and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
 
 
 def of_six(subnets: Iterable[Subnet]) -> list[Subnet]:
