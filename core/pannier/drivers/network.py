@@ -201,10 +201,14 @@ class NetworkDriver(Driver):
     def create_network(self, network: NetworkSpec) -> NetworkSpec:
         """Create a network and return it with its subnets filled in. Idempotent.
 
-        Also called for each known network when the driver is opened.
+        Also called for each known network when the driver is opened: then what users have made is
+        there already, and may lack something on the host that comes later.
 
-        :raises UnsupportedOperation: without the capability, except for the predefined network.
-        :raises Conflict: a subnet overlaps with another network or a route of the host.
+        :raises UnsupportedOperation: without the capability, except for the predefined network,
+            which has the driver's id. A driver that declares ``USER_DEFINED`` may refuse that one
+            in this way: then the engine has none.
+        :raises Conflict: a subnet overlaps with another network or, where the host is to have an
+            address in it, with a route of the host.
         """
 
     @abstractmethod

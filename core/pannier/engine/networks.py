@@ -14,7 +14,15 @@ from pannier.engine.filters import label_matches, moment, refuse_unknown, truth
 from pannier.engine.model import Network
 from pannier.engine.results import Event, NetworkPruneResult
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, DriverError, Forbidden, InvalidRequest, NotFound, PannierError
+from pannier.errors import (
+    Conflict,
+    DriverError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PannierError,
+    UnsupportedOperation,
+)
 
 if TYPE_CHECKING:
     import builtins
@@ -87,7 +95,8 @@ class NetworkStore:
     def open(self) -> None:
         """Have every driver make its networks: at start, before containers are recovered.
 
-        One that fails is noted in :attr:`failures`; the others are there all the same.
+        One that fails is noted in :attr:`failures`; the others are there all the same. A driver of
+        users' networks may have none of its own.
         """
         for id, driver in self.drivers.networks.items():
             if id not in self._by_name and _stands_alone(driver):
@@ -98,9 +107,17 @@ class NetworkStore:
                 continue
             try:
                 self.realise(network, network_driver)
+            except UnsupportedOperation as error:
+                if self.predefined(network) and _makes_networks(network_driver):
+                    self.remove(network)
+                else:
+                    self._note_failure(network, error)
             except PannierError as error:
-                self.failures[network.name] = str(error)
-                _log.warning("the network %s could not be made: %s", network.name, error)
+                self._note_failure(network, error)
+
+    def _note_failure(self, network: Network, error: PannierError) -> None:
+        self.failures[network.name] = str(error)
+        _log.warning("the network %s could not be made: %s", network.name, error)
 
     def realise(self, network: Network, driver: NetworkDriver) -> Network:
         """Have the driver make a network, and keep the subnets that it chose."""
@@ -121,6 +138,10 @@ class NetworkStore:
             subnets=network.subnets,
             options=network.options,
         )
+
+
+def _makes_networks(driver: NetworkDriver) -> bool:
+    return NetworkCapability.USER_DEFINED in driver.capabilities
 
 
 def _stands_alone(driver: NetworkDriver) -> bool:
@@ -254,8 +275,12 @@ class Networks:
             )
         if existing is not None:
             raise Conflict(f"network with name {name} already exists")
-        if NetworkCapability.USER_DEFINED not in found.capabilities:
+        if not _makes_networks(found):
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
+        if name == driver:  # which the driver would take for a network of its own
+            raise Forbidden(
+                f"a network cannot have the name of its driver, {name}", hint="choose another name"
+            )
         return found
 
     @uninterrupted

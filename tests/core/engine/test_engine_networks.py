@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
 from pannier.drivers.network import Endpoint, Subnet
 from pannier.engine.hostfiles import Link, hosts, resolv_conf
 from pannier.engine.model import ContainerConfig, EndpointOptions, HostOptions
-from pannier.errors import Conflict, DriverError, Forbidden, InvalidRequest, NotFound
+from pannier.errors import (
+    Conflict,
+    DriverError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    UnsupportedOperation,
+)
 from support.engine_rig import Rig, engine_test
+from support.fakes import FakeNetwork
+
+if TYPE_CHECKING:
+    from pannier.drivers.network import NetworkDriver, NetworkSpec
 
 
 @engine_test
@@ -71,6 +84,30 @@ async def test_a_network_that_cannot_be_made_is_not_kept(rig: Rig) -> None:
         await rig.engine.networks.create("lan", driver="tunnel")
     with pytest.raises(InvalidRequest, match="invalid network name"):
         await rig.engine.networks.create("-lan")
+
+
+@engine_test
+async def test_a_driver_of_users_networks_may_have_none_of_its_own(rig: Rig) -> None:
+    """One that refuses it is no failure: there is no such network, nor may there be."""
+    network = FakeNetwork(rig.world)
+    made = network.create_network
+
+    def refuse(spec: NetworkSpec) -> NetworkSpec:
+        if spec.id == "lan":
+            raise UnsupportedOperation("only users make networks", hint="network create")
+        return made(spec)
+
+    network.create_network = refuse  # type: ignore[assignment, method-assign]
+    store = rig.engine.networks.networks
+    cast("dict[str, NetworkDriver]", rig.drivers.networks)["lan"] = network
+    store.open()
+    assert store.failures == {}
+    assert store.get("lan") is None
+    office = await rig.engine.networks.create("office", driver="lan")
+    store.open()
+    assert store.get("office") == office
+    with pytest.raises(Forbidden, match="cannot have the name of its driver, lan"):
+        await rig.engine.networks.create("lan", driver="lan")
 
 
 @engine_test
