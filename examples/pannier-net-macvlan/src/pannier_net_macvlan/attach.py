@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pannier.drivers.network import EndpointRequest
+    from pannier.linux.netlink import Message
 
     from pannier_net_macvlan.addresses import Allocator
     from pannier_net_macvlan.leases import Book, Lease
@@ -111,6 +112,7 @@ class _Attach:
 
     :param held: the endpoint's lease.
     :param kept: whether it was attached before: then nothing is done, and nothing undone.
+    :param made: whether the link was made.
     """
 
     context: AttachContext
@@ -119,6 +121,7 @@ class _Attach:
     netns: int | None
     held: Lease | None = None
     kept: bool = False
+    made: bool = False
 
     @property
     def _descriptor(self) -> int:
@@ -153,48 +156,58 @@ class _Attach:
     def create(self) -> None:
         if self.kept:
             return
-        mode = self.network.options.mode
         with inside(self._descriptor) as there, NetlinkSocket(ROUTE) as here:
-            parent = find_parent(self.network, here)
-            lease = replace(
-                self._lease,
-                interface=self.request.interface or _free_name(there),
-                mac=self._mac(parent),
-            )
-            if mode is not Mode.PASSTHRU:
-                self._check_mac(lease, parent)
+            parent = self._parent(here)
+            passthru = self.network.options.mode is Mode.PASSTHRU
+            mac = self.request.mac.lower() if self.request.mac else self._own_mac(parent)
+            name = self.request.interface or _free_name(there)
             # Written before the link is made: whoever finds it after a kill knows whose it is.
+            lease = replace(self._lease, interface=name, mac=parent.mac if passthru else mac)
+            if not passthru:
+                self._check_mac(lease, parent)
             self._put(lease)
-            message = create_macvlan(
-                lease.interface,
-                parent=parent.index,
-                netns=self._descriptor,
-                mode=mode,
-                mac=lease.mac,
-                mtu=self.network.options.mtu,
-            )
             try:
-                here.request([message])
-                if mode is Mode.PASSTHRU and lease.mac != parent.mac:
-                    # Of such a link the kernel passes it on to the parent, and takes it back later.
-                    there.request([set_mac(lease.interface, lease.mac)])
+                here.request([self._message(lease, parent.index)])
+                self.made = True
+                self._put(replace(lease, index=self._link(there).index))
+                if mac != lease.mac:
+                    # Such a link passes it on to the parent, which has its own again afterwards.
+                    there.request([set_mac(name, mac)])
+                    self._put(replace(self._lease, mac=mac))
             except NetlinkError as error:
                 raise self._refused(error, lease) from error
+
+    def _parent(self, netlink: NetlinkSocket) -> rtnl.Link:
+        parent = find_parent(self.network, netlink)
+        if not parent.up:  # the kernel would make the link all the same, and pass no packet
+            raise DriverError(
+                f"network {self.network.spec.name}: the parent {parent.name} is down",
+                hint=f"bring it up: ip link set {parent.name} up",
+            )
+        return parent
+
+    def _own_mac(self, parent: rtnl.Link) -> str:
+        """Return the MAC address that belongs to the IPv4 address.
+
+        So a machine of the network that still remembers an address's last owner finds its new one.
+        """
+        if self.network.options.mode is Mode.PASSTHRU:
+            return parent.mac
+        return (b"\x02\x42" + IPv4Interface(self._lease.address).ip.packed).hex(":")
+
+    def _message(self, lease: Lease, parent: int) -> Message:
+        return create_macvlan(
+            lease.interface,
+            parent=parent,
+            netns=self._descriptor,
+            mode=self.network.options.mode,
+            mac=lease.mac,
+            mtu=self.network.options.mtu,
+        )
 
     def _put(self, lease: Lease) -> None:
         self.context.book.put_lease(lease)
         self.held = lease
-
-    def _mac(self, parent: rtnl.Link) -> str:
-        """Return the MAC address asked for, or the one that belongs to the IPv4 address.
-
-        So a machine of the network that still remembers an address's last owner finds its new one.
-        """
-        if self.request.mac is not None:
-            return self.request.mac.lower()
-        if self.network.options.mode is Mode.PASSTHRU:
-            return parent.mac
-        return (b"\x02\x42" + IPv4Interface(self._lease.address).ip.packed).hex(":")
 
     def _check_mac(self, lease: Lease, parent: rtnl.Link) -> None:
         rival = self.context.rival(parent.name, lease)
@@ -216,7 +229,7 @@ class _Attach:
         return refusal(error, self.network)
 
     def delete(self) -> None:
-        if self.held is not None and not self.kept:
+        if self.held is not None and self.made:
             with contextlib.suppress(DriverError), inside(self._descriptor) as netlink:
                 delete_macvlan(netlink, self.held)
 
@@ -299,13 +312,10 @@ class _Attach:
             try:
                 yield netlink
             except OSError as error:
-                hint = "start the container again"
-                if is_errno(error, "ENETDOWN"):
-                    hint = f"bring the parent up: ip link set {self.network.parent} up"
                 raise DriverError(
                     f"network {self.network.spec.name}: could not configure the container's "
                     f"interface {self._lease.interface}: {error.strerror}",
-                    hint=hint,
+                    hint="start the container again",
                 ) from error
 
     def _link(self, netlink: NetlinkSocket) -> rtnl.Link:

@@ -24,7 +24,7 @@ from pannier_net_macvlan.addresses import Allocator
 from pannier_net_macvlan.attach import AttachContext, plan
 from pannier_net_macvlan.config import MacvlanConfig
 from pannier_net_macvlan.leases import Book, Lease
-from pannier_net_macvlan.links import delete_macvlan, inside, namespace_by_inode, try_parent
+from pannier_net_macvlan.links import delete_changed_macvlan, namespace_by_inode, try_parent
 from pannier_net_macvlan.networks import (
     MacvlanNetwork,
     check_neighbours,
@@ -184,8 +184,7 @@ class MacvlanDriver(NetworkDriver):
         if lease is None:
             return
         if netns is not None:
-            with inside(netns) as netlink:
-                delete_macvlan(netlink, lease)
+            delete_changed_macvlan(netns, lease)
         self._book.release(lease)
 
     def reconcile(self, endpoints: Iterable[tuple[EndpointRequest, Endpoint]]) -> None:
@@ -220,7 +219,6 @@ def _delete_stray(lease: Lease) -> None:
         if netns is None:
             return
         try:
-            with inside(netns) as netlink:
-                delete_macvlan(netlink, lease)
+            delete_changed_macvlan(netns, lease)
         except PannierError as error:
             _log.warning("a link of the container %s stays: %s", lease.container[:12], error)

@@ -35,6 +35,7 @@ class Lease:
 
     :param network: the network's id.
     :param netns: the inode of the container's network namespace, by which it is found again.
+    :param index: the link's in there, from when it is made; 0 where that is not known.
     """
 
     network: str
@@ -44,6 +45,7 @@ class Lease:
     mac: str = ""
     interface: str = ""
     netns: int = 0
+    index: int = 0
 
     @property
     def key(self) -> tuple[str, str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KIND",
     "create_macvlan",
+    "delete_changed_macvlan",
     "delete_macvlan",
     "find_macvlan",
     "find_parent",
@@ -171,20 +172,39 @@ def namespace_by_inode(inode: int) -> Iterator[int | None]:
 
 
 def find_macvlan(netlink: NetlinkSocket, lease: Lease) -> rtnl.Link | None:
-    """Return an endpoint's link; also one that the container gave another name or address."""
-    links = [link for link in rtnl.links(netlink) if link.kind == KIND]
-    named = [link for link in links if link.name == lease.interface]
-    same = [link for link in links if link.mac == lease.mac]
-    both = [link for link in named if link.mac == lease.mac]
-    return next(iter([*both, *same, *named]), None) if lease.interface else None
+    """Return an endpoint's link, where it is in the socket's namespace and as it was made."""
+    link = rtnl.find_link(netlink, lease.interface) if lease.interface else None
+    if link is None or (link.kind, link.mac) != (KIND, lease.mac):
+        return None
+    return link
 
 
 def delete_macvlan(netlink: NetlinkSocket, lease: Lease) -> None:
-    """Delete an endpoint's link. Idempotent."""
+    """Delete an endpoint's link, where it is as it was made. Idempotent."""
     link = find_macvlan(netlink, lease)
     if link is not None:
-        with contextlib.suppress(NetlinkError):  # the container was faster
-            netlink.request([rtnl.delete_link(link.name)])
+        _delete(netlink, link)
+
+
+def delete_changed_macvlan(netns: int, lease: Lease) -> None:
+    """Delete an endpoint's link, also where the container gave it another name or MAC address.
+
+    Idempotent. Not for a namespace in which the link may not have been made: its index is another
+    link's there.
+
+    :raises DriverError: the descriptor is no network namespace's.
+    """
+    with inside(netns) as netlink:
+        link = find_macvlan(netlink, lease)
+        if link is None and lease.index and os.fstat(netns).st_ino == lease.netns:
+            link = next((one for one in rtnl.links(netlink) if one.index == lease.index), None)
+        if link is not None and link.kind == KIND:
+            _delete(netlink, link)
+
+
+def _delete(netlink: NetlinkSocket, link: rtnl.Link) -> None:
+    with contextlib.suppress(NetlinkError):  # the container was faster
+        netlink.request([rtnl.delete_link(link.name)])
 
 
 # Links of the host.
