@@ -29,7 +29,7 @@ from pannier.errors import (
 from pannier.testing.base import PLUGIN, Conformance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pannier.drivers.base import Driver, DriverContext
     from pannier.plugins import DriverRecord, Drivers
@@ -93,12 +93,14 @@ def run_installed(
     id: str,
     *,
     folder: Path | None = None,
+    network_options: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Run the kit against an installed driver.
 
     :param folder: where the driver's folders are made, and removed; None is the engine's root,
         where there is one already, else the folder of temporary files.
+    :param network_options: of the networks that the tests of a network driver create.
     :param progress: is told how many tests are done, of how many.
     :raises ConfigError: no such driver is installed.
     :raises DriverUnavailable: it cannot work here, so there is nothing to test.
@@ -112,7 +114,10 @@ def run_installed(
     settings = drivers.config.driver_config(kind, id, record.driver.config_type)
     report = Report(kind, id, record.distribution, record.version, record.capabilities)
     with _place(folder or _default_folder(drivers.config.engine.root)) as place:
-        _classes.append(_class_for(record, settings, place))
+        found = _class_for(record, settings, place)
+        if network_options:
+            found.network_options = dict(network_options)
+        _classes.append(found)
         try:
             _run_pytest(report, progress or (lambda *_: None))
         finally:
@@ -140,7 +145,7 @@ def _kit_of(kind: str) -> type[Conformance[Any]]:
     return found
 
 
-def _class_for(record: DriverRecord, settings: object, place: Path) -> type[Conformance[Any]]:
+def _class_for(record: DriverRecord, settings: object, place: Path) -> Any:
     """Return the kit's class with the fixtures that an author would have written."""
     driver: Any = record.driver
 

@@ -27,6 +27,7 @@ TESTS = Path(__file__).parent.parent.parent
 PLUGIN = """
 from pannier.hookspecs import hookimpl
 from support.kit_subjects.storage import CountsTheLayersBelow
+from support.reference_network import ReferenceNetwork
 from support.reference_storage import ReferenceStorage
 
 
@@ -37,12 +38,17 @@ class Wrong(CountsTheLayersBelow):
 @hookimpl
 def pannier_storage_drivers():
     return [ReferenceStorage, Wrong]
+
+
+@hookimpl
+def pannier_network_drivers():
+    return [ReferenceNetwork]
 """
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Install a distribution of two storage drivers, a right and a wrong one, in a folder."""
+    """Install a distribution of a right and a wrong storage driver, and a network driver."""
     site = tmp_path / "site"
     info = site / "pannier_strange-1.2.3.dist-info"
     info.mkdir(parents=True)
@@ -122,6 +128,33 @@ def test_a_wrong_driver(settings: Path, installed: Path) -> None:
     properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
     assert properties["distribution"] == "pannier-strange"
     assert properties["kit"] == pannier.__version__
+
+
+def test_a_network_driver_on_a_link_of_the_host(settings: Path, installed: Path) -> None:
+    """Its tests' networks have the options that are given: here the link that it cannot guess."""
+    words = ["network", "reference", "-o", "parent=uplink0", "--format", "json"]
+    done = command(settings, words, site=installed)
+    if done.returncode == 2 and "modprobe macvlan" in done.stderr:
+        pytest.skip("this kernel has no macvlan (modprobe macvlan)")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert report["Failed"] == 0
+    assert report["Passed"] > 40
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["storage", "any", "-o", "a=b"], "--opt is for network drivers"),
+        (["network", "any", "-o", "parent"], "--opt takes KEY=VALUE, not 'parent'"),
+    ],
+)
+def test_options_that_cannot_be(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are refused before anything is tried."""
+    assert run(["conformance", *words]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_what_cannot_be_run_says_why(settings: Path) -> None:

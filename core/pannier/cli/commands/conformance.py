@@ -54,6 +54,14 @@ def _complete_id(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Make the driver's folders in here (default: the engine's root).",
 )
+@click.option(
+    "-o",
+    "--opt",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set an option of the networks that a network driver is tried with (parent=uplink0).",
+)
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("id", shell_complete=_complete_id)
 @click.pass_context
@@ -65,6 +73,7 @@ def conformance(
     form: str,
     output: Path | None,
     folder: Path | None,
+    options: tuple[str, ...],
 ) -> None:
     """Run the conformance kit on an installed driver, on this host and its kernel.
 
@@ -78,11 +87,12 @@ def conformance(
     Example:
       pannier conformance storage overlay
       pannier conformance network bridge --format junit --output report.xml
+      pannier conformance network macvlan -o parent=uplink0
     """
     from pannier.errors import PannierError
 
     try:
-        report = _run(context, kind, id, folder)
+        report = _run(context, kind, id, folder, _network_options(kind, options))
         text = _write(report, form, output)
     except PannierError as error:
         Context(debug=bool(context.find_root().params.get("debug"))).report(error)
@@ -92,7 +102,26 @@ def conformance(
         sys.exit(1)
 
 
-def _run(context: click.Context, kind: str, id: str, folder: Path | None) -> Report:
+def _network_options(kind: str, given: tuple[str, ...]) -> dict[str, str]:
+    from pannier.errors import InvalidRequest
+
+    if given and kind != "network":
+        raise InvalidRequest(
+            f"--opt is for network drivers, and not for those of the kind {kind}",
+            hint="configure the driver in its table of the configuration file",
+        )
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise InvalidRequest(f"--opt takes KEY=VALUE, not {text!r}")
+        found[key] = value
+    return found
+
+
+def _run(
+    context: click.Context, kind: str, id: str, folder: Path | None, options: dict[str, str]
+) -> Report:
     from importlib.util import find_spec
 
     from pannier.errors import Forbidden, UnsupportedOperation
@@ -113,7 +142,9 @@ def _run(context: click.Context, kind: str, id: str, folder: Path | None) -> Rep
 
     root = context.find_root()
     config = load(root.params.get("config") or root.params.get("config_file"))
-    return run_installed(Drivers(config), kind, id, folder=folder, progress=_progress)
+    return run_installed(
+        Drivers(config), kind, id, folder=folder, network_options=options, progress=_progress
+    )
 
 
 def _progress(done: int, all: int) -> None:
