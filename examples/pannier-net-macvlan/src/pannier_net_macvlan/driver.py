@@ -24,7 +24,13 @@ from pannier_net_macvlan.addresses import Allocator
 from pannier_net_macvlan.attach import AttachContext, plan
 from pannier_net_macvlan.config import MacvlanConfig
 from pannier_net_macvlan.leases import Book, Lease
-from pannier_net_macvlan.links import delete_changed_macvlan, namespace_by_inode, try_parent
+from pannier_net_macvlan.links import (
+    delete_changed_macvlan,
+    delete_macvlan,
+    inside,
+    namespaces_by_inode,
+    try_parent,
+)
 from pannier_net_macvlan.networks import (
     MacvlanNetwork,
     check_neighbours,
@@ -191,8 +197,9 @@ class MacvlanDriver(NetworkDriver):
         """Hold what these endpoints have; release every other lease, link and network."""
         held = [self._regained(request, endpoint) for request, endpoint in endpoints]
         with self._lock:
-            for lease in self._book.hold(held):
-                _delete_stray(lease)
+            listed = {lease.key for lease in held}
+            _delete_strays(one for one in self._book.leases() if one.key not in listed)
+            self._book.hold(held)
             used = {lease.network for lease in held} | self._confirmed
             for network in list(self._networks.values()):
                 if network.spec.id not in used:
@@ -211,14 +218,16 @@ class MacvlanDriver(NetworkDriver):
         )
 
 
-def _delete_stray(lease: Lease) -> None:
-    """Delete the link of an attach that a kill cut off, while the container goes on without it."""
-    if not lease.interface:
-        return
-    with namespace_by_inode(lease.netns) as netns:
-        if netns is None:
-            return
-        try:
-            delete_changed_macvlan(netns, lease)
-        except PannierError as error:
-            _log.warning("a link of the container %s stays: %s", lease.container[:12], error)
+def _delete_strays(leases: Iterable[Lease]) -> None:
+    """Delete links of attaches that a kill cut off, in containers that go on without them."""
+    made = [lease for lease in leases if lease.interface]
+    with namespaces_by_inode({lease.netns for lease in made}) as found:
+        for lease in made:
+            if lease.netns not in found:
+                continue
+            try:
+                with inside(found[lease.netns]) as netlink:
+                    # Only as it was made: after a reboot the inode may be another namespace's.
+                    delete_macvlan(netlink, lease)
+            except PannierError as error:
+                _log.warning("a link of the container %s stays: %s", lease.container[:12], error)

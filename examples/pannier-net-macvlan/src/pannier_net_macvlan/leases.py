@@ -133,21 +133,20 @@ class Book:
             if self._leases.pop(lease.key, None) is not None:
                 self._write("DELETE FROM lease WHERE network = ? AND container = ?", *lease.key)
 
-    def hold(self, leases: Iterable[Lease]) -> list[Lease]:
-        """Keep these leases and release all others; return what was released."""
+    def hold(self, leases: Iterable[Lease]) -> None:
+        """Keep these leases and release all others."""
         wanted = {lease.key: lease for lease in leases}
         with self._lock:
-            gone = [lease for key, lease in self._leases.items() if key not in wanted]
             self._write("BEGIN")
             try:
-                for lease in gone:
-                    self.release(lease)
+                for lease in self.leases():
+                    if lease.key not in wanted:
+                        self.release(lease)
                 for lease in wanted.values():
                     if self._leases.get(lease.key) != lease:
                         self.put_lease(lease)
             finally:
                 self._write("COMMIT")
-        return gone
 
     def _write(self, statement: str, *values: str) -> None:
         try:

@@ -30,7 +30,7 @@ from pannier_net_macvlan.options import Mode
 from pannier_net_macvlan.segments import ensure_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pannier_net_macvlan.leases import Lease
     from pannier_net_macvlan.networks import MacvlanNetwork
@@ -43,7 +43,7 @@ __all__ = [
     "find_macvlan",
     "find_parent",
     "inside",
-    "namespace_by_inode",
+    "namespaces_by_inode",
     "refusal",
     "scratch_namespace",
     "set_mac",
@@ -149,23 +149,22 @@ def scratch_namespace() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def namespace_by_inode(inode: int) -> Iterator[int | None]:
-    """Give a descriptor of the network namespace that a running process has; None if none has."""
-    descriptor = None
-    for path in Path("/proc").glob("[0-9]*/ns/net"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_ino != inode:
+def namespaces_by_inode(inodes: Collection[int]) -> Iterator[dict[int, int]]:
+    """Give descriptors of those of some network namespaces that processes are in, by inode."""
+    found: dict[int, int] = {}
+    with contextlib.ExitStack() as stack:
+        for process in Path("/proc").iterdir() if inodes else ():
+            if not process.name.isdecimal():
                 continue
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            if os.fstat(descriptor).st_ino == inode:
-                break
-            os.close(descriptor)
-            descriptor = None
-    try:
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
+            path = process / "ns" / "net"
+            with contextlib.suppress(OSError):  # the process has ended
+                inode = path.stat().st_ino
+                if inode not in inodes or inode in found:
+                    continue
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, descriptor)
+                found[os.fstat(descriptor).st_ino] = descriptor
+        yield found
 
 
 # Links in containers.
