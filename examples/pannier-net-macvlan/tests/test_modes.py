@@ -44,6 +44,13 @@ def test_passthru_gives_the_parent_to_one_container(rig: Rig) -> None:
     assert rig.lab.reaches(rig.lab.outside, second.address, 7)
 
 
+def test_passthru_after_a_container_that_ended(rig: Rig) -> None:
+    """The kernel deletes its link later than its namespace; the next container waits for that."""
+    network = rig.network(SUBNET, options={"parent": PARENT, "macvlan_mode": "passthru"})
+    for _ in range(5):
+        rig.kill(rig.attach(network))
+
+
 def test_passthru_with_a_mac_address(rig: Rig) -> None:
     """The parent has the address that is asked for, for as long as the container is there."""
     network = rig.network(SUBNET, options={"parent": PARENT, "macvlan_mode": "passthru"})

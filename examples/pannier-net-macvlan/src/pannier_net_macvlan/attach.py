@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pannier.drivers.network import EndpointRequest
-    from pannier.linux.netlink import Message
 
     from pannier_net_macvlan.addresses import Allocator
     from pannier_net_macvlan.leases import Book, Lease
@@ -167,7 +166,7 @@ class _Attach:
                 self._check_mac(lease, parent)
             self._put(lease)
             try:
-                here.request([self._message(lease, parent.index)])
+                self._make(here, lease, parent)
                 self.made = True
                 self._put(replace(lease, index=self._link(there).index))
                 if mac != lease.mac:
@@ -195,15 +194,25 @@ class _Attach:
             return parent.mac
         return (b"\x02\x42" + IPv4Interface(self._lease.address).ip.packed).hex(":")
 
-    def _message(self, lease: Lease, parent: int) -> Message:
-        return create_macvlan(
+    def _make(self, here: NetlinkSocket, lease: Lease, parent: rtnl.Link) -> None:
+        mode = self.network.options.mode
+        message = create_macvlan(
             lease.interface,
-            parent=parent,
+            parent=parent.index,
             netns=self._descriptor,
-            mode=self.network.options.mode,
+            mode=mode,
             mac=lease.mac,
             mtu=self.network.options.mtu,
         )
+        if mode is Mode.PASSTHRU and not self._others():
+            # The kernel's word for a parent that has another link.
+            _until_gone("EINVAL", lambda: here.request([message]))
+        else:
+            here.request([message])
+
+    def _others(self) -> bool:
+        leases = self.context.book.leases(self.network.spec.id)
+        return any(one.key != self._lease.key for one in leases)
 
     def _put(self, lease: Lease) -> None:
         self.context.book.put_lease(lease)
@@ -271,28 +280,17 @@ class _Attach:
                     await_reachable(IPv6Address(self._lease.address6))
 
     def _bring_up(self, netlink: NetlinkSocket, link: rtnl.Link) -> None:
-        """Set the link up, as soon as nobody else on the parent has its MAC address.
-
-        A container that has ended leaves its link to the kernel, which deletes it together with the
-        namespace, a while after the last process; and says so to nobody outside of it.
-        """
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                netlink.request([rtnl.set_up(link.index)])
-            except NetlinkError as error:
-                if not is_errno(error, "EADDRINUSE"):
-                    raise
-                if time.monotonic() > deadline:
-                    raise Conflict(
-                        f"network {self.network.spec.name}: another link on {self.network.parent} "
-                        f"has the MAC address {link.mac}",
-                        hint="end what is still in the network namespace of a container that has "
-                        "ended, or choose another --ip or --mac-address",
-                    ) from error
-                time.sleep(_PAUSE)
-            else:
-                return
+        try:
+            _until_gone("EADDRINUSE", lambda: netlink.request([rtnl.set_up(link.index)]))
+        except NetlinkError as error:
+            if not is_errno(error, "EADDRINUSE"):
+                raise
+            raise Conflict(
+                f"network {self.network.spec.name}: another link on {self.network.parent} has the "
+                f"MAC address {link.mac}",
+                hint="end what is still in the network namespace of a container that has ended, or "
+                "choose another --ip or --mac-address",
+            ) from error
 
     def add_routes(self) -> None:
         with self._configuring() as netlink:
@@ -330,6 +328,26 @@ class _Attach:
 
     def result(self) -> Attachment:
         return Attachment(endpoint_of(self.network, self._lease))
+
+
+def _until_gone(refusal: str, do: Callable[[], object]) -> None:
+    """Do something for which the link of a container that has ended must have gone.
+
+    The kernel deletes it together with the namespace, a while after the last process; and says so
+    to nobody outside of it.
+
+    :param refusal: the kernel's error as long as the link is there.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            do()
+        except NetlinkError as error:
+            if not is_errno(error, refusal) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _is_attached(netlink: NetlinkSocket, lease: Lease) -> bool:
