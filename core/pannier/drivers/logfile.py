@@ -14,8 +14,11 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pannier.errors import DriverError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = [
     "HEADER",
@@ -23,6 +26,7 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "Record",
+    "open_for_appending",
     "pack_header",
     "read",
     "sound_length",
@@ -34,6 +38,8 @@ STDERR = 2
 HEADER = struct.Struct("<QBxxxI")
 MAX_CHUNK = 1 << 20
 """No record is longer; a longer length means a damaged file."""
+
+_MODE = 0o640
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +97,24 @@ def sound_length(descriptor: int) -> int:
             break
         end = following
     return end
+
+
+def open_for_appending(path: Path) -> int:
+    """Open a log file to write to, new or not; return its descriptor, the caller's to close.
+
+    A record that the last writer did not finish is cut off: readers would stop before it.
+
+    :raises DriverError: it cannot be written to.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = -1
+    try:
+        descriptor = os.open(path, flags, _MODE)
+        length = sound_length(descriptor)
+        if length < os.fstat(descriptor).st_size:
+            os.ftruncate(descriptor, length)
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        raise DriverError(f"cannot open the log {path}: {error.strerror}") from error
+    return descriptor

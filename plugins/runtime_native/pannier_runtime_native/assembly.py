@@ -25,6 +25,7 @@ from pannier.linux.paths import (
 )
 from pannier.linux.process import set_domainname, set_hostname
 from pannier.linux.terminal import number, open_master, open_slave
+from pannier.stdio.small import suppress
 from pannier_runtime_native.copyup import copy_tree
 from pannier_runtime_native.rootpath import (
     make_directory,
@@ -32,7 +33,6 @@ from pannier_runtime_native.rootpath import (
     make_parent,
     open_plain_directory,
 )
-from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

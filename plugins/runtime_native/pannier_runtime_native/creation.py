@@ -17,9 +17,9 @@ from pannier.linux.namespaces import (
     setns,
 )
 from pannier.linux.process import clone, die_with_parent
+from pannier.stdio.small import signal, suppress
 from pannier_runtime_native import init
 from pannier_runtime_native.channel import receive, send
-from pannier_runtime_native.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

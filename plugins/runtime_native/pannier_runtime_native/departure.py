@@ -8,8 +8,8 @@ import stat
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_NEWNS, setns, unshare
 from pannier.linux.process import set_dumpable, set_name
+from pannier.stdio.small import signal, suppress
 from pannier_runtime_native.assembly import DEVICES, PLACEHOLDER
-from pannier_runtime_native.small import signal, suppress
 
 __all__ = ["become_helper", "leave_host"]
 

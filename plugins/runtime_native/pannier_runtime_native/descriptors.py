@@ -7,7 +7,6 @@ import os
 from errno import ENOENT, ENOTDIR
 from typing import TYPE_CHECKING
 
-from pannier.drivers.logfile import sound_length
 from pannier.errors import DriverError, InvalidRequest
 from pannier.linux import mounts
 from pannier.linux.userns import open_userns
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from pannier.linux.userns import Ranges
     from pannier_runtime_native.options import MountOptions
 
-__all__ = ["DescriptorList", "open_bind", "open_for_appending"]
+__all__ = ["DescriptorList", "open_bind"]
 
 _MISSING = (ENOENT, ENOTDIR)
-_LOG_MODE = 0o640
 
 
 class DescriptorList:
@@ -117,19 +115,3 @@ def _set_attributes(copy: int, options: MountOptions) -> None:
         propagation=mounts.MS_PRIVATE if propagation is None else propagation,
         recursive=propagation is None or options.recursive_propagation,
     )
-
-
-def open_for_appending(path: Path) -> int:
-    """Open a log file; cut a record off that its last writer did not finish.
-
-    :raises DriverError: it cannot be written to.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, _LOG_MODE)
-    except OSError as error:
-        raise DriverError(f"cannot open the log {path}: {error.strerror}") from error
-    length = sound_length(descriptor)
-    if length < os.fstat(descriptor).st_size:
-        os.ftruncate(descriptor, length)
-    return descriptor

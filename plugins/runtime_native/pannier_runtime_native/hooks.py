@@ -12,7 +12,7 @@ import select
 import time
 
 from pannier.linux.process import close_on_exec_from
-from pannier_runtime_native.small import signal, suppress
+from pannier.stdio.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import time
 
 from pannier.linux.process import die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
+from pannier.stdio.small import signal
 from pannier_runtime_native.assembly import Assembly
 from pannier_runtime_native.channel import send
 from pannier_runtime_native.launch import (
@@ -18,7 +19,6 @@ from pannier_runtime_native.launch import (
     take_streams,
     wanted_directory,
 )
-from pannier_runtime_native.small import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pannier.linux.process import (
 )
 from pannier.linux.rlimits import set_rlimit
 from pannier.linux.seccomp_install import install
-from pannier_runtime_native.small import suppress
+from pannier.stdio.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

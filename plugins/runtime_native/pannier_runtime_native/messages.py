@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
+from pannier.stdio.jobs import ConnectionJob, LogJob
+
 __all__ = [
     "ConnectionJob",
     "ExecJob",
@@ -24,16 +26,6 @@ __all__ = [
 
 Instruction: TypeAlias = "tuple[object, ...]"
 """A verb of :mod:`pannier_runtime_native.assembly`, and its arguments."""
-
-
-class LogJob(TypedDict):
-    """The log to write: its open file, its folder, its name there, and when to begin another."""
-
-    file: int
-    folder: int
-    name: bytes
-    max_size: int
-    max_files: int
 
 
 class StdioJob(TypedDict):
@@ -147,18 +139,6 @@ class Job(TypedDict):
     stdio: StdioJob
     init: bool
     solo: SoloJob | None
-
-
-class ConnectionJob(TypedDict):
-    """A client to serve; its socket is the descriptor."""
-
-    socket: int
-    stdin: bool
-    stdout: bool
-    stderr: bool
-    pending: bytes
-    detach_keys: bytes
-    framed: bool | None
 
 
 class ExecJob(TypedDict):

@@ -12,11 +12,11 @@ import os
 import select
 
 from pannier.linux.terminal import set_size
+from pannier.stdio.small import suppress
 from pannier_runtime_native import init
 from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.creation import StepError, create, open_pipes
 from pannier_runtime_native.shim import SOCKET, answer
-from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
+from pannier.drivers.logfile import open_for_appending
 from pannier.drivers.operations import Step
 from pannier.errors import DriverError, InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES, permitted
 from pannier.linux.rlimits import RLIMITS
 from pannier.linux.seccomp import compile_filter, filter_flags
-from pannier_runtime_native.descriptors import open_for_appending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

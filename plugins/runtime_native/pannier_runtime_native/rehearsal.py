@@ -10,10 +10,10 @@ from __future__ import annotations
 import _socket
 import os
 
+from pannier.stdio.small import signal, suppress
 from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.midwife import Birth
 from pannier_runtime_native.shim import SOCKET, Shim
-from pannier_runtime_native.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import time
 from pannier.linux.namespaces import CLONE_NEWPID, setns
 from pannier.linux.process import set_child_subreaper, set_name
 from pannier.linux.terminal import set_size
+from pannier.stdio.log import LogFile
+from pannier.stdio.loop import READ, Loop
+from pannier.stdio.small import failure_text, signal, suppress
+from pannier.stdio.streams import STDOUT, Streams
 from pannier_runtime_native import init, joining
 from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.creation import open_pipes
-from pannier_runtime_native.log import LogFile
-from pannier_runtime_native.loop import READ, Loop
-from pannier_runtime_native.small import failure_text, signal, suppress
-from pannier_runtime_native.streams import STDOUT, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

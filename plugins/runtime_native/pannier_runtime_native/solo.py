@@ -21,13 +21,13 @@ from pannier.linux.namespaces import (
 )
 from pannier.linux.process import join_session_keyring
 from pannier.linux.terminal import set_size
+from pannier.stdio.small import signal, suppress
 
 # The last two are at hand before the filesystem that they come from is left.
 from pannier_runtime_native import init, joining, scheduling, soloist
 from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.creation import StepError, create
 from pannier_runtime_native.departure import become_helper, leave_host
-from pannier_runtime_native.small import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import fcntl
 import os
 
 from pannier.linux import mounts
+from pannier.stdio.small import suppress
 from pannier_runtime_native.assembly import Assembly
 from pannier_runtime_native.hooks import run_hook
-from pannier_runtime_native.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

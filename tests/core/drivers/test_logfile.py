@@ -6,10 +6,12 @@ import os
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pannier.drivers import logfile
+from pannier.errors import DriverError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +62,21 @@ def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
     assert [record.data for _, record in logfile.read(descriptor, first)] == [b"b"]
     assert end == path.stat().st_size
     os.close(descriptor)
+
+
+def test_a_writer_goes_on_behind_the_last_whole_record(tmp_path: Path) -> None:
+    """What its predecessor did not finish is cut off, so that readers find what follows."""
+    path = tmp_path / "log"
+    whole = written([(1, 1, b"a")])
+    path.write_bytes(whole + written([(2, 2, b"lost")])[:-1])
+    descriptor = logfile.open_for_appending(path)
+    os.write(descriptor, written([(3, 1, b"b")]))
+    assert [record.data for _, record in logfile.read(descriptor)] == [b"a", b"b"]
+    os.close(descriptor)
+
+
+def test_a_log_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    """Its path stands in the error, with the kernel's reason."""
+    path = tmp_path / "missing" / "log"
+    with pytest.raises(DriverError, match=f"{path}: No such file or directory"):
+        logfile.open_for_appending(path)

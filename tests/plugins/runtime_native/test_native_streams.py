@@ -13,7 +13,7 @@ import pytest
 from pannier.drivers import logfile
 from pannier.drivers.runtime import LogSpec, StdioSpec
 from pannier.errors import Conflict
-from pannier_runtime_native.log import HEADER
+from pannier.stdio.log import HEADER
 from support.native import make_spec, unframe
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import os
 import time
 from errno import EIO
 
-from pannier_runtime_native.small import suppress
+from pannier.stdio.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pannier_runtime_native.messages import ConnectionJob
+    from pannier.stdio.jobs import ConnectionJob
 
 __all__ = ["STDERR", "STDOUT", "Client", "Stored"]
 

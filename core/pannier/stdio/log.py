@@ -1,4 +1,4 @@
-"""The shim's side of the log: records in the form of :mod:`pannier.drivers.logfile`, and rotation.
+"""A monitor's side of the log: records in the form of :mod:`pannier.drivers.logfile`, and rotation.
 
 That module is not imported here: what it imports would cost every container's monitor memory.
 """
@@ -10,12 +10,12 @@ import struct
 import time
 from errno import ESTALE
 
-from pannier_runtime_native.clients import Stored
-from pannier_runtime_native.small import suppress
+from pannier.stdio.clients import Stored
+from pannier.stdio.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pannier_runtime_native.messages import LogJob
+    from pannier.stdio.jobs import LogJob
 
 __all__ = ["HEADER", "LogFile"]
 

@@ -1,4 +1,4 @@
-"""The shim's log: records straight from a pipe, and clients who are sent them from the file."""
+"""A monitor's log: records straight from a pipe, and clients who are sent them from the file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.drivers import logfile
+from pannier.stdio.clients import Client, Stored
+from pannier.stdio.log import LogFile
 from pannier.testing.faults import small_filesystem
-from pannier_runtime_native.clients import Client, Stored
-from pannier_runtime_native.log import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pannier_runtime_native.messages import ConnectionJob
+    from pannier.stdio.jobs import ConnectionJob
 
 F_SETPIPE_SZ = 1031
 MIB = 1 << 20

@@ -14,17 +14,17 @@ import struct
 from errno import EIO
 from sys import byteorder
 
-from pannier_runtime_native.clients import STDERR, STDOUT, Client, Stored
-from pannier_runtime_native.loop import GONE, READ, WRITE
-from pannier_runtime_native.small import suppress
+from pannier.stdio.clients import STDERR, STDOUT, Client, Stored
+from pannier.stdio.loop import GONE, READ, WRITE
+from pannier.stdio.small import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pannier_runtime_native.log import LogFile
-    from pannier_runtime_native.loop import Loop
-    from pannier_runtime_native.messages import ConnectionJob
+    from pannier.stdio.jobs import ConnectionJob
+    from pannier.stdio.log import LogFile
+    from pannier.stdio.loop import Loop
 
 __all__ = ["STDERR", "STDOUT", "Streams"]
 
