@@ -213,6 +213,8 @@ class RuntimeDriver(Driver):
         :raises Conflict: a container of that id exists.
         :raises InvalidRequest: the spec asks for something malformed.
         :raises UnsupportedOperation: the spec asks for something that is not offered, by name.
+        :raises StartFailed: the process cannot be executed, where that is found out by now
+            already, rather than by :meth:`start`; there is no container then.
         :raises DriverError: the kernel refused a step.
         """
 
