@@ -24,6 +24,7 @@ from pannier.testing.base import (  # noqa: E402 - see above
 from pannier.testing.network import NetworkConformance  # noqa: E402
 from pannier.testing.resources import ResourceConformance  # noqa: E402
 from pannier.testing.runtime import RuntimeConformance  # noqa: E402
+from pannier.testing.runtime_root import make_host_root  # noqa: E402
 from pannier.testing.storage import StorageConformance  # noqa: E402
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ResourceConformance",
     "RuntimeConformance",
     "StorageConformance",
+    "make_host_root",
     "mandatory",
     "refuses",
     "requires",
