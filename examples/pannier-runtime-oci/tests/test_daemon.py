@@ -256,7 +256,7 @@ def test_a_killed_daemon_takes_nothing_with_it(box: Box) -> None:
     """Containers run on; what one writes meanwhile is logged, and its status is collected."""
     script = (
         "echo up; while ! test -e /shared/go; do sleep 0.05; done; "
-        "for i in 1 2 3; do echo line $i; done; head -c 300000 /dev/zero; "
+        "for i in 1 2 3; do echo line $i; done; head -c 3000000 /dev/zero; "
         "touch /shared/done; exit 11"
     )
     shared = box.engine.folder / "shared"
@@ -271,7 +271,7 @@ def test_a_killed_daemon_takes_nothing_with_it(box: Box) -> None:
     box.engine.start()
     state = box.engine.inspect(ends)["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 11)
-    assert box.engine.cli("logs", ends) == "up\nline 1\nline 2\nline 3\n" + "\0" * 300000
+    assert box.engine.cli("logs", ends) == "up\nline 1\nline 2\nline 3\n" + "\0" * 3000000
     state = box.engine.inspect(stays)["State"]
     assert (state["Status"], state["Pid"]) == ("running", pid)
     box.engine.cli("stop", stays)
