@@ -3,7 +3,16 @@
 from pannier.drivers.base import Driver, DriverContext, IdMap, IdMapping, NoConfig
 from pannier.drivers.log import LogDriver
 from pannier.drivers.network import NetworkDriver
-from pannier.drivers.operations import Action, Operation, Plan, Recorder, Step, Timing, Transaction
+from pannier.drivers.operations import (
+    Action,
+    Opening,
+    Operation,
+    Plan,
+    Recorder,
+    Step,
+    Timing,
+    Transaction,
+)
 from pannier.drivers.resources import ResourceDriver
 from pannier.drivers.runtime import RuntimeDriver
 from pannier.drivers.storage import StorageDriver
@@ -17,6 +26,7 @@ __all__ = [
     "LogDriver",
     "NetworkDriver",
     "NoConfig",
+    "Opening",
     "Operation",
     "Plan",
     "Recorder",

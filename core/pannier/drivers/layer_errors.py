@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pannier.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["making"]
+__all__ = ["FULL", "making"]
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a filesystem says that has no room."""
 
 
 @contextlib.contextmanager
@@ -23,7 +26,7 @@ def making(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL
         raise DriverError(
             f"cannot make {what}: {error.strerror}",
             hint="make room on the filesystem (`pannier system prune`)" if full else None,

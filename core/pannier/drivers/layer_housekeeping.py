@@ -16,15 +16,16 @@ import os
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pannier.linux.sync import syncfs
-from pannier.linux.trees import remove_tree
+from pannier.linux.trees import DIRECTORY, remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
-__all__ = ["Housekeeper"]
+__all__ = ["Housekeeper", "Remove"]
 
 _log = logging.getLogger("pannier.storage")
 
@@ -38,15 +39,31 @@ _FULL: Final = 0.1
 """The share of a filesystem that is free, below which what is in the trash goes at once."""
 
 
+class Remove(Protocol):
+    """A way to remove a folder with all that is in it."""
+
+    def __call__(self, name: bytes, dir_fd: int, *, between: Callable[[], None]) -> None:
+        """Remove the folder *name* in the folder *dir_fd*. Idempotent.
+
+        :param between: to be called now and then while it goes on: it may take its time, so that
+            somebody who waits for the disk comes first.
+        :raises OSError: what is left is tried again when the store is opened next.
+        """
+
+
 class Housekeeper:
     """Does tasks one after another, in a thread that starts with the first.
 
     :param trash: a descriptor of the folder in which trees wait to be removed.
+    :param remove: how they are removed.
     :param patience: seconds that a task may stand back for layers that are being made.
     """
 
-    def __init__(self, trash: int, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, trash: int, remove: Remove = remove_tree, *, patience: float = _PATIENCE
+    ) -> None:
         self._trash = trash
+        self._remove = remove
         self._patience = patience
         self._tasks: queue.Queue[Callable[[], None]] = queue.Queue()
         self._unsynced: list[Callable[[], None]] = []
@@ -61,7 +78,20 @@ class Housekeeper:
 
     def remove(self, name: bytes) -> None:
         """Have the tree *name* removed from the trash soon."""
-        self._do(lambda: remove_tree(name, self._trash, between=self._stand_back))
+        self._do(lambda: self._remove(name, self._trash, between=self._stand_back))
+
+    def remove_now(self, folder: Path, first: Iterable[str]) -> None:
+        """Remove a folder where it is, and wait for that: one that cannot be moved to the trash.
+
+        :param first: the names of the files in it that say that it is whole.
+        """
+        here = os.open(folder.parent, DIRECTORY)
+        try:
+            for name in first:
+                (folder / name).unlink(missing_ok=True)
+            self._remove(os.fsencode(folder.name), here, between=lambda: None)
+        finally:
+            os.close(here)
 
     def sync(self, mark: Callable[[], None]) -> None:
         """Have *mark* called once everything written so far is on the disk.

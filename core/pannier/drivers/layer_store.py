@@ -33,16 +33,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.base import IdMap, IdMapping
-from pannier.drivers.layer_errors import making
-from pannier.drivers.layer_housekeeping import Housekeeper
+from pannier.drivers.layer_errors import FULL, making
+from pannier.drivers.layer_housekeeping import Housekeeper, Remove
 from pannier.drivers.storage import Usage
 from pannier.errors import Conflict, InvalidRequest, NotFound
-from pannier.linux.trees import DIRECTORY, list_names
+from pannier.linux.trees import DIRECTORY, list_names, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore"]
+__all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore", "Remove"]
 
 _log = logging.getLogger("pannier.storage")
 
@@ -90,9 +90,11 @@ class LayerStore:
     changes its folder. Safe to use from several threads.
 
     :param root: the driver's own folder.
+    :param remove: how a folder is removed that was a layer's or a container's; of use to drivers
+        whose trees go at one stroke. It must do with what is left of one that it was killed over.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remove: Remove = remove_tree) -> None:
         self.root = root
         self._base = str(root)
         self._lock = threading.RLock()
@@ -102,7 +104,7 @@ class LayerStore:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self._staging = os.open(root / "staging", DIRECTORY)
         self._trash = os.open(root / "trash", DIRECTORY)
-        self._keeper = Housekeeper(self._trash)
+        self._keeper = Housekeeper(self._trash, remove)
         self._clean_up()
         self._layers = dict(self._load_layers())
         self._containers = dict(self._load_containers())
@@ -339,7 +341,13 @@ class LayerStore:
             folder.rename(self.root / "trash" / name)
         except FileNotFoundError:
             return
-        self._keeper.remove(os.fsencode(name))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # Btrfs, when it is full, can remove and not rename.
+            self._keeper.remove_now(folder, (_LAYER_FILE, CONTAINER_FILE))
+        else:
+            self._keeper.remove(os.fsencode(name))
 
     def _unique(self) -> str:
         return f"{self._token}-{next(self._numbers)}"

@@ -10,6 +10,7 @@ is ``--trace``.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Abandonment",
     "Action",
+    "Opening",
     "Operation",
     "Plan",
     "Recorder",
@@ -102,6 +104,37 @@ class Action(Operation):
         """Call :attr:`revert`, where there is one."""
         if self.revert is not None:
             self.revert()
+
+
+@dataclass(slots=True)
+class Opening(Operation):
+    """An operation that opens something, for a plan whose result is a descriptor: a mount, say.
+
+    The plan's result is :meth:`take`; until then the operation owns the descriptor.
+    """
+
+    steps: Sequence[Step]
+    open: Callable[[], int]
+    _descriptor: int = -1
+
+    def describe(self) -> Sequence[Step]:
+        """Return the steps."""
+        return self.steps
+
+    def execute(self) -> None:
+        """Call :attr:`open`, and keep what it returns."""
+        self._descriptor = self.open()
+
+    def undo(self) -> None:
+        """Close the descriptor, unless it was handed over."""
+        if self._descriptor >= 0:
+            os.close(self.take())
+
+    def take(self) -> int:
+        """Hand the descriptor over: it is the caller's from now on, and not undone."""
+        assert self._descriptor >= 0, "nothing was opened"
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
 
 
 @dataclass(slots=True)

@@ -54,10 +54,16 @@ class StorageCapability(StrEnum):
 
     IDMAP = "idmap"
     """``open_root`` accepts an id map: files that the layers store as uid 0 appear as the mapped
-    root, without a chown or a copy."""
+    root, without a chown or a copy.
+
+    The engine writes through the mount as well, as the host's root, which the map does not have. An
+    idmapped mount by itself refuses that (EOVERFLOW, mount_setattr(2)): what is written to must not
+    be mapped so, only what is below it."""
 
     SIZE_LIMIT = "size-limit"
-    """A container layer's size can be limited (``--storage-opt size=``)."""
+    """A container layer's size can be limited (``--storage-opt size=``).
+
+    A driver that can do so on some filesystems declares it, and refuses a limit on the others."""
 
 
 class ChangeKind(StrEnum):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from pannier.drivers.base import NoConfig
 from pannier.drivers.layer_errors import making
 from pannier.drivers.layer_store import CONTAINER_FILE, ContainerRecord, LayerRecord, LayerStore
-from pannier.drivers.operations import Action, Operation, Plan, Step
+from pannier.drivers.operations import Action, Opening, Plan, Step
 from pannier.drivers.storage import (
     Change,
     ChangeKind,
@@ -33,7 +33,7 @@ from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
 from pannier.linux.trees import DIRECTORY, measure_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -175,11 +175,12 @@ class VfsStorage(StorageDriver):
                 "the vfs driver has no id maps",
                 hint="run the container with --userns=host, or use the overlay driver",
             )
-        operation = _OpenRoot(self, key, self._store.container_folder(key) / "tree")
+        tree = self._store.container_folder(key) / "tree"
+        step = Step("clone mount", str(tree), "detached")
+        operation = Opening([step], lambda: self._open_tree(key, tree))
         return Plan(self.id, [operation], operation.take)
 
-    def open_tree(self, key: str, tree: Path) -> int:
-        """Open a container's tree now."""
+    def _open_tree(self, key: str, tree: Path) -> int:
         self._store.container(key)
         try:
             return clone_tree(tree)
@@ -214,33 +215,6 @@ class VfsStorage(StorageDriver):
     def remove_container(self, key: str) -> None:
         """Remove a container's tree. Idempotent."""
         self._store.remove_container(key)
-
-
-class _OpenRoot(Operation):
-    """Opening a container's tree as a detached mount."""
-
-    def __init__(self, driver: VfsStorage, key: str, tree: Path) -> None:
-        self._driver = driver
-        self._key = key
-        self._tree = tree
-        self._descriptor: int | None = None
-
-    def describe(self) -> Sequence[Step]:
-        return (Step("clone mount", str(self._tree), "detached"),)
-
-    def execute(self) -> None:
-        self._descriptor = self._driver.open_tree(self._key, self._tree)
-
-    def undo(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def take(self) -> int:
-        """Hand the descriptor over: it is the caller's from now on, and not undone."""
-        descriptor, self._descriptor = self._descriptor, None
-        assert descriptor is not None
-        return descriptor
 
 
 @contextlib.contextmanager

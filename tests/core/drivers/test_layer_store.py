@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +14,10 @@ from pannier.drivers.base import IdMap, IdMapping
 from pannier.drivers.layer_store import ContainerRecord, LayerRecord, LayerStore
 from pannier.drivers.storage import Usage
 from pannier.errors import NotFound
+from pannier.linux.trees import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 USAGE = Usage(1, 2)
 
@@ -115,3 +118,62 @@ def test_the_second_of_two_equal_layers_is_thrown_away(store: LayerStore) -> Non
         store.commit_layer(staged, "sha256:a", LayerRecord(None, Usage(9, 9)))
     assert store.layer("sha256:a").usage == USAGE
     assert not (store.layer_folder("sha256:a") / "diff" / "other").exists()
+
+
+def test_a_driver_may_remove_folders_its_own_way(tmp_path: Path) -> None:
+    """It is handed each folder in the trash, also those that an earlier process left there."""
+    removed: list[bytes] = []
+
+    def remove(name: bytes, dir_fd: int, *, between: Callable[[], None]) -> None:
+        removed.append(name)
+        remove_tree(name, dir_fd, between=between)
+
+    LayerStore(tmp_path).close()
+    (tmp_path / "trash" / "left").mkdir()
+    store = LayerStore(tmp_path, remove)
+    with store.stage() as staged:
+        store.commit_container(staged, "box", ContainerRecord(None))
+    store.remove_container("box")
+    store.settle()
+    store.close()
+    assert removed[0] == b"left"
+    assert len(removed) == 2
+    assert not list((tmp_path / "trash").iterdir())
+
+
+def test_a_full_filesystem_that_cannot_rename_can_still_be_cleared(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is removed, or was staged and fails, is removed where it is, its record first."""
+
+    def full(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path), None, str(target))
+
+    store.settle()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="No space"), store.stage() as staged:
+            store.commit_container(staged, "new", ContainerRecord("sha256:a"))
+        store.remove_container("box")
+        store.remove_layer("sha256:a")
+    assert not list((store.root / "containers").iterdir())
+    again = reopened(store)
+    assert again.layers() == []
+    assert again.containers() == []
+    assert not list((again.root / "staging").iterdir())
+    again.close()
+
+
+def test_another_error_of_a_removal_is_told(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the container is still there."""
+
+    def broken(path: Path, target: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path), None, str(target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            store.remove_container("box")
+    assert store.containers() == ["box"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from pannier.drivers.operations import Action, Plan, Step, Timing, Transaction
+from pannier.drivers.operations import Action, Opening, Plan, Step, Timing, Transaction
 
 
 class Diary:
@@ -99,3 +101,31 @@ def test_describing_a_plan_does_nothing() -> None:
     diary = Diary()
     assert [str(step) for step in diary.plan("a", "1", "2").describe()] == ["do 1", "do 2"]
     assert diary.lines == []
+
+
+def test_an_opening_hands_its_descriptor_over() -> None:
+    """From then on it is the caller's: neither an undo nor a rollback closes it."""
+    opening = Opening([Step("open", "null")], lambda: os.open(os.devnull, os.O_RDONLY))
+    assert opening.describe() == [Step("open", "null")]
+    transaction = Transaction()
+    descriptor = transaction.run(Plan("a", [opening], opening.take))
+    transaction.rollback()
+    opening.undo()
+    os.close(descriptor)
+
+
+def test_an_opening_that_is_undone_closes_its_descriptor() -> None:
+    """Once; before it was executed there is nothing to close."""
+    opened: list[int] = []
+
+    def open_null() -> int:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        return opened[-1]
+
+    opening = Opening([Step("open", "null")], open_null)
+    opening.undo()
+    opening.execute()
+    for _ in range(2):
+        opening.undo()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])

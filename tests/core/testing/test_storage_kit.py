@@ -34,6 +34,7 @@ MEANT = {
     "TestWritesAnotherDiffEachTime": "test_a_diff_is_deterministic",
     "TestDeclaresWhatItHasNot": "test_an_id_map_shows_files_as_the_mapped_ids",
     "TestIgnoresALimit": "test_a_size_limit_holds",
+    "TestRefusesALimitRudely": "test_a_size_limit_holds",
     "TestRefusesWithoutAHint": "test_an_id_map_is_refused",
     "TestActsWhenItPlans": "test_plans_do_nothing_until_they_are_executed",
     "TestUndoesTooMuch": "test_a_plan_that_is_undone_takes_its_own_layer_back",
@@ -47,11 +48,13 @@ MEANT = {
 SOUND = "test_layers_are_listed"
 """A test that every one of them passes, so that it is not for another reason that they fail."""
 
+LIMIT = "test_a_size_limit_holds"
+
 
 @pytest.fixture(scope="module")
 def outcomes(kit: Callable[[str, Iterable[str]], Run]) -> Run:
     """Run the whole kit on the reference driver, and on each broken one its own test."""
-    selected = ["TestReference"]
+    selected = ["TestReference", f"TestRefusesALimitHere::{LIMIT}"]
     for broken, test in MEANT.items():
         selected += [f"{broken}::{test}", f"{broken}::{SOUND}"]
     return kit(FILE, selected)
@@ -70,6 +73,15 @@ def test_a_right_driver_passes(outcomes: Run) -> None:
         "not applicable: the driver declares external-rootfs",
         "not applicable: the driver declares size-limit",
     }
+
+
+def test_a_filesystem_may_have_no_limits(outcomes: Run) -> None:
+    """A driver that declares them, and refuses one with a hint, is not at fault."""
+    outcome = outcomes["TestRefusesALimitHere", LIMIT]
+    assert (outcome.kind, outcome.text) == (
+        "skipped",
+        "not applicable: no limits can be kept on this filesystem",
+    )
 
 
 @pytest.mark.parametrize("broken", sorted(MEANT))

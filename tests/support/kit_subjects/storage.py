@@ -245,6 +245,29 @@ class IgnoresALimit(ReferenceStorage):
         return super().create(ContainerLayer(layer.key, layer.parent))
 
 
+class RefusesALimitHere(ReferenceStorage):
+    """Declares size limits, and finds that this filesystem cannot keep them: no fault."""
+
+    hint: ClassVar[str | None] = "turn them on, or leave the limit out"
+
+    def create(self, layer: ContainerLayer) -> bool:
+        if layer.size_limit is not None:
+            raise UnsupportedOperation("this filesystem keeps no limits", hint=self.hint)
+        return super().create(layer)
+
+
+class TestRefusesALimitHere(Subject):
+    """It keeps the contract."""
+
+    driver = RefusesALimitHere
+
+
+class RefusesALimitRudely(RefusesALimitHere):
+    """Does the same, and does not say what can be done."""
+
+    hint = None
+
+
 class RefusesWithoutAHint(ReferenceStorage):
     """Says no, and nothing else."""
 
@@ -338,6 +361,7 @@ BROKEN = (
     WritesAnotherDiffEachTime,
     DeclaresWhatItHasNot,
     IgnoresALimit,
+    RefusesALimitRudely,
     RefusesWithoutAHint,
     ActsWhenItPlans,
     UndoesTooMuch,
