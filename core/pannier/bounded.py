@@ -12,12 +12,26 @@ from pannier.errors import DriverUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LOADING", "within"]
+    from pannier.drivers.base import Driver
+
+__all__ = ["AT_ONCE", "LOADING", "Patience", "describe", "within"]
 
 T = TypeVar("T")
 
 LOADING = 30.0
 """Seconds that a plugin may take to be imported, to answer a hook, and to be probed."""
+
+
+AT_ONCE = 2.0
+"""Seconds that a driver may take where the event loop, and with it everybody, waits for it."""
+
+
+class _Hanging(DriverUnavailable):
+    """What was called has not come back; *thread* is where it is."""
+
+    def __init__(self, message: str, thread: threading.Thread) -> None:
+        super().__init__(message, hint="the plugin hangs: uninstall it, or tell its author where")
+        self.thread = thread
 
 
 def within(seconds: float, what: str, function: Callable[[], T]) -> T:
@@ -44,13 +58,10 @@ def within(seconds: float, what: str, function: Callable[[], T]) -> T:
         if isinstance(error, Exception):
             raise error
         # sys.exit() and its like are meant for the process, which is not a plugin's to end.
-        raise DriverUnavailable(f"{what} raised {error!r}") from error
+        raise DriverUnavailable(f"{what} raised {describe(error)}") from error
     if "answer" in outcome:
         return outcome["answer"]  # type: ignore[no-any-return] # what the function returned
-    raise DriverUnavailable(
-        f"{what} did not end within {seconds:g} s{_place(thread)}",
-        hint="the plugin hangs: uninstall it, or tell its author where",
-    )
+    raise _Hanging(f"{what} did not end within {seconds:g} s{_place(thread)}", thread)
 
 
 def _place(thread: threading.Thread) -> str:
@@ -59,3 +70,44 @@ def _place(thread: threading.Thread) -> str:
         return ""
     innermost = traceback.extract_stack(frame)[-1]
     return f"; it hangs in {innermost.filename}:{innermost.lineno} ({innermost.name})"
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's kind and words, whatever a stranger's exception does when asked."""
+    try:
+        words = str(error)
+    except BaseException:  # noqa: BLE001 - as the docstring says
+        words = ""
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+class Patience:
+    """Asks drivers where nobody must be held up: at the daemon's start, or on its event loop.
+
+    A driver that hangs is waited for once. Until what it was asked then comes back, it is asked
+    nothing more, so that a hundred questions take no longer than one.
+
+    :param seconds: how long an answer may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._hanging: dict[str, threading.Thread] = {}
+
+    def ask(self, driver: Driver, function: Callable[[], T]) -> T:
+        """Return what *function*, which asks *driver* something, returns.
+
+        :raises DriverUnavailable: it does not answer in time, or has not answered before.
+        """
+        name = f"the {driver.kind} driver {driver.id!r}"
+        thread = self._hanging.get(name)
+        if thread is not None and thread.is_alive():
+            raise DriverUnavailable(
+                f"{name} still hangs in what it was asked before{_place(thread)}",
+                hint="it is asked again when it has answered; a restart of the daemon helps sooner",
+            )
+        try:
+            return within(self._seconds, f"asking {name}", function)
+        except _Hanging as error:
+            self._hanging[name] = error.thread
+            raise

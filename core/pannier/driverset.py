@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from pannier.bounded import LOADING, within
+from pannier.config import KINDS
+from pannier.drivers.base import Driver
 from pannier.drivers.log import LogDriver
 from pannier.drivers.network import NetworkDriver
 from pannier.drivers.resources import ResourceDriver
 from pannier.drivers.runtime import RuntimeDriver
 from pannier.drivers.storage import StorageDriver
 from pannier.errors import DriverUnavailable, InvalidRequest
+from pannier.guarding import guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from pannier.plugins import Drivers
 
 __all__ = ["DriverSet", "open_drivers"]
+
+D = TypeVar("D", bound=Driver)
 
 _log = logging.getLogger("pannier.plugins")
 
@@ -81,6 +86,17 @@ class DriverSet:
             )
         return found
 
+    def guarded(self) -> DriverSet:
+        """Return the same drivers behind guards, which is how the engine is to have them."""
+        return replace(
+            self,
+            storages=_guarded(self.storages, StorageDriver),
+            networks=_guarded(self.networks, NetworkDriver),
+            resources=guard(self.resources, ResourceDriver),
+            runtimes=_guarded(self.runtimes, RuntimeDriver),
+            logs=_guarded(self.logs, LogDriver),
+        )
+
     def close(self) -> None:
         """Close every driver."""
         for driver in (
@@ -96,26 +112,30 @@ class DriverSet:
                 _log.exception("%s driver %r: could not be closed", driver.kind, driver.id)
 
 
+def _guarded(drivers: Mapping[str, D], contract: type[D]) -> dict[str, D]:
+    return {id: guard(driver, contract) for id, driver in drivers.items()}
+
+
 def open_drivers(drivers: Drivers) -> DriverSet:
     """Open what the engine needs: one resource driver, and every usable one of the other kinds.
+
+    A driver that was not named in the configuration and cannot be opened is left out, and the next
+    best is used.
 
     :raises DriverUnavailable: a kind has no usable driver.
     :raises ConfigError: the configuration is wrong.
     """
     drivers.check_tables()
-    storage = drivers.choose("storage")
-    resources = drivers.choose("resources")
-    network = drivers.choose("network")
-    runtime = drivers.choose("runtime")
-    log = drivers.choose("log")
+    for kind in KINDS:
+        drivers.choose(kind)  # before any is opened: it may be named, and not work here
     return DriverSet(
-        storages=drivers.open_all(storage, StorageDriver),
-        default_storage=storage.id,
-        networks=drivers.open_all(network, NetworkDriver),
-        default_network=network.id,
-        resources=drivers.open(resources, ResourceDriver),
-        runtimes=drivers.open_all(runtime, RuntimeDriver),
-        default_runtime=runtime.id,
-        logs=drivers.open_all(log, LogDriver),
-        default_log=log.id,
-    )
+        storages=drivers.open_all("storage", StorageDriver),
+        default_storage=drivers.choose("storage").id,
+        networks=drivers.open_all("network", NetworkDriver),
+        default_network=drivers.choose("network").id,
+        resources=drivers.open_best("resources", ResourceDriver),
+        runtimes=drivers.open_all("runtime", RuntimeDriver),
+        default_runtime=drivers.choose("runtime").id,
+        logs=drivers.open_all("log", LogDriver),
+        default_log=drivers.choose("log").id,
+    ).guarded()

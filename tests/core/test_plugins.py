@@ -281,6 +281,16 @@ def test_a_table_for_a_driver_that_is_not_installed_is_refused(tmp_path: Path) -
         Drivers(read, []).check_tables()
 
 
+def test_a_table_is_let_be_where_a_plugin_cannot_be_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be that plugin's, whose driver nobody knows; the other drivers are there."""
+    read = config.parse(f'[engine]\nroot = "{tmp_path}"\n[network.gone]\nmtu = 1')
+    rows = load_plugins([EntryPoint("gone", "no_such_module_here", "pannier")])
+    Drivers(read, rows).check_tables()
+    assert "[network.gone] is not looked at" in caplog.text
+
+
 def test_every_built_in_driver_keeps_the_contract() -> None:
     """The installed distribution's own rows have a class each."""
     rows = [row for row in load_plugins() if row.distribution == "pannier"]
@@ -296,7 +306,8 @@ def hang(*_: object) -> Any:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everybody wait for a moment only."""
-    monkeypatch.setattr("pannier.plugins.LOADING", 0.2)
+    for module in ("loading", "plugins"):
+        monkeypatch.setattr(f"pannier.{module}.LOADING", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -323,11 +334,11 @@ def test_a_plugin_that_would_end_the_process(
     point = entry("leaving", pannier_network_drivers=supplying(Fine))
     monkeypatch.setattr(EntryPoint, "load", lambda _: sys.exit(3))
     (row,) = load_plugins([point])
-    assert row.reason == "importing it raised SystemExit(3)"
+    assert row.reason == "importing it raised SystemExit: 3"
 
 
 @pytest.mark.parametrize(
-    ("attribute", "said"), [("capabilities", "not iterable"), ("priority", "no number")]
+    ("attribute", "said"), [("capabilities", "must be a set of members"), ("priority", "no number")]
 )
 def test_an_attribute_that_is_something_else(
     entry: Callable[..., EntryPoint], attribute: str, said: str
@@ -373,10 +384,27 @@ def test_a_driver_that_cannot_be_opened_is_left_out(
     )
     rows = load_plugins([entry("both", pannier_network_drivers=supplying(bad, Fine))])
     drivers = Drivers(settings, rows)
-    opened = drivers.open_all(next(row for row in rows if row.id == "fine"), NetworkDriver)
-    assert list(opened) == ["fine"]
+    assert list(drivers.open_all("network", NetworkDriver)) == ["fine"]
     (left_out,) = [row for row in drivers.records if row.id == "bad"]
     assert not left_out.usable
-    (chosen,) = load_plugins([entry("one", pannier_network_drivers=supplying(bad))])
+    alone = Drivers(settings, load_plugins([entry("o", pannier_network_drivers=supplying(bad))]))
+    assert alone.open_all("network", NetworkDriver) == {}
     with pytest.raises(DriverUnavailable, match=r"could not be opened|did not end"):
-        Drivers(settings, [chosen]).open_all(chosen, NetworkDriver)
+        alone.choose("network")
+
+
+@pytest.mark.parametrize("build", [hang, refuse])
+def test_the_next_best_is_used_where_the_best_cannot_be_opened(
+    build: Any, tmp_path: Path, entry: Callable[..., EntryPoint]
+) -> None:
+    """Unless the user has named it: then nothing else is used in its place."""
+    bad = variant("Bad", id="bad", __init__=build, priority=9)
+    rows = load_plugins([entry("both", pannier_network_drivers=supplying(bad, Fine))])
+    text = f'[engine]\nroot = "{tmp_path}"\nstate = "{tmp_path}"\n[drivers]\npatience = 0.2\n'
+    drivers = Drivers(config.parse(text), list(rows))
+    assert drivers.choose("network").id == "bad"
+    assert drivers.open_best("network", NetworkDriver).id == "fine"
+    assert drivers.choose("network").id == "fine"
+    named = Drivers(config.parse(f'{text}network = "bad"\n'), list(rows))
+    with pytest.raises(DriverUnavailable, match=r"could not be opened|did not end"):
+        named.open_best("network", NetworkDriver)

@@ -50,10 +50,14 @@ class Rig:
     """A started engine on fake drivers, with an image ``small:latest``.
 
     :param world: what the drivers hold; it outlives engines.
+    :param patience: seconds that a driver may take.
     """
 
-    def __init__(self, folder: Path, idmap: IdMap | None = None) -> None:
+    def __init__(
+        self, folder: Path, idmap: IdMap | None = None, *, patience: float = 300.0
+    ) -> None:
         self.folder = folder
+        self.patience = patience
         self.idmap = idmap
         (folder / "world").mkdir(exist_ok=True)
         self.world = World(folder / "world")
@@ -84,14 +88,19 @@ class Rig:
     async def running(self) -> AsyncIterator[Engine]:
         """Give a started engine on this rig's database; afterwards it is closed in good order."""
         database = Database(self.folder / "pannier.db")
-        images = ImageStore(self.folder / "images", database, self.drivers.storage)
+        # As the daemon has them.
+        drivers = self.drivers.guarded()
+        images = ImageStore(
+            self.folder / "images", database, drivers.storage, others=drivers.storages
+        )
         settings = EngineSettings(
             root=self.folder,
             state=self.folder / "state",
             userns_remap=self.idmap,
             hostname="testhost",
+            patience=self.patience,
         )
-        self.engine = Engine(settings, database, self.drivers, images)
+        self.engine = Engine(settings, database, drivers, images)
         try:
             await self.engine.start()
             if self.engine.images.id_of("small") is None:

@@ -224,7 +224,7 @@ class FakeContainers:
                 return container
         raise NotFound(f"No such container: {ref}")
 
-    def driver_data(self, container: Container) -> dict[str, str]:
+    async def driver_data(self, container: Container) -> dict[str, str]:
         return self._engine.drivers.storage.driver_data(container.id)
 
     def linked_names(self) -> dict[str, tuple[str, ...]]:

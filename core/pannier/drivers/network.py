@@ -194,6 +194,9 @@ class NetworkDriver(Driver):
     def namespace(self, argument: str) -> Namespace:
         """Say which namespace a container of this network gets.
 
+        Computed from the argument alone, and at once: the answer is remembered, and nothing else
+        goes on meanwhile.
+
         :param argument: what followed the driver's id in ``--network ID:ARGUMENT``; else empty.
         """
 

@@ -169,11 +169,13 @@ class Abandonment:
     once it is set: what hung comes back to a world that took it for failed.
     """
 
-    __slots__ = ("_before", "is_set")
+    __slots__ = ("_before", "doing", "is_set")
     _here = threading.local()
 
     def __init__(self) -> None:
         self.is_set = False
+        self.doing = ""
+        """Which driver was last asked on the thread, and what, in words; empty for none."""
         self._before: Abandonment | None = None
 
     def __enter__(self) -> None:
@@ -186,6 +188,13 @@ class Abandonment:
     def set(self) -> None:
         """Say that nobody waits."""
         self.is_set = True
+
+    @classmethod
+    def note(cls, doing: str) -> None:
+        """Take note of what this thread is about to do, for whoever gives it up."""
+        current: Abandonment | None = getattr(cls._here, "current", None)
+        if current is not None:
+            current.doing = doing
 
     @classmethod
     def check(cls) -> None:
@@ -239,4 +248,11 @@ class Transaction:
             try:
                 operation.undo()
             except Exception:  # noqa: BLE001 - the other undos must still be tried
-                _log.exception("%s: could not undo: %s", driver, operation.describe())
+                _log.exception("%s: could not undo: %s", driver, _said(operation))
+
+
+def _said(operation: Operation) -> Sequence[Step] | str:
+    try:
+        return operation.describe()
+    except Exception:  # noqa: BLE001 - this is for the log only
+        return "an operation that cannot be described"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pannier.engine.model import Status
 from pannier.engine.resolve import complete_limits, merge
 from pannier.engine.validate import check_restart
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, DriverUnavailable, InvalidRequest
+from pannier.errors import Conflict, DriverUnavailable, InvalidRequest, PannierError
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from pannier.engine.workers import Workers
 
 __all__ = ["Containers"]
+
+_log = logging.getLogger("pannier.engine")
 
 
 @dataclass(slots=True)
@@ -110,11 +113,15 @@ class Containers:
         storage = self.drivers.storage_of(container.storage_driver)
         return await self.workers.bulk(storage.changes, container.id)
 
-    def driver_data(self, container: Container) -> dict[str, str]:
-        """Return what a container's storage driver tells of its layer; empty without the driver."""
+    async def driver_data(self, container: Container) -> dict[str, str]:
+        """Return what a container's storage driver tells of its layer; empty where it fails to."""
         try:
-            return self.drivers.storage_of(container.storage_driver).driver_data(container.id)
+            storage = self.drivers.storage_of(container.storage_driver)
+            return await self.workers.run(storage.driver_data, container.id)
         except DriverUnavailable:
+            return {}
+        except PannierError as error:
+            _log.warning("%s is shown without its layer: %s", container.id[:12], error)
             return {}
 
     # Living.

@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from pannier.bounded import describe
 from pannier.engine.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Delivery:
                 if self._sink is None:
                     self._sink = self._driver.open(self._source, self._options)
                 self._sink.write(entries)
-            except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+            except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything
                 self._refused(error)
                 self._abandoned.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -138,13 +139,13 @@ class Delivery:
                 return True
         return False
 
-    def _refused(self, error: Exception) -> None:
+    def _refused(self, error: BaseException) -> None:
         self._drop_sink()
         if not self.failing:
             self.failing = True
             _log.warning(
                 "%s: the log driver %s takes nothing; it is tried again: %s",
-                *(self._source.id[:12], self._driver.id, error or type(error).__name__),
+                *(self._source.id[:12], self._driver.id, describe(error)),
             )
             self._told()
 
@@ -158,5 +159,5 @@ class Delivery:
     def _drop_sink(self) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 sink.close()

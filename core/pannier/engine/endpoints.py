@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pannier.bounded import AT_ONCE, Patience
 from pannier.drivers.network import (
     EndpointRequest,
     Namespace,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoints", "Joining"]
 
+_MOST_KNOWN = 1024
+"""However many arguments containers are made with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Joining:
@@ -42,6 +46,8 @@ class Endpoints:
     def __init__(self, drivers: DriverSet, networks: NetworkStore) -> None:
         self._drivers = drivers
         self._networks = networks
+        self._patience = Patience(AT_ONCE)
+        self._namespaces: dict[tuple[str, str], Namespace] = {}
 
     def namespace(self, mode: str) -> Namespace:
         """Return which network namespace a network mode means.
@@ -53,9 +59,19 @@ class Endpoints:
             driver = self._drivers.networks.get(kind)
             if driver is None:
                 raise InvalidRequest(f"invalid network mode: {mode}")
-            return driver.namespace(argument)
-        network = self.primary(mode)
-        return self.driver(network).namespace("")
+            return self._namespace(driver, argument)
+        return self._namespace(self.driver(self.primary(mode)), "")
+
+    def _namespace(self, driver: NetworkDriver, argument: str) -> Namespace:
+        """Ask a driver, on the event loop, and so not twice what it has answered before."""
+        key = (driver.id, argument)
+        known = self._namespaces.get(key)
+        if known is None:
+            if len(self._namespaces) >= _MOST_KNOWN:
+                self._namespaces.clear()
+            known = self._patience.ask(driver, lambda: driver.namespace(argument))
+            self._namespaces[key] = known
+        return known
 
     def primary(self, mode: str) -> Network:
         """Return the network that a mode names; a mode with a colon names none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pannier.bounded import Patience
 from pannier.engine.archive import Archives
 from pannier.engine.attach import Attaching
 from pannier.engine.connecting import Connecting
@@ -177,6 +178,7 @@ class Engine:
             memory,
             health,
             workers,
+            Patience(settings.patience),
         )
 
     async def start(self) -> None:

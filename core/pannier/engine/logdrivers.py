@@ -66,9 +66,8 @@ def log_spec(drivers: DriverSet, log: LogConfig, path: Path) -> LogSpec | None:
     return None if form is None else LogSpec(path, form.max_size, form.max_files)
 
 
-def readable(drivers: DriverSet, log: LogConfig) -> bool:
+def readable(driver: LogDriver, log: LogConfig) -> bool:
     """Whether what was logged can be read again."""
-    driver = driver_of(drivers, log)
     if LogCapability.READ not in driver.capabilities:
         return False
     form = driver.form(driver_options(log))

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pannier.bounded import AT_ONCE, Patience
 from pannier.engine.launching import log_path
-from pannier.engine.logdrivers import readable
+from pannier.engine.logdrivers import driver_of, readable
 from pannier.engine.logfiles import Cursor, Lines, Marks, frame, frames_of_lines
 from pannier.errors import UnsupportedOperation
 from pannier.linux.inotify import IN_MODIFY, IN_MOVED_TO, Inotify
@@ -39,6 +41,7 @@ class Logs:
         self._drivers = drivers
         self._workers = workers
         self._marks = Marks()
+        self._patience = Patience(AT_ONCE)
 
     def lines(self, live: Live, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield a container's lines, in order; with ``follow`` until it stops.
@@ -69,7 +72,9 @@ class Logs:
             yield join(None)
 
     def _open(self, container: Container, options: LogOptions) -> Callable[[], Cursor]:
-        if not readable(self._drivers, container.host.log):
+        driver = driver_of(self._drivers, container.host.log)
+        may_read = partial(readable, driver, container.host.log)
+        if not self._patience.ask(driver, may_read):
             raise UnsupportedOperation(
                 "configured logging driver does not support reading",
                 hint=f"the container was made with --log-driver {container.host.log.driver}",

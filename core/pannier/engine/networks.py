@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability, NetworkSpec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping, Sequence
 
+    from pannier.bounded import Patience
     from pannier.drivers.network import NetworkDriver, Subnet
     from pannier.driverset import DriverSet
     from pannier.engine.connecting import Connecting
@@ -92,21 +94,23 @@ class NetworkStore:
         self._store.delete_network(network.id)
         self._by_name.pop(network.name, None)
 
-    def open(self) -> None:
+    def open(self, patience: Patience) -> None:
         """Have every driver make its networks: at start, before containers are recovered.
 
         One that fails is noted in :attr:`failures`; the others are there all the same. A driver of
         users' networks may have none of its own.
+
+        :param patience: asks the drivers.
         """
         for id, driver in self.drivers.networks.items():
-            if id not in self._by_name and _stands_alone(driver):
+            if id not in self._by_name and _stands_alone(driver, patience):
                 self.add(Network(secrets.token_hex(32), id, id, created=time.time_ns()))
         for network in self.all():
             network_driver = self.drivers.networks.get(network.driver)
             if network_driver is None:
                 continue
             try:
-                self.realise(network, network_driver)
+                self.realise(network, network_driver, patience)
             except UnsupportedOperation as error:
                 if self.predefined(network) and _makes_networks(network_driver):
                     self.remove(network)
@@ -119,9 +123,15 @@ class NetworkStore:
         self.failures[network.name] = str(error)
         _log.warning("the network %s could not be made: %s", network.name, error)
 
-    def realise(self, network: Network, driver: NetworkDriver) -> Network:
-        """Have the driver make a network, and keep the subnets that it chose."""
-        made = driver.create_network(self.spec(network))
+    def realise(
+        self, network: Network, driver: NetworkDriver, patience: Patience | None = None
+    ) -> Network:
+        """Have the driver make a network, and keep the subnets that it chose.
+
+        :param patience: asks the driver, where nobody else sees to it that it comes back.
+        """
+        create = partial(driver.create_network, self.spec(network))
+        made = create() if patience is None else patience.ask(driver, create)
         self.failures.pop(network.name, None)
         if made.subnets != network.subnets:
             network = replace(network, subnets=tuple(made.subnets))
@@ -144,10 +154,10 @@ def _makes_networks(driver: NetworkDriver) -> bool:
     return NetworkCapability.USER_DEFINED in driver.capabilities
 
 
-def _stands_alone(driver: NetworkDriver) -> bool:
+def _stands_alone(driver: NetworkDriver, patience: Patience) -> bool:
     """Whether a driver gives a network without being told whose: all but joining another's."""
     try:
-        return driver.namespace("").kind != "container"
+        return patience.ask(driver, lambda: driver.namespace("")).kind != "container"
     except PannierError:
         return False
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import contextlib
+import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pannier.engine.watching import EmptyReads
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ What happened in that time is counted by the kernel, and told then or at the con
 """
 
 
+_log = logging.getLogger("pannier.engine")
+
+
 @dataclass(slots=True, eq=False)
 class _Watched:
     """A container that runs.
@@ -36,6 +42,8 @@ class _Watched:
     fresh: bool
     timer: asyncio.TimerHandle | None = None
     watch: OomWatch | None = None
+    descriptor: int = -1
+    empty: EmptyReads = field(default_factory=EmptyReads)
     told: bool = False
 
 
@@ -64,8 +72,7 @@ class Ooms:
         watched = self._running.pop(live.container.id, None)
         if watched is None:
             return False
-        if watched.watch is not None:
-            self._changed(watched)
+        self._changed(watched)
         self._let_go(watched)
         return watched.told
 
@@ -78,12 +85,10 @@ class Ooms:
     async def _open(self, container: Container, watched: _Watched) -> None:
         watch, kills = await self._workers.run(self._look, container)
         if self._running.get(container.id) is not watched:
-            if watch is not None:
-                watch.close()
+            _close(watch)
             return
         if watch is not None:
-            watched.watch = watch
-            asyncio.get_running_loop().add_reader(watch.fileno(), self._changed, watched)
+            self._poll(watched, watch)
         if kills and watched.fresh:
             self._tell(watched)
         watched.told = watched.told or kills > 0
@@ -98,10 +103,34 @@ class Ooms:
         except (PannierError, OSError):  # its end will say what there is to say
             return None, 0
 
+    def _poll(self, watched: _Watched, watch: OomWatch) -> None:
+        watched.watch = watch
+        try:
+            descriptor = watch.fileno()
+            asyncio.get_running_loop().add_reader(descriptor, self._changed, watched)
+        except (PannierError, OSError, RuntimeError, ValueError) as error:
+            self._breaks(watched, error)
+        else:
+            watched.descriptor = descriptor
+
     def _changed(self, watched: _Watched) -> None:
-        assert watched.watch is not None
-        if watched.watch.read():
+        if watched.watch is None:
+            return
+        try:
+            times = watched.watch.read()
+        except PannierError as error:
+            self._breaks(watched, error)
+            return
+        if times:
             self._tell(watched)
+        elif watched.empty.another():
+            self._let_go(watched)  # as where the group has gone: the end is on its way
+
+    def _breaks(self, watched: _Watched, error: Exception) -> None:
+        """Let go of a watch that fails; the container's end says whether memory ran out."""
+        id = watched.live.container.id[:12]
+        _log.warning("%s: that its memory runs out is told at its end only: %s", id, error)
+        self._let_go(watched)
 
     def _tell(self, watched: _Watched) -> None:
         watched.told = True
@@ -110,7 +139,14 @@ class Ooms:
     def _let_go(self, watched: _Watched) -> None:
         if watched.timer is not None:
             watched.timer.cancel()
-        if watched.watch is not None:
-            asyncio.get_running_loop().remove_reader(watched.watch.fileno())
-            watched.watch.close()
-            watched.watch = None
+        if watched.descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(watched.descriptor)
+            watched.descriptor = -1
+        _close(watched.watch)
+        watched.watch = None
+
+
+def _close(watch: OomWatch | None) -> None:
+    if watch is not None:
+        with contextlib.suppress(PannierError):  # there is nothing more to be had of it
+            watch.close()

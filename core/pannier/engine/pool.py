@@ -16,6 +16,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pannier.bounded import describe
 from pannier.drivers.operations import Abandonment
 from pannier.errors import DriverError
 
@@ -110,14 +111,16 @@ class Pool:
         call.abandonment.set()
         where = _where(call.thread)
         _log.warning(
-            "a call did not end within %.0f s, and nobody waits for it any longer:\n%s",
+            "a call%s did not end within %.0f s, and nobody waits for it any longer:\n%s",
+            f" of {call.abandonment.doing}" if call.abandonment.doing else "",
             patience,
             where or "it has not begun",
         )
         place = where.splitlines()[-2].strip() if where else "not begun"
+        asked = call.abandonment.doing or "a driver"
         call.future.set_exception(
             DriverError(
-                f"a driver did not answer within {patience:.0f} s ({place})",
+                f"{asked} did not answer within {patience:.0f} s ({place})",
                 hint="the daemon's log has where it hangs; [drivers] patience is how long it may",
             )
         )
@@ -146,8 +149,11 @@ class Pool:
                 answer = call.function()
         except StopIteration as error:  # a future takes none
             self._tell(call, call.future.set_exception, RuntimeError(f"{error!r} was raised"))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
             self._tell(call, call.future.set_exception, error)
+        except BaseException as error:  # noqa: BLE001 - there it would end the event loop
+            failure = DriverError(f"a call raised {describe(error)}")
+            self._tell(call, call.future.set_exception, failure)
         else:
             self._tell(call, call.future.set_result, answer)
 

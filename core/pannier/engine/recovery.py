@@ -14,20 +14,23 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import ExitEvent
 from pannier.engine.model import Status
 from pannier.engine.registry import Live
 from pannier.engine.supervision import wants_restart
-from pannier.errors import PannierError
+from pannier.errors import InvalidRequest, NotFound, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from pannier.bounded import Patience
+    from pannier.drivers.base import Driver
     from pannier.drivers.network import Endpoint, EndpointRequest
-    from pannier.drivers.runtime import RuntimeWatch
+    from pannier.drivers.runtime import RuntimeDriver, RuntimeWatch
     from pannier.driverset import DriverSet
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.health import HealthMonitor
@@ -53,15 +56,20 @@ class _Found:
     """What became of a container that should run.
 
     :param pid: 0 where nothing is left of it.
+    :param unknown: why its runtime does not say; then it may well run.
     """
 
     pid: int = 0
     watch: RuntimeWatch | None = None
+    unknown: PannierError | None = None
 
 
 @dataclass(slots=True)
 class Recovery:
-    """Brings memory, database, disk and kernel to agree; once, before anything is served."""
+    """Brings memory, database, disk and kernel to agree; once, before anything is served.
+
+    :param patience: asks the drivers, so that none that hangs keeps the engine from its start.
+    """
 
     folder: Path
     registry: Registry
@@ -74,13 +82,14 @@ class Recovery:
     memory: SharedMemory
     health: HealthMonitor
     workers: Workers
+    patience: Patience
 
     async def run(self) -> None:
         """Recover. Restarts and removals that follow from it go on in the background."""
         containers = await self.workers.bulk(lambda: list(self.store.containers()))
         for container in containers:
             self.registry.add(Live(container))
-        await self.workers.bulk(self.networks.open)
+        await self.workers.bulk(self.networks.open, self.patience)
         found = await self.workers.bulk(self._look, containers)
         await self.workers.bulk(self._clear, containers, set(found))
         lost = []
@@ -88,7 +97,7 @@ class Recovery:
             what = found.get(live.container.id)
             if what is None:
                 continue
-            if what.watch is None:
+            if what.watch is None and what.unknown is None:
                 lost.append(live)
                 continue
             if what.pid:
@@ -97,9 +106,9 @@ class Recovery:
         await self.workers.bulk(self._reconcile)
         for live in self.registry:
             what = found.get(live.container.id)
-            if what is not None and what.watch is not None:
+            if what is not None and (what.watch is not None or what.unknown is not None):
                 self.health.resume(live)
-                self.supervisor.watch(live, what.watch)
+                self.supervisor.watch(live, what.watch, broken=what.unknown)
         for live in lost:
             await self._lost(live)
         self._follow_policies(found)
@@ -119,13 +128,21 @@ class Recovery:
             found[container.id] = _Found()
             try:
                 runtime = self.launcher.runtime(container)
-                state = runtime.state(container.id)
-                # One that was never let go cannot have been acknowledged as running.
-                if state.status != "created":
-                    found[container.id] = _Found(state.pid, runtime.watch(container.id))
-            except PannierError as error:
+                look = partial(self._look_at, runtime, container.id)
+                found[container.id] = self.patience.ask(runtime, look)
+            except (NotFound, InvalidRequest) as error:
                 _log.warning("%s is lost: %s", container.id[:12], error)
+            except PannierError as error:
+                found[container.id] = _Found(unknown=error)
         return found
+
+    @staticmethod
+    def _look_at(runtime: RuntimeDriver, id: str) -> _Found:
+        state = runtime.state(id)
+        # One that was never let go cannot have been acknowledged as running.
+        if state.status == "created":
+            return _Found()
+        return _Found(state.pid, runtime.watch(id))
 
     def _clear(self, containers: list[Container], running: set[str]) -> None:
         """Take away what nobody knows, and what stopped containers still have."""
@@ -133,11 +150,12 @@ class Recovery:
         for runtime in self.drivers.runtimes.values():
             # Twice: a monitor that was ending by itself can have been in the first one's way.
             for _ in range(2):
-                self._sweep("process", runtime.containers, running, runtime.delete)
+                self._sweep_driver("process", runtime, runtime.containers, running, runtime.delete)
         resources = self.drivers.resources
-        self._sweep("control group", resources.groups, running, resources.delete)
+        self._sweep_driver("control group", resources, resources.groups, running, resources.delete)
         for storage in self.drivers.storages.values():
-            self._sweep("layer", storage.containers, known, storage.remove_container)
+            remove = storage.remove_container
+            self._sweep_driver("layer", storage, storage.containers, known, remove)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep(
             "folder",
@@ -147,6 +165,18 @@ class Recovery:
         )
         self.memory.tidy(running)
         self.launcher.volumes.recover(containers)
+
+    def _sweep_driver(
+        self,
+        what: str,
+        driver: Driver,
+        there: Callable[[], Iterable[str]],
+        keep: set[str],
+        remove: Callable[[str], object],
+    ) -> None:
+        """As :meth:`_sweep`, of what a driver has."""
+        ask = partial(self.patience.ask, driver)
+        self._sweep(what, lambda: ask(there), keep, lambda one: ask(partial(remove, one)))
 
     def _sweep(
         self,
@@ -182,7 +212,7 @@ class Recovery:
                 held[joining.network.driver].append((joining.request, endpoint))
         for id, driver in self.drivers.networks.items():
             try:
-                driver.reconcile(held[id])
+                self.patience.ask(driver, partial(driver.reconcile, held[id]))
             except Exception as error:  # noqa: BLE001 - as above
                 _log.warning("the network driver %s could not be reconciled: %s", id, error)
 

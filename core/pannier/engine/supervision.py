@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pannier.drivers.operations import Abandonment
 from pannier.engine import healthstate, waiting
 from pannier.engine.model import ContainerState, Status
+from pannier.engine.watching import Watching
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
@@ -95,36 +97,46 @@ class Supervisor:
     workers: Workers
     exits: Exits | None = None
     closing: bool = field(default=False)
+    watching: Watching = field(init=False)
 
-    def watch(self, live: Live, watch: RuntimeWatch, *, fresh: bool = False) -> None:
-        """Begin to watch a running container; *fresh* says that it was just started."""
-        live.watch = watch
+    def __post_init__(self) -> None:
+        self.watching = Watching(self.launcher, self.workers, self._told)
+
+    def watch(
+        self,
+        live: Live,
+        watch: RuntimeWatch | None,
+        *,
+        fresh: bool = False,
+        broken: PannierError | None = None,
+    ) -> None:
+        """Begin to watch a running container.
+
+        :param fresh: it was just started.
+        :param broken: why there is no watch; its runtime is then asked for one later.
+        """
         self.deliveries.begin(live.container)
         self.ooms.begin(live, fresh=fresh)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(watch.fileno(), self.drain, live)
-        # What came before the reader was there would wake nobody on an edge.
-        self.drain(live)
+        if watch is not None:
+            self.watching.begin(live, watch)
+        elif broken is not None:
+            self.watching.breaks(live, broken)
 
     def drain(self, live: Live) -> None:
         """Handle the events that are there; does not wait for any."""
-        if live.watch is None:
-            return
+        self.watching.drain(live)
+
+    def _told(self, live: Live, event: ExitEvent) -> None:
         assert self.exits is not None
-        for event in live.watch.read():
-            if event.exec_id is not None:
-                self.exits.exec_ended(live, event)
-            else:
-                self.unwatch(live)
-                self.workers.spawn(self._exited(live, event))
-                return
+        if event.exec_id is not None:
+            self.exits.exec_ended(live, event)
+        else:
+            self.unwatch(live)
+            self.workers.spawn(self._exited(live, event))
 
     def unwatch(self, live: Live) -> None:
         """Stop watching. Idempotent."""
-        if live.watch is not None:
-            asyncio.get_running_loop().remove_reader(live.watch.fileno())
-            live.watch.close()
-            live.watch = None
+        self.watching.end(live)
 
     async def _exited(self, live: Live, event: ExitEvent) -> None:
         async with live.lock:
@@ -139,7 +151,7 @@ class Supervisor:
         ran = asyncio.get_running_loop().time() - live.begun
         restarts = self._restarts(live, event)
         before = live.container
-        live.container = await self.workers.run(self._note, before, event, restarts=restarts)
+        live.container = await self._noted(before, event, restarts=restarts)
         self.deliveries.ended(live.container)
         self._end_execs(live, event)
         state = live.container.state
@@ -168,14 +180,34 @@ class Supervisor:
         state = replace(container.state, exit_code=event.exit_status)
         return not live.stopping and not self.closing and wants_restart(container, state)
 
+    async def _noted(self, container: Container, event: ExitEvent, *, restarts: bool) -> Container:
+        """Put an exit into the database, with what the resource driver knows of its reason."""
+        try:
+            return await self.workers.run(self._note, container, event, restarts=restarts)
+        except PannierError as error:
+            # It hangs. What is lost is a word; a container that never ends would be worse.
+            _log.warning("%s: its end is noted without: %s", container.id[:12], error)
+        return await self.workers.run(self._save_exit, container, event, restarts=restarts)
+
     def _note(self, container: Container, event: ExitEvent, *, restarts: bool) -> Container:
-        """Put an exit into the database; on a worker thread."""
+        """As :meth:`_noted`; on a worker thread."""
         parent = container.host.cgroup_parent
         try:
             events = self.drivers.resources.events(container.id, parent)
             oom_killed = events.oom_kill > 0
         except PannierError:
             oom_killed = False
+        Abandonment.check()
+        return self._save_exit(container, event, restarts=restarts, oom_killed=oom_killed)
+
+    def _save_exit(
+        self,
+        container: Container,
+        event: ExitEvent,
+        *,
+        restarts: bool,
+        oom_killed: bool = False,
+    ) -> Container:
         state = replace(
             container.state,
             status=Status.RESTARTING if restarts else Status.EXITED,
@@ -203,7 +235,10 @@ class Supervisor:
             os.close(descriptor)
         live.kept = ()
         self.names.close(container.id)
-        await self.workers.run(self.clear_now, container, joinings)
+        try:
+            await self.workers.run(self.clear_now, container, joinings)
+        except PannierError as error:
+            _log.warning("%s: not all could be cleared away: %s", container.id[:12], error)
 
     def clear_now(self, container: Container, joinings: list[Joining]) -> None:
         """As :meth:`clear`; on a worker thread. Idempotent."""
@@ -217,6 +252,8 @@ class Supervisor:
             steps.append(lambda: self.memory.remove(container.id))
         steps.append(lambda: self.launcher.volumes.unmount(container))
         for step in steps:
+            # What hung, and comes back, must not clear away what a later start has made.
+            Abandonment.check()
             try:
                 step()
             except (PannierError, OSError) as error:

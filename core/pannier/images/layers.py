@@ -12,8 +12,10 @@ import hashlib
 import io
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from pannier.bounded import Patience
 from pannier.errors import Conflict, ImageInvalid
 from pannier.images.ahead import ReadAhead
 from pannier.images.compression import CHUNK, open_stream
@@ -30,6 +32,9 @@ __all__ = ["LayerStore", "LayerToMake"]
 
 _KEY = "layer:"
 """Before a chain id in leases: the bottom layer's chain id may be its blob's digest as well."""
+
+_SWEEPING = 300.0
+"""Seconds that a driver may take to list its layers, or to remove one, at the start."""
 
 _log = logging.getLogger("pannier.images")
 
@@ -166,13 +171,18 @@ class LayerStore:
 
     def sweep(self) -> None:
         """Remove what a killed process left half done. Call it once, at start."""
+        patience = Patience(_SWEEPING)
         known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
         for driver in self._drivers:
             try:
-                stray = [chain_id for chain_id in driver.layers() if chain_id not in known]
-                self._remove_all(stray, driver.remove_layer)
+                self._sweep(driver, known, patience)
             except Exception:  # noqa: BLE001 - one driver's failure must not be the others'
                 _log.exception("the strays of the storage driver %s stay", driver.id)
+
+    def _sweep(self, driver: StorageDriver, known: set[str], patience: Patience) -> None:
+        ask = partial(patience.ask, driver)
+        stray = [one for one in ask(lambda: list(driver.layers())) if one not in known]
+        self._remove_all(stray, lambda one: ask(partial(driver.remove_layer, one)))
 
     def has(self, chain_id: str) -> bool:
         """Whether any driver has the layer."""

@@ -80,7 +80,7 @@ async def _inspect(call: Call) -> web.StreamResponse:
     if call.query.boolean("size"):
         sizes = await call.engine.containers.sizes(container.id)
     execs = call.engine.execs.ids_of(container)
-    layer = call.engine.containers.driver_data(container)
+    layer = await call.engine.containers.driver_data(container)
     view = container_view(container, execs, layer, {}, sizes)
     view["HostConfig"]["Links"] = list(call.engine.containers.links_of(container)) or None
     return json_response(view)

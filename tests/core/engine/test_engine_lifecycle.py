@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -331,15 +331,13 @@ async def test_reserving_sockets_are_handed_over_and_closed(rig: Rig) -> None:
 @engine_test
 async def test_a_runtime_that_cannot_keep_descriptors(rig: Rig) -> None:
     """The engine then holds them itself until the container stops."""
-    type(rig.runtime).capabilities = frozenset()
-    try:
-        descriptors = descriptors_open()
-        await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
-        assert descriptors_open() == descriptors + 2
-        await rig.engine.containers.stop("web")
-        assert descriptors_open() == descriptors
-    finally:
-        del type(rig.runtime).capabilities
+    runtime: Any = rig.engine.drivers.runtimes["fake"]
+    runtime.capabilities = frozenset()
+    descriptors = descriptors_open()
+    await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
+    assert descriptors_open() == descriptors + 2
+    await rig.engine.containers.stop("web")
+    assert descriptors_open() == descriptors
 
 
 @engine_test

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pannier.drivers.runtime import LogSpec
-from pannier.engine.logdrivers import complete_log, delivers, log_spec, readable
+from pannier.engine.logdrivers import complete_log, delivers, driver_of, log_spec, readable
 from pannier.engine.model import LogConfig
 from pannier.errors import InvalidRequest
 from support.fakes import World, fake_drivers
@@ -45,12 +45,12 @@ def test_what_is_written_and_read(tmp_path: Path) -> None:
     drivers = fake_drivers(World(tmp_path))
     red = LogConfig("files", {"colour": "red"})
     assert log_spec(drivers, red, PATH) == LogSpec(PATH, 1 << 20, 2)
-    assert (readable(drivers, red), delivers(drivers, red)) == (True, False)
+    assert (readable(driver_of(drivers, red), red), delivers(drivers, red)) == (True, False)
     assert log_spec(drivers, LogConfig("none"), PATH) is None
-    assert not readable(drivers, LogConfig("none"))
+    assert not readable(driver_of(drivers, LogConfig("none")), LogConfig("none"))
     far = LogConfig("far")
     assert log_spec(drivers, far, PATH) == LogSpec(PATH, 0, 2)
-    assert (readable(drivers, far), delivers(drivers, far)) == (False, True)
+    assert (readable(driver_of(drivers, far), far), delivers(drivers, far)) == (False, True)
 
 
 def test_a_driver_that_has_gone(tmp_path: Path) -> None:
@@ -58,4 +58,4 @@ def test_a_driver_that_has_gone(tmp_path: Path) -> None:
     drivers = fake_drivers(World(tmp_path))
     assert not delivers(drivers, LogConfig("stone"))
     with pytest.raises(InvalidRequest, match="no log driver named 'stone'"):
-        readable(drivers, LogConfig("stone"))
+        driver_of(drivers, LogConfig("stone"))

@@ -1,0 +1,202 @@
+"""Watches of containers' exits, on the event loop, and what is done where one breaks.
+
+A runtime's watch is a stranger's object that the event loop polls. One that raises, or that says
+for ever that there is something to read and has nothing, would have the loop spin: it is let go of,
+once and with a word in the log. From then on the runtime is asked, on a worker thread and ever less
+often, for the container's state and a new watch. So a container goes on, and its end is known, if a
+little later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pannier.bounded import describe
+from pannier.drivers.runtime import ExitEvent
+from pannier.errors import DriverError, NotFound, PannierError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pannier.drivers.runtime import RuntimeDriver, RuntimeWatch
+    from pannier.engine.launching import Launcher
+    from pannier.engine.registry import Live
+    from pannier.engine.workers import Workers
+
+__all__ = ["EmptyReads", "Watching"]
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds before a runtime whose watch broke is asked again; doubled from time to time."""
+
+LOST_STATUS = 137
+
+_EMPTY = 200
+_WITHIN = 1.0
+"""How often a watch may be readable within so many seconds, and have nothing to read."""
+
+_log = logging.getLogger("pannier.engine")
+
+
+@dataclass(slots=True)
+class EmptyReads:
+    """Counts how often a descriptor was readable, and there was nothing to read.
+
+    Now and then that happens. Again and again it would have the event loop spin.
+    """
+
+    _count: int = 0
+    _since: float = 0.0
+
+    def another(self) -> bool:
+        """Take note of one more; return whether it was one too many."""
+        now = time.monotonic()
+        if now - self._since > _WITHIN:
+            self._since, self._count = now, 0
+        self._count += 1
+        return self._count > _EMPTY
+
+
+@dataclass(slots=True)
+class _Polled:
+    """A watch that the event loop polls, under *descriptor*, whatever the watch says later."""
+
+    descriptor: int
+    empty: EmptyReads = field(default_factory=EmptyReads)
+
+
+@dataclass(slots=True)
+class _Broken:
+    """A container whose watch broke, and that is asked for instead."""
+
+    pause: float = FIRST_PAUSE
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class Watching:
+    """Watches containers. On the event loop's thread.
+
+    :param told: is called with each event of a container.
+    """
+
+    launcher: Launcher
+    workers: Workers
+    told: Callable[[Live, ExitEvent], None]
+    _polled: dict[str, _Polled] = field(default_factory=dict)
+    _broken: dict[str, _Broken] = field(default_factory=dict)
+
+    def begin(self, live: Live, watch: RuntimeWatch) -> None:
+        """Watch a running container by *watch*, which is closed when it is watched no more."""
+        live.watch = watch
+        try:
+            descriptor = watch.fileno()
+            asyncio.get_running_loop().add_reader(descriptor, self._readable, live)
+        except (PannierError, OSError, RuntimeError, ValueError) as error:
+            self.breaks(live, error)
+            return
+        self._polled[live.container.id] = _Polled(descriptor)
+        # What came before the reader was there would wake nobody on an edge.
+        self.drain(live)
+
+    def _readable(self, live: Live) -> None:
+        if self.drain(live):
+            return
+        polled = self._polled.get(live.container.id)
+        if polled is not None and polled.empty.another():
+            self.breaks(live, DriverError("it is always readable, and has nothing to read"))
+
+    def drain(self, live: Live) -> bool:
+        """Handle the events that are there; return whether there were any."""
+        if live.watch is None:
+            return False
+        try:
+            events = live.watch.read()
+        except PannierError as error:
+            self.breaks(live, error)
+            return False
+        for event in events:
+            self.told(live, event)
+            if event.exec_id is None:
+                break
+        return bool(events)
+
+    def end(self, live: Live) -> None:
+        """Stop watching. Idempotent."""
+        broken = self._broken.pop(live.container.id, None)
+        if broken is not None and broken.timer is not None:
+            broken.timer.cancel()
+        self._let_go(live)
+
+    def _let_go(self, live: Live) -> None:
+        watch, live.watch = live.watch, None
+        polled = self._polled.pop(live.container.id, None)
+        if polled is not None:
+            asyncio.get_running_loop().remove_reader(polled.descriptor)
+        if watch is not None:
+            _close(live, watch)
+
+    # What broke.
+
+    def breaks(self, live: Live, error: Exception) -> None:
+        """Ask for a container's state from now on: its watch fails, or cannot be had."""
+        id = live.container.id
+        self._let_go(live)
+        if id not in self._broken:
+            self._broken[id] = _Broken()
+            reason = str(error) if isinstance(error, PannierError) else describe(error)
+            _log.warning(
+                "%s: the watch of its runtime %s broke, which is asked for its state from now on: "
+                "%s",
+                *(id[:12], live.container.host.runtime, reason),
+            )
+        self._ask_later(live, self._broken[id])
+
+    def _ask_later(self, live: Live, broken: _Broken) -> None:
+        loop = asyncio.get_running_loop()
+        broken.timer = loop.call_later(
+            broken.pause, lambda: self.workers.spawn(self._ask(live, broken))
+        )
+        broken.pause = min(broken.pause * 2, LONGEST_PAUSE)
+
+    async def _ask(self, live: Live, broken: _Broken) -> None:
+        """Ask what became of a container, and for a new watch of one that runs."""
+        id = live.container.id
+        event = watch = None
+        try:
+            runtime = self.launcher.runtime(live.container)
+            event, watch = await self.workers.run(_look, runtime, id)
+        except NotFound:
+            event = ExitEvent(id, None, LOST_STATUS, time.time(), lost=True)
+        except PannierError as error:
+            _log.debug("%s: its runtime does not answer: %s", id[:12], error)
+        if self._broken.get(id) is not broken:  # it is watched no more, or by another
+            if watch is not None:
+                _close(live, watch)
+        elif event is not None:
+            self.told(live, event)
+        elif watch is None:
+            self._ask_later(live, broken)
+        else:
+            self.begin(live, watch)
+
+
+def _close(live: Live, watch: RuntimeWatch) -> None:
+    try:
+        watch.close()
+    except PannierError as error:
+        _log.warning("%s: its watch was not closed: %s", live.container.id[:12], error)
+
+
+def _look(runtime: RuntimeDriver, id: str) -> tuple[ExitEvent | None, RuntimeWatch | None]:
+    """Return a container's end, if it has come, else a watch; on a worker thread."""
+    state = runtime.state(id)
+    if state.status != "stopped":
+        return None, runtime.watch(id)
+    lost = state.exit_status is None
+    status = LOST_STATUS if state.exit_status is None else state.exit_status
+    return ExitEvent(id, None, status, state.finished or time.time(), lost), None

@@ -1,0 +1,199 @@
+"""Loading plugins: entry points one at a time, and the drivers in them examined.
+
+Nothing that a plugin does wrong reaches the engine: a plugin that fails to import, that implements
+a hook which does not exist, or whose driver breaks the contract becomes a :class:`DriverRecord`
+with the reason and a hint.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions, entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+
+from pannier.bounded import LOADING, describe, within
+from pannier.driverclasses import EXPECTED, check_class, claimed_id
+from pannier.errors import ContractViolation, PannierError
+from pannier.hookspecs import GROUP, DriverHooks
+from pannier.loadtrace import LoadTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from importlib.metadata import EntryPoint
+
+    from pannier.drivers.base import Driver
+
+__all__ = ["DriverRecord", "load_plugins"]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverRecord:
+    """A row of ``pannier drivers``: a driver, or a plugin that has none to offer.
+
+    :param kind: empty where the plugin failed before its kind was known.
+    :param id: the driver's id, or the entry point's name where there is no driver.
+    :param plugin: the entry point's name.
+    :param distribution: the distribution that brings it, with *version*.
+    :param driver: None where it cannot be used; *reason* and *hint* then say why.
+    :param probed: whether :meth:`~pannier.drivers.base.Driver.probe` was tried.
+    """
+
+    kind: str
+    id: str
+    distribution: str = ""
+    version: str = ""
+    driver: type[Driver] | None = None
+    reason: str = ""
+    hint: str = ""
+    probed: bool = False
+    plugin: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the driver works here, as far as it was probed."""
+        return self.driver is not None and not self.reason
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Return what the driver declares, sorted."""
+        return tuple(sorted(self.driver.capabilities)) if self.driver is not None else ()
+
+    def failed(self, error: BaseException, *, driver: type[Driver] | None = None) -> DriverRecord:
+        """Return this record with the reason that *error* gives."""
+        known = isinstance(error, PannierError)
+        reason = str(error) if known else describe(error)
+        hint = (cast("PannierError", error).hint or "") if known else ""
+        return replace(self, driver=driver, reason=reason, hint=hint)
+
+
+def load_plugins(
+    points: Iterable[EntryPoint] | None = None,
+    *,
+    kind: str | None = None,
+    trace: LoadTrace | None = None,
+) -> list[DriverRecord]:
+    """Load every entry point of the group ``pannier`` and examine the drivers in it.
+
+    :param points: in place of the installed ones, for tests.
+    :param kind: leave drivers of other kinds, and what they would import, unloaded.
+    :param trace: takes the time of each call.
+    """
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(DriverHooks)
+    trace = LoadTrace() if trace is None else trace
+    records: list[DriverRecord] = []
+    for point in _installed(records) if points is None else points:
+        records.extend(_load_one(manager, point, kind, trace))
+    return _refuse_duplicates(records)
+
+
+def _installed(records: list[DriverRecord]) -> list[EntryPoint]:
+    """Return the entry points of what is installed; what cannot be read becomes a record."""
+    try:
+        return list(entry_points(group=GROUP))
+    except Exception:  # noqa: BLE001 - one distribution's broken metadata breaks the whole answer
+        found: dict[str, list[EntryPoint]] = {}
+        for distribution in distributions():
+            name = "?"
+            try:
+                name = distribution.name
+                points = list(distribution.entry_points.select(group=GROUP))
+            except Exception as error:  # noqa: BLE001 - as above
+                records.append(DriverRecord("", name, plugin=name).failed(error))
+            else:
+                found.setdefault(name, points)  # the first on the path is the one imported
+        return [point for points in found.values() for point in points]
+
+
+def _load_one(
+    manager: pluggy.PluginManager, point: EntryPoint, only: str | None, trace: LoadTrace
+) -> Iterator[DriverRecord]:
+    row = DriverRecord("", point.name, plugin=point.name)
+    try:
+        if point.dist is not None:
+            row = replace(row, distribution=point.dist.name, version=point.dist.version)
+        with trace.timed(point.name, "import"):
+            plugin = within(LOADING, "importing it", point.load)
+        if manager.is_registered(plugin):
+            return
+        register = functools.partial(_register, manager, plugin, point.name)
+        within(LOADING, "registering it", register)
+    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        yield row.failed(error)
+        return
+    found = False
+    for kind, expected in EXPECTED.items():
+        caller = getattr(manager.hook, expected.hook)
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is plugin:
+                found = True
+                if only is None or kind == only:
+                    yield from _examine(replace(row, kind=kind), implementation.function, trace)
+    if not found:
+        yield row.failed(
+            ContractViolation(
+                "the plugin implements no hook",
+                hint="mark its functions with @pannier.hookspecs.hookimpl",
+            )
+        )
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    unknown = sorted(
+        attribute
+        for attribute in dir(plugin)
+        if attribute.startswith("pannier_")
+        and not hasattr(DriverHooks, attribute)
+        and getattr(getattr(plugin, attribute), f"{GROUP}_impl", None) is not None
+    )
+    if unknown:
+        raise ContractViolation(
+            f"the plugin implements hooks that do not exist: {', '.join(unknown)}",
+            hint="the hooks are listed in pannier.hookspecs; is the plugin for another version?",
+        )
+    try:
+        manager.register(plugin, name)
+    except BaseException:
+        if manager.is_registered(plugin):
+            manager.unregister(plugin)
+        raise
+
+
+def _examine(row: DriverRecord, function: Any, trace: LoadTrace) -> Iterator[DriverRecord]:
+    try:
+        with trace.timed(row.plugin, EXPECTED[row.kind].hook):
+            classes: Sequence[type[Driver]] = within(LOADING, "its hook", lambda: list(function()))
+    except Exception as error:  # noqa: BLE001 - as above
+        yield row.failed(error)
+        return
+    for cls in classes:
+        try:
+            within(LOADING, "looking at it", functools.partial(check_class, row.kind, cls))
+        except Exception as error:  # noqa: BLE001 - as above: what is looked at may be anything
+            yield replace(row, id=claimed_id(cls) or row.id).failed(error)
+        else:
+            yield replace(row, id=cls.id, driver=cls)
+
+
+def _refuse_duplicates(records: list[DriverRecord]) -> list[DriverRecord]:
+    owners: dict[tuple[str, str], set[str]] = {}
+    classes: dict[tuple[str, str], set[type[Driver]]] = {}
+    for record in records:
+        if record.driver is not None:
+            owners.setdefault((record.kind, record.id), set()).add(record.distribution or "?")
+            classes.setdefault((record.kind, record.id), set()).add(record.driver)
+    result = []
+    for record in records:
+        key = (record.kind, record.id)
+        if len(classes.get(key, ())) > 1:
+            error = ContractViolation(
+                f"two {record.kind} drivers have the id {record.id!r}",
+                hint=f"uninstall one of: {', '.join(sorted(owners[key]))}",
+            )
+            result.append(record.failed(error))
+        else:
+            result.append(record)
+    return result
