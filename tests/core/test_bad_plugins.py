@@ -1,0 +1,185 @@
+"""Plugins that cannot be loaded, tried or opened are rows with a reason, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pannier.config import Config
+from pannier.hookspecs import hookimpl
+from pannier.plugins import Drivers, load_plugins
+from support.fakes import FakeNetwork
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 0.2
+
+SOURCES: dict[str, str] = {
+    "syntax": "def :",
+    "import": "import nothing_of_that_name",
+    "raise": "raise ValueError('no')",
+    "exit": "import sys; sys.exit(3)",
+    "interrupt": "raise KeyboardInterrupt",
+    "base": "class Odd(BaseException): pass\nraise Odd('odd')",
+    "generator-exit": "raise GeneratorExit",
+    "recursion": "def f(): f()\nf()",
+    "memory": "raise MemoryError",
+    "wordless": "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E",
+    "null": "a = 1\0",
+    "hang": "import threading; threading.Event().wait()",
+    "no-hook": "x = 1",
+    "unknown-hook": "@hookimpl\ndef pannier_teapot_drivers(): return []",
+    "hook-none": "@hookimpl\ndef pannier_network_drivers(): return None",
+    "hook-number": "@hookimpl\ndef pannier_network_drivers(): return 7",
+    "hook-raises": "@hookimpl\ndef pannier_network_drivers(): raise KeyError('x')",
+    "hook-exits": "@hookimpl\ndef pannier_network_drivers(): raise SystemExit(0)",
+    "hook-hangs": "@hookimpl\ndef pannier_network_drivers():\n    import threading\n"
+    "    threading.Event().wait()",
+    "hook-generator": "@hookimpl\ndef pannier_network_drivers():\n    yield 1 / 0",
+    "hook-arguments": "@hookimpl\ndef pannier_network_drivers(what): return []",
+    "hook-instances": "@hookimpl\ndef pannier_network_drivers(): return [object()]",
+    "hook-text": "@hookimpl\ndef pannier_network_drivers(): return ['bad']",
+    "other-kind": "@hookimpl\ndef pannier_storage_drivers(): return [Good]",
+    "abstract": "class Bad(NetworkDriver):\n    id = 'bad'",
+    "id-none": "class Bad(Good):\n    id = None",
+    "id-long": "class Bad(Good):\n    id = 'x' * 33",
+    "id-path": "class Bad(Good):\n    id = '../up'",
+    "id-raises": "class Meta(type(Good)):\n    @property\n    def id(cls): raise OSError('id')\n"
+    "class Bad(Good, metaclass=Meta): pass\ndel Good.id",
+    "capabilities-none": "class Bad(Good):\n    capabilities = None",
+    "capabilities-texts": "class Bad(Good):\n    capabilities = frozenset({'publish'})",
+    "capabilities-list": "class Bad(Good):\n    capabilities = []",
+    "priority": "class Bad(Good):\n    priority = 'high'",
+    "metaclass-hangs": "import threading\nclass Meta(type(Good)):\n    @property\n    def id(cls): "
+    "threading.Event().wait()\nclass Bad(Good, metaclass=Meta): pass\ndel Good.id",
+    "capabilities-hang": "class Bad(Good):\n    capabilities = map(id, [])",
+    "module-attribute": "@hookimpl\ndef pannier_network_drivers(): return []\n"
+    "def __dir__(): raise SystemExit(2)",
+    "config-type": "class Bad(Good):\n    config_type = dict",
+    "config-default": "@dataclass(frozen=True)\nclass C:\n    x: int = "
+    "field(default_factory=lambda: 1 // 0)\nclass Bad(Good):\n    config_type = C",
+    "config-needed": "@dataclass(frozen=True)\nclass C:\n    x: int\n"
+    "class Bad(Good):\n    config_type = C",
+    "config-hangs": "import threading\n@dataclass(frozen=True)\nclass C:\n"
+    "    x: int = field(default_factory=lambda: threading.Event().wait())\n"
+    "class Bad(Good):\n    config_type = C",
+    "probe-raises": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_): raise KeyError",
+    "probe-exits": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_): raise SystemExit",
+    "probe-hangs": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_):\n"
+    "        import threading\n        threading.Event().wait()",
+    "probe-signature": "class Bad(Good):\n    @classmethod\n    def probe(cls): pass",
+    "opening-raises": "class Bad(Good):\n    def __init__(self, *_): raise IndexError",
+    "opening-exits": "class Bad(Good):\n    def __init__(self, *_): raise SystemExit",
+    "opening-hangs": "class Bad(Good):\n    def __init__(self, *_):\n        import threading\n"
+    "        threading.Event().wait()",
+    "opening-else": "class Bad(Good):\n    def __new__(cls, *_): return 7",
+}
+"""The source of each plugin. One that says no more than a class ``Bad`` is given its hook."""
+
+_BEFORE = """
+from dataclasses import dataclass, field
+from pannier.drivers.network import NetworkDriver
+from pannier.hookspecs import hookimpl
+from support.fakes import FakeNone
+class Good(FakeNone):
+    id = "bad"
+    def __init__(self, *_): pass
+"""
+_HOOK = "\n@hookimpl\ndef pannier_network_drivers(): return [Bad]\n"
+
+
+class GoodNetwork(FakeNetwork):
+    """A network driver that can be opened as the engine opens one."""
+
+    id = "good"
+
+    def __init__(self, *_: object) -> None:
+        """Hold nothing."""
+
+
+@pytest.fixture
+def good(monkeypatch: pytest.MonkeyPatch) -> EntryPoint:
+    """Return the entry point of a plugin without a fault."""
+    module = ModuleType("good_plugin")
+    hook = hookimpl(lambda: [GoodNetwork], specname="pannier_network_drivers")
+    module.pannier_network_drivers = hook  # type: ignore[attr-defined] # as a plugin does
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return EntryPoint("good", module.__name__, "pannier")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Return a configuration of folders of the test's own, and little patience."""
+    for module in ("loading", "plugins"):
+        monkeypatch.setattr(f"pannier.{module}.LOADING", PATIENCE)
+    default = Config()
+    return replace(
+        default,
+        engine=replace(default.engine, root=tmp_path / "root", state=tmp_path / "state"),
+        drivers=replace(default.drivers, patience=PATIENCE),
+    )
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_bad_plugin_is_a_row_with_a_reason(
+    name: str, tmp_path: Path, config: Config, good: EntryPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it does when it is loaded, probed and opened; the good one behind it is opened."""
+    source = SOURCES[name]
+    if "class Bad" in source:
+        source = _BEFORE + source + _HOOK
+    elif "hookimpl" in source:
+        source = _BEFORE + source
+    module = f"bad_plugin_{name.replace('-', '_')}"
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bad_point = EntryPoint("bad", module, "pannier")
+    drivers = Drivers(config, load_plugins([bad_point, good]))
+    drivers.check_tables()
+    drivers.probe_all()
+    assert list(drivers.open_all("network", FakeNetwork)) == ["good"]
+    assert drivers.choose("network").id == "good"
+    (bad,) = [row for row in drivers.records if row.id != "good"]
+    assert not bad.usable
+    assert bad.reason
+    assert bad.plugin == "bad"
+
+
+METADATA = {
+    "no-metadata": {"entry_points.txt": "[pannier]\nbad = nothing_of_that_name\n"},
+    "empty": {"METADATA": "", "entry_points.txt": "[pannier]\nbad = nothing_of_that_name\n"},
+    "no-module": {"METADATA": "Name: bad\nVersion: 1\n", "entry_points.txt": "[pannier]\nbad\n"},
+    "odd-value": {
+        "METADATA": "Name: bad\nVersion: 1\n",
+        "entry_points.txt": "[pannier]\nbad = :::\n",
+    },
+    "odd-bytes": {
+        "METADATA": "Name: bad\nVersion: 1\n",
+        "entry_points.txt": "[pannier]\nb\xff = x\n",
+    },
+}
+"""What a distribution's folder beside its code may have in it."""
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_a_broken_distribution_hides_no_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its metadata are a stranger's, too: the built-in drivers are found beside it."""
+    folder = tmp_path / "bad-1.dist-info"
+    folder.mkdir()
+    for file, text in METADATA[name].items():
+        (folder / file).write_bytes(text.encode("latin-1"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = load_plugins()
+    good = [row for row in rows if row.distribution == "pannier"]
+    assert {row.kind for row in good} == {"storage", "network", "resources", "runtime", "log"}
+    (bad,) = [row for row in rows if row not in good]
+    assert not bad.usable
+    assert bad.reason
