@@ -125,6 +125,9 @@ def open_drivers(drivers: Drivers) -> DriverSet:
     :raises DriverUnavailable: a kind has no usable driver.
     :raises ConfigError: the configuration is wrong.
     """
+    for record in drivers.records:
+        if record.driver is None:
+            _log.warning("the plugin %r is left out: %s", record.plugin, record.reason)
     drivers.check_tables()
     for kind in KINDS:
         drivers.choose(kind)  # before any is opened: it may be named, and not work here
