@@ -99,6 +99,7 @@ async def serve(config: Config) -> None:
         app = create_app(
             engine,
             drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()],
+            loads=lambda: [call.row() for call in drivers.trace.calls],
             identity=Identity(experimental=config.engine.experimental),
             builder=builder,
         )

@@ -35,6 +35,18 @@ class LoadCall:
     end: int
     error: str = ""
 
+    def row(self) -> dict[str, object]:
+        """Return it as the API and ``--format json`` have it."""
+        return {
+            "Plugin": self.plugin,
+            "Call": self.call,
+            "Kind": self.kind,
+            "Id": self.id,
+            "BeginNs": self.begin,
+            "EndNs": self.end,
+            "Error": self.error,
+        }
+
 
 @dataclass(slots=True)
 class LoadTrace:

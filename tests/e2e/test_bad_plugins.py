@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,5 +184,11 @@ def test_the_command_line_says_what_is_wrong(among_bad_plugins: Daemon) -> None:
     assert reasons["leaving"] == "importing it raised SystemExit: 3"
     assert reasons["hookless"] == "its hook raised KeyboardInterrupt"
     assert {row["Id"] for row in rows if row["Chosen"]} >= {"bridge", "native", "json-file"}
+    traced = daemon.cli("drivers", "--trace").stdout.splitlines()
+    assert traced[0].split() == ["PLUGIN", "CALL", "DRIVER", "TIME", "ERROR"]
+    calls = {tuple(line.split()[:4]): line for line in traced[1:-1]}
+    assert ("net_bridge", "open", "network", "bridge") in calls
+    assert "ZeroDivisionError" in calls["boastful", "open", "storage", "boastful"]
+    assert re.fullmatch(r"\d+ calls in [\d.]+ ms: import .* open [\d.]+ ms", traced[-1])
     found = daemon.cli("--config", str(daemon.config), "doctor", check=False).stdout
     assert "plugin unloadable: " in found

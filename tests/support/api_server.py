@@ -136,6 +136,7 @@ def serving(
     *,
     plain: bool = False,
     drivers: Callable[[], list[dict[str, Any]]] = list,
+    loads: Callable[[], list[dict[str, Any]]] = list,
     identity: Identity | None = None,
 ) -> Iterator[ApiServer]:
     """Serve *engine* while the block runs.
@@ -149,7 +150,7 @@ def serving(
 
     async def start() -> web.AppRunner:
         runner = web.AppRunner(
-            create_app(engine, drivers=drivers, identity=identity),
+            create_app(engine, drivers=drivers, loads=loads, identity=identity),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=0.1,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from pannier.client import Client, resolve_address
+from pannier.client import Client, ConnectionFailed, resolve_address
 from pannier.errors import PannierError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
-    from pannier.client.address import TlsFiles
+    from pannier.client.address import Address, TlsFiles
 
 __all__ = ["Context"]
 
@@ -54,12 +55,29 @@ class Context:
         :raises PannierError: where the address or the configuration file is wrong.
         """
         if self._client is None:
-            address = resolve_address(
-                self.host, self.config, context=self.context, tls=self._tls_files()
-            )
+            address = self._address()
             start = None if address.explicit or os.geteuid() else self._start
             self._client = Client(address, on_refused=start)
         return self._client
+
+    def ask_running(self, path: str) -> Any:
+        """GET a JSON value of a daemon that runs; None where none does. None is started.
+
+        :raises PannierError: no daemon answers at an address that was asked for.
+        """
+        address = self._address()
+        client = Client(address)
+        try:
+            return client.get(path)
+        except ConnectionFailed:
+            if address.explicit:
+                raise
+            return None
+        finally:
+            client.close()
+
+    def _address(self) -> Address:
+        return resolve_address(self.host, self.config, context=self.context, tls=self._tls_files())
 
     def _tls_files(self) -> TlsFiles | None:
         named = (self.tlscacert, self.tlscert, self.tlskey)

@@ -70,6 +70,7 @@ def create_app(
     engine: Engine,
     *,
     drivers: Callable[[], list[dict[str, Any]]] = list,
+    loads: Callable[[], list[dict[str, Any]]] = list,
     identity: Identity | None = None,
     builder: Builder | None = None,
 ) -> web.Application:
@@ -78,6 +79,7 @@ def create_app(
     Serve it with :func:`pannier.server.connection.start_site`, which sees clients vanish.
 
     :param drivers: returns the rows of ``GET /pannier/drivers``.
+    :param loads: returns the calls of ``GET /pannier/drivers/trace``.
     :param identity: what ``/version`` says; by default what is installed.
     :param builder: makes images of Dockerfiles; without one builds are refused.
     """
@@ -88,7 +90,7 @@ def create_app(
         "Ostype": "linux",
         "Server": f"{who.product}/{who.version} (linux)",
     }
-    services = Services(engine, who, headers, drivers, SummaryCache(), builder)
+    services = Services(engine, who, headers, drivers, SummaryCache(), builder, loads)
     dispatcher = _Dispatcher(services)
     app = web.Application()
     # One catch-all: the API's own router is faster than patterns tried one after another.

@@ -29,6 +29,7 @@ class Services:
 
     :param headers: what every answer carries.
     :param drivers: returns the rows of ``GET /pannier/drivers``.
+    :param loads: returns the calls of ``GET /pannier/drivers/trace``.
     """
 
     engine: Engine
@@ -37,6 +38,7 @@ class Services:
     drivers: Callable[[], list[dict[str, object]]]
     summaries: SummaryCache
     builder: Builder | None = None
+    loads: Callable[[], list[dict[str, object]]] = list
 
 
 class Call:

@@ -61,8 +61,13 @@ async def _drivers(call: Call) -> web.StreamResponse:
     return json_response({"Drivers": await asyncio.to_thread(call.services.drivers)})
 
 
+async def _loads(call: Call) -> web.StreamResponse:
+    return json_response({"Calls": call.services.loads()})
+
+
 ROUTES: Final = (
     Route("POST", "/pannier/explain", _explain),
     Route("GET", "/pannier/containers/{name}/trace", _trace),
     Route("GET", "/pannier/drivers", _drivers),
+    Route("GET", "/pannier/drivers/trace", _loads),
 )

@@ -24,7 +24,10 @@ def engine() -> Iterator[FakeEngine]:
 def server(engine: FakeEngine, tmp_path: Path) -> Iterator[ApiServer]:
     """Serve the fake engine."""
     rows = [{"Kind": "storage", "Id": "overlay"}]
-    with serving(as_engine(engine), tmp_path, drivers=lambda: list(rows)) as running:
+    calls = [{"Plugin": "storage_overlay", "Call": "open"}]
+    with serving(
+        as_engine(engine), tmp_path, drivers=lambda: list(rows), loads=lambda: list(calls)
+    ) as running:
         yield running
 
 

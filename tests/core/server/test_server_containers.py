@@ -623,6 +623,9 @@ class TestPannier:
 
     def test_drivers(self, server: ApiServer) -> None:
         """The rows are the composition root's."""
+        assert server.get("/pannier/drivers/trace").json == {
+            "Calls": [{"Plugin": "storage_overlay", "Call": "open"}]
+        }
         assert server.get("/pannier/drivers").json == {
             "Drivers": [{"Kind": "storage", "Id": "overlay"}]
         }

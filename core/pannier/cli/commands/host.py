@@ -72,21 +72,27 @@ def _chosen(drivers: Drivers) -> set[tuple[str, str]]:
 
 @click.command()
 @click.option("--format", "form", metavar="FORMAT", help='"json" prints one object a line.')
+@click.option("--trace", is_flag=True, help="Show each call of a plugin's code, with its time.")
 @click.pass_context
-def drivers(context: click.Context, form: str | None) -> None:
+def drivers(context: click.Context, form: str | None, trace: bool) -> None:  # noqa: FBT001
     """List every driver found: kind, id, distribution, whether it works here, what it offers.
 
-    The chosen driver of each kind is marked with an asterisk.
+    The chosen driver of each kind is marked with an asterisk. With --trace: how long the daemon's
+    start took to import each plugin, call its hooks, and probe and open its drivers.
 
     \b
     Example:
       pannier drivers
       pannier drivers --format json
+      pannier drivers --trace
     """
     from pannier.plugins import Drivers
 
     if form not in (None, "json", "{{json .}}"):
         raise click.UsageError('--format takes "json"')
+    if trace:
+        _show_trace(context, as_json=form is not None)
+        return
     found = Drivers(_load(context))
     found.check_tables()
     records = found.probe_all()
@@ -106,6 +112,24 @@ def drivers(context: click.Context, form: str | None) -> None:
     for row in rows:
         if row["Hint"]:
             click.echo(f"hint: {row['Id']}: {row['Hint']}", err=True)
+
+
+def _show_trace(context: click.Context, *, as_json: bool) -> None:
+    from pannier.cli.drivertrace import json_lines, table
+
+    answer = context.find_root().obj.ask_running("/pannier/drivers/trace")
+    if answer is None:
+        from pannier.plugins import Drivers
+
+        found = Drivers(_load(context))
+        found.check_tables()
+        found.probe_all()
+        calls = [call.row() for call in found.trace.calls]
+        click.echo("no daemon runs: loaded and probed here and now, and nothing opened", err=True)
+    else:
+        calls = answer["Calls"]
+    for line in json_lines(calls) if as_json else table(calls):
+        click.echo(line)
 
 
 @click.command()
