@@ -104,7 +104,7 @@ def _container(origin: Any, arguments: tuple[Any, ...]) -> Check:
         )
     if issubclass(origin, Collection):
         member = fits(arguments[0])
-        return lambda value: isinstance(value, origin) and all(member(one) for one in value)
+        return lambda value: isinstance(value, origin) and all(map(member, value))
     raise TypeError(f"there is no check for {origin!r}")
 
 

@@ -7,7 +7,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pannier.errors import DriverUnavailable
+from pannier.errors import DriverUnavailable, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,12 @@ def _place(thread: threading.Thread) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception's kind and words, whatever a stranger's exception does when asked."""
+    """Return an exception's kind and words, whatever a stranger's exception does when asked.
+
+    An error of Pannier's own is its message alone.
+    """
+    if isinstance(error, PannierError):
+        return error.message
     try:
         words = str(error)
     except BaseException:  # noqa: BLE001 - as the docstring says

@@ -91,7 +91,9 @@ class _Caller:
         :raises DriverError: it raised what is no PannierError, or the driver hangs.
         """
         self._check_alive(what)
-        Abandonment.note(f"{self.name} in {what}")
+        waiting = Abandonment.current()
+        if waiting is not None:
+            waiting.doing = f"{self.name} in {what}"
         thread = threading.get_ident()
         streams = method in _STREAMING
         if not streams:
@@ -110,7 +112,8 @@ class _Caller:
             raise self._failed(what, error) from error
         finally:
             self._since.pop(thread, None)
-            Abandonment.note("")
+            if waiting is not None:
+                waiting.doing = ""
 
     def _check_alive(self, what: str) -> None:
         if len(self._since) < MOST_LONG:

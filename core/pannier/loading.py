@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions, entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -63,10 +63,8 @@ class DriverRecord:
 
     def failed(self, error: BaseException, *, driver: type[Driver] | None = None) -> DriverRecord:
         """Return this record with the reason that *error* gives."""
-        known = isinstance(error, PannierError)
-        reason = str(error) if known else describe(error)
-        hint = (cast("PannierError", error).hint or "") if known else ""
-        return replace(self, driver=driver, reason=reason, hint=hint)
+        hint = error.hint if isinstance(error, PannierError) else None
+        return replace(self, driver=driver, reason=describe(error), hint=hint or "")
 
 
 def load_plugins(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pannier.bounded import describe
-from pannier.errors import PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +61,7 @@ class LoadTrace:
         try:
             yield
         except Exception as error:
-            problem = error.message if isinstance(error, PannierError) else describe(error)
+            problem = describe(error)
             raise
         finally:
             end = time.monotonic_ns()

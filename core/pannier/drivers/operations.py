@@ -175,7 +175,7 @@ class Abandonment:
     def __init__(self) -> None:
         self.is_set = False
         self.doing = ""
-        """Which driver was last asked on the thread, and what, in words; empty for none."""
+        """Which driver is being asked on the thread, and what, in words; empty for none."""
         self._before: Abandonment | None = None
 
     def __enter__(self) -> None:
@@ -190,16 +190,15 @@ class Abandonment:
         self.is_set = True
 
     @classmethod
-    def note(cls, doing: str) -> None:
-        """Take note of what this thread is about to do, for whoever gives it up."""
-        current: Abandonment | None = getattr(cls._here, "current", None)
-        if current is not None:
-            current.doing = doing
+    def current(cls) -> Abandonment | None:
+        """Return what somebody may set who waits for this thread; None where nobody does."""
+        found: Abandonment | None = getattr(cls._here, "current", None)
+        return found
 
     @classmethod
     def check(cls) -> None:
         """Raise DriverError where nobody waits for this thread any longer."""
-        current: Abandonment | None = getattr(cls._here, "current", None)
+        current = cls.current()
         if current is not None and current.is_set:
             raise DriverError("given up meanwhile, because it took too long")
 

@@ -148,11 +148,10 @@ class Watching:
         self._let_go(live)
         if id not in self._broken:
             self._broken[id] = _Broken()
-            reason = str(error) if isinstance(error, PannierError) else describe(error)
             _log.warning(
                 "%s: the watch of its runtime %s broke, which is asked for its state from now on: "
                 "%s",
-                *(id[:12], live.container.host.runtime, reason),
+                *(id[:12], live.container.host.runtime, describe(error)),
             )
         self._ask_later(live, self._broken[id])
 

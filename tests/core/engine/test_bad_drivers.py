@@ -66,11 +66,6 @@ HOSTS = {
 """What a container is made with to have to do with the driver that misbehaves."""
 
 
-def lonely() -> HostOptions:
-    """Return what a container without a network is made with."""
-    return HostOptions(network_mode="none")
-
-
 class BadRig(Rig):
     """An engine with a driver that misbehaves beside each good one; of resources it has but one."""
 
@@ -292,6 +287,14 @@ DRIVERS = [
     Bad("network", "plan_attach", ending_in(Attachment(Endpoint("n", 7))), start),  # type: ignore[arg-type]
     Bad("network", "plan_attach", acting(hangs), start, "did not answer"),
     Bad("network", "plan_attach", acting(raises(StopIteration())), start),
+    Bad(
+        "network",
+        "plan_attach",
+        raises(UnsupportedOperation("not while it runs")),  # although it declares LIVE
+        connect,
+        "not while it runs",
+    ),
+    Bad("network", "plan_attach", ending_in(NOWHERE), connect, "whose descriptors are open"),
     Bad("network", "detach", raises(KeyError("veth")), end, logged=True),
     Bad("network", "detach", hangs, end, "did not answer", logged=True),
     # Runtimes.
@@ -304,6 +307,13 @@ DRIVERS = [
     Bad("runtime", "watch", raises(KeyboardInterrupt()), start),
     Bad("runtime", "start", raises(FileNotFoundError(2, "no monitor")), start, "no monitor"),
     Bad("runtime", "start", hangs, start, "did not answer"),
+    Bad(
+        "runtime",
+        "start",
+        raises(UnsupportedOperation("no descriptors")),  # although it declares KEEP_DESCRIPTORS
+        start,
+        "no descriptors",
+    ),
     Bad("runtime", "kill", raises(ProcessLookupError()), stop),
     Bad("runtime", "kill", hangs, stop, "did not answer"),
     Bad("runtime", "delete", raises(SystemExit("bye")), end, logged=True),
@@ -332,6 +342,14 @@ DRIVERS = [
     Bad("log", "form", gives("file"), logs),
     Bad("log", "form", hangs, logs, "did not end within"),
     Bad("log", "open", gives(None), write, logged=True),
+    Bad(
+        "log",
+        "open",
+        raises(UnsupportedOperation("the log driver 'bad' delivers nothing: open()")),
+        write,  # although it declares DELIVER
+        "delivers nothing",
+        logged=True,
+    ),
     Bad("log", "open", raises(SystemExit(1)), write, "SystemExit: 1", logged=True),
 ]
 
@@ -381,7 +399,7 @@ def test_a_bad_driver_harms_its_own_containers_only(
         async with serving(rig):
             await rig.run("beside")
             for before in NOTHING.get(row.act, (start,)):
-                await before(rig, lonely() if row.act is connect else host)
+                await before(rig, HostOptions() if row.act is connect else host)
             setattr(driver, row.method, row.deed)
             if row.logged:
                 await row.act(rig, host)
