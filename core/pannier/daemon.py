@@ -127,7 +127,13 @@ async def _open_engine(
         userns_remap=parse_remap(config.engine.userns_remap),
         patience=config.drivers.patience,
     )
-    images = ImageStore(config.engine.root, database, opened.storage, others=opened.storages)
+    images = ImageStore(
+        config.engine.root,
+        database,
+        opened.storage,
+        others=opened.storages,
+        patience=config.drivers.patience,
+    )
     registries = RegistryOptions(config.registry, config.registries)
     engine = Engine(settings, database, opened, images, registries)
     await engine.start()

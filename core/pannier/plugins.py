@@ -59,9 +59,9 @@ class Drivers:
             with self.trace.timed(record.plugin, "probe", record.kind, record.id):
                 within(LOADING, "probing it", probe)
             result = replace(record, probed=True)
-        except ConfigError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        except Exception as error:
+            if self._is_users_fault(record, error):
+                raise
             result = replace(record.failed(error, driver=record.driver), probed=True)
         self.records[self.records.index(record)] = result
         return result
@@ -78,9 +78,14 @@ class Drivers:
         try:
             return within(LOADING, "making its configuration", read)
         except ConfigError as error:
-            if self.config.tables.get(record.kind, {}).get(record.id):
+            if self._is_users_fault(record, error):
                 raise
             raise ContractViolation(f"its configuration has no defaults: {error}") from error
+
+    def _is_users_fault(self, record: DriverRecord, error: Exception) -> bool:
+        """Whether an error is about what the user has written, and not the driver's own."""
+        written = self.config.tables.get(record.kind, {}).get(record.id)
+        return isinstance(error, ConfigError) and bool(written)
 
     def probe_all(self) -> list[DriverRecord]:
         """Probe every driver, and return all records."""
@@ -181,9 +186,10 @@ class Drivers:
         """
         assert record.driver is not None
         what = f"the {record.kind} driver {record.id!r}"
-        settings = self._settings(record)
-        build = functools.partial(record.driver, self.context(record.kind, record.id), settings)
         try:
+            settings = self._settings(record)
+            context = self.context(record.kind, record.id)
+            build = functools.partial(record.driver, context, settings)
             with self.trace.timed(record.plugin, "open", record.kind, record.id):
                 driver = within(self.config.drivers.patience, "opening it", build)
         except PannierError:
@@ -228,9 +234,9 @@ class Drivers:
         """Open a driver, or take note of why it cannot be opened."""
         try:
             return self.open(record, contract)
-        except ConfigError:
-            raise
         except PannierError as error:
+            if self._is_users_fault(record, error):
+                raise
             failed = record.failed(error, driver=record.driver)
             self.records[self.records.index(record)] = failed
             _log.warning("the %s driver %r is left out: %s", record.kind, record.id, error)

@@ -71,6 +71,10 @@ SOURCES: dict[str, str] = {
     "class Bad(Good):\n    config_type = C",
     "probe-raises": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_): raise KeyError",
     "probe-exits": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_): raise SystemExit",
+    "probe-config-error": "from pannier.errors import ConfigError\nclass Bad(Good):\n"
+    "    @classmethod\n    def probe(cls, *_): raise ConfigError('yours')",
+    "opening-config-error": "from pannier.errors import ConfigError\nclass Bad(Good):\n"
+    "    def __init__(self, *_): raise ConfigError('yours')",
     "probe-hangs": "class Bad(Good):\n    @classmethod\n    def probe(cls, *_):\n"
     "        import threading\n        threading.Event().wait()",
     "probe-signature": "class Bad(Good):\n    @classmethod\n    def probe(cls): pass",

@@ -91,7 +91,11 @@ class Rig:
         # As the daemon has them.
         drivers = self.drivers.guarded()
         images = ImageStore(
-            self.folder / "images", database, drivers.storage, others=drivers.storages
+            self.folder / "images",
+            database,
+            drivers.storage,
+            others=drivers.storages,
+            patience=self.patience,
         )
         settings = EngineSettings(
             root=self.folder,

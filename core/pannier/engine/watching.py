@@ -31,7 +31,7 @@ __all__ = ["EmptyReads", "Watching"]
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
-"""Seconds before a runtime whose watch broke is asked again; doubled from time to time."""
+"""Seconds before a runtime whose watch broke is asked again; doubled each time."""
 
 LOST_STATUS = 137
 

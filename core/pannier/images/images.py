@@ -10,6 +10,7 @@ import contextlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
+from pannier.bounded import Patience
 from pannier.errors import Conflict, InvalidRequest, NotFound
 from pannier.images.catalog import Catalog
 from pannier.images.compressed import CompressedLayers
@@ -63,6 +64,7 @@ class ImageStore:
     :param storage: the driver that unpacks and keeps the layers.
     :param others: drivers that get an image's layers when a container is made with them, by id.
     :param limits: how far a compressed layer or archive may grow.
+    :param patience: seconds that a driver may take for each thing it is asked meanwhile.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class ImageStore:
         *,
         others: Mapping[str, StorageDriver] = MappingProxyType({}),
         limits: Limits = DEFAULT_LIMITS,
+        patience: float = 300.0,
     ) -> None:
         self.limits = limits
         self.leases = Leases()
@@ -84,7 +87,7 @@ class ImageStore:
         every = (storage, *(other for other in others.values() if other is not storage))
         self._layers = LayerStore(database, every, self.leases, limits)
         self.compressed = CompressedLayers(database)
-        self._layers.sweep()
+        self._layers.sweep(Patience(patience))
         self.content.collect(self.content.digests(), self._catalog.references_blob)
         expire_partials(self.content)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from pannier.bounded import Patience
 from pannier.errors import Conflict, ImageInvalid
 from pannier.images.ahead import ReadAhead
 from pannier.images.compression import CHUNK, open_stream
@@ -23,6 +22,7 @@ from pannier.images.compression import CHUNK, open_stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from pannier.bounded import Patience
     from pannier.database import Database
     from pannier.drivers.storage import StorageDriver
     from pannier.images.compression import Limits
@@ -32,9 +32,6 @@ __all__ = ["LayerStore", "LayerToMake"]
 
 _KEY = "layer:"
 """Before a chain id in leases: the bottom layer's chain id may be its blob's digest as well."""
-
-_SWEEPING = 300.0
-"""Seconds that a driver may take to list its layers, or to remove one, at the start."""
 
 _log = logging.getLogger("pannier.images")
 
@@ -169,9 +166,11 @@ class LayerStore:
         query = "SELECT 1 FROM layers WHERE chain_id = ?"
         return self._database.row(query, chain_id) is not None
 
-    def sweep(self) -> None:
-        """Remove what a killed process left half done. Call it once, at start."""
-        patience = Patience(_SWEEPING)
+    def sweep(self, patience: Patience) -> None:
+        """Remove what a killed process left half done. Call it once, at start.
+
+        :param patience: asks the drivers, so that one that hangs keeps nobody from the start.
+        """
         known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
         for driver in self._drivers:
             try:

@@ -450,10 +450,9 @@ AT_START = [
 
 @pytest.mark.parametrize("row", AT_START, ids=lambda row: f"{row.kind}-{row.method}")
 def test_the_engine_starts_whatever_a_driver_does(
-    row: Bad, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    row: Bad, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged; what the others have is taken over, and the bad one's container not ended."""
-    monkeypatch.setattr("pannier.images.layers._SWEEPING", PATIENCE)
 
     async def main() -> None:
         rig = BadRig(tmp_path)
