@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 from pannier.answers import Check, fits, returned, returned_words
 from pannier.bounded import describe
 from pannier.drivers.base import Driver
-from pannier.drivers.operations import Abandonment, Operation, Plan
+from pannier.drivers.operations import Abandonment, Operation, Plan, Step
 from pannier.drivers.resources import OomWatch
 from pannier.drivers.runtime import RuntimeWatch
 from pannier.errors import ContractViolation, DriverError, PannierError, UnsupportedOperation
@@ -90,34 +90,38 @@ class _Caller:
         :param what: the same in words, for errors.
         :raises DriverError: it raised what is no PannierError, or the driver hangs.
         """
-        self._check_alive(what)
+        with self.asking(what, streams=method in _STREAMING):
+            answer = getattr(target, method)(*args, **kwargs)
+            return answer if then is None else then(answer)
+
+    def asking(self, what: str, *, streams: bool = False) -> _Asking:
+        """Return what is to be around code of the driver's.
+
+        :param streams: it reads or writes a stream of the engine's.
+        """
+        return _Asking(self, what, streams)
+
+    def enter(self, what: str, *, counts: bool) -> Abandonment | None:
+        """Take note that this thread is in the driver from now on; return who waits for it.
+
+        :raises DriverError: too many threads hang in it.
+        """
+        if len(self._since) >= MOST_LONG:
+            self._check_alive(what)
         waiting = Abandonment.current()
         if waiting is not None:
             waiting.doing = f"{self.name} in {what}"
-        thread = threading.get_ident()
-        streams = method in _STREAMING
-        if not streams:
-            self._since[thread] = time.monotonic()
-        try:
-            answer = getattr(target, method)(*args, **kwargs)
-            return answer if then is None else then(answer)
-        except UnsupportedOperation as error:
-            error.hint = error.hint or f"{self.name} refused it in {what}"
-            raise
-        except PannierError:
-            raise
-        except BaseException as error:
-            if streams and isinstance(error, OSError):
-                raise
-            raise self._failed(what, error) from error
-        finally:
-            self._since.pop(thread, None)
-            if waiting is not None:
-                waiting.doing = ""
+        if counts:
+            self._since[threading.get_ident()] = time.monotonic()
+        return waiting
+
+    def leave(self, waiting: Abandonment | None) -> None:
+        """Take note that this thread is out of the driver again."""
+        self._since.pop(threading.get_ident(), None)
+        if waiting is not None:
+            waiting.doing = ""
 
     def _check_alive(self, what: str) -> None:
-        if len(self._since) < MOST_LONG:
-            return
         limit = time.monotonic() - LONG
         if sum(since < limit for since in tuple(self._since.values())) >= MOST_LONG:
             raise DriverError(
@@ -125,7 +129,8 @@ class _Caller:
                 hint="restart the daemon, and tell the driver's author where its log says it hangs",
             )
 
-    def _failed(self, what: str, error: BaseException) -> DriverError:
+    def failed(self, what: str, error: BaseException) -> DriverError:
+        """Return the error to raise in place of what the driver raised."""
         refused = isinstance(error, OSError)
         if not refused:
             _log.error("%s failed in %s", self.name, what, exc_info=error)
@@ -147,6 +152,32 @@ class _Caller:
                 f"where {wanted} was due",
                 hint=_BROKEN,
             )
+
+
+class _Asking:
+    """Has what is raised in a block of a driver's code leave it as an error of Pannier's."""
+
+    __slots__ = ("_caller", "_streams", "_waiting", "_what")
+
+    def __init__(self, caller: _Caller, what: str, streams: bool) -> None:  # noqa: FBT001 - ours
+        self._caller = caller
+        self._what = what
+        self._streams = streams
+        self._waiting: Abandonment | None = None
+
+    def __enter__(self) -> None:
+        self._waiting = self._caller.enter(self._what, counts=not self._streams)
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        self._caller.leave(self._waiting)
+        if error is None:
+            return
+        if isinstance(error, UnsupportedOperation):
+            error.hint = error.hint or f"{self._caller.name} refused it in {self._what}"
+        elif not isinstance(error, PannierError) and not (
+            self._streams and isinstance(error, OSError)
+        ):
+            raise self._caller.failed(self._what, error) from error
 
 
 def _shown(answer: object) -> str:
@@ -266,15 +297,39 @@ def _is_plan(plan: Any) -> bool:
 
 def _take_plan(take_result: _Taker, caller: _Caller, what: str, plan: Any) -> Plan[Any]:
     caller.look(what, "a Plan of operations", _is_plan, plan)
-    guarded = _guard_class(Operation)
-    inside = f"{what}: "
-    operations = [guarded(caller, one, inside) for one in plan.operations]
 
     def result() -> Any:
-        part = f"{inside}result()"
+        part = f"{what}: result()"
         return take_result(caller, part, caller.ask(part, plan, "result"))
 
-    return Plan(caller.id, operations, result)
+    return _GuardedPlan(caller, what, plan.operations, result)
+
+
+class _GuardedPlan(Plan[Any]):
+    """A driver's plan, whose operations are executed behind the wall, all in one go."""
+
+    def __init__(
+        self,
+        caller: _Caller,
+        what: str,
+        operations: list[Operation],
+        result: Callable[[], Any],
+    ) -> None:
+        super().__init__(caller.id, operations, result)
+        self._caller = caller
+        self._what = what
+
+    def describe(self) -> list[Step]:
+        """As that of any plan; steps are looked at."""
+        what = f"{self._what}: describe()"
+        with self._caller.asking(what):
+            steps = super().describe()
+        self._caller.look(what, "list[Step]", fits(list[Step]), steps)
+        return steps
+
+    def executing(self) -> _Asking:
+        """Return what the transaction has around the operations."""
+        return self._caller.asking(f"an operation of {self._what}")
 
 
 def guard(driver: D, contract: type[D]) -> D:

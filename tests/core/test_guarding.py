@@ -38,7 +38,6 @@ CONTRACTS = [
     *(expected.contract for expected in EXPECTED.values()),
     RuntimeWatch,
     OomWatch,
-    Operation,
 ]
 
 
@@ -160,7 +159,7 @@ def test_a_plan_is_guarded_to_its_end(bad: Any, guarded: StorageDriver) -> None:
     plan = guarded.plan_create_container(None)  # type: ignore[arg-type]
     assert plan.driver == "fake"
     assert [step.subject for step in plan.describe()] == ["one", "two", "three"]
-    with pytest.raises(DriverError, match=r"plan_create_container\(\): execute\(\): Rude"):
+    with pytest.raises(DriverError, match=r"an operation of plan_create_container\(\): Rude"):
         Transaction().run(plan)
     assert undone == ["one"]
     folder = os.open("/", os.O_RDONLY)
@@ -171,6 +170,22 @@ def test_a_plan_is_guarded_to_its_end(bad: Any, guarded: StorageDriver) -> None:
         os.close(folder)
     with pytest.raises(ContractViolation, match=r"result\(\) gave \d+"):
         Transaction().run(guarded.plan_open_root("x"))
+
+
+def test_times_that_are_none(bad: Any, guarded: StorageDriver) -> None:
+    """A traced start does not keep what could not be shown; steps are looked at, too."""
+
+    class Recording:
+        def record(self, _driver: str, _timing: Any) -> None:
+            raise AssertionError("nothing is to be recorded")
+
+    step: Any = "mount it"
+    bad.plan_create_container = lambda _: Plan("x", [Action(step, lambda: None)], lambda: None)
+    plan = guarded.plan_create_container(None)  # type: ignore[arg-type]
+    with pytest.raises(ContractViolation):
+        Transaction(Recording()).run(plan)
+    with pytest.raises(ContractViolation, match=r"plan_create_container\(\): describe\(\)"):
+        plan.describe()
 
 
 def test_an_operation_that_cannot_say_what_it_is(caplog: pytest.LogCaptureFixture) -> None:

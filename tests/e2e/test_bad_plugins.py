@@ -144,7 +144,7 @@ def test_a_daemon_among_bad_plugins(among_bad_plugins: Daemon) -> None:
     assert "the network adrift could not be made" not in log  # it was never to stand alone
 
     for network, words in {
-        "stormy": "the network driver 'stormy' failed in plan_attach(): execute(): SystemExit",
+        "stormy": "the network driver 'stormy' failed in an operation of plan_attach(): SystemExit",
         "becalmed": "the network driver 'becalmed' in plan_attach() did not answer within 2 s",
         "adrift": "network adrift not found",
     }.items():

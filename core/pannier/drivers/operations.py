@@ -9,6 +9,7 @@ is ``--trace``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -17,10 +18,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from pannier.errors import DriverError
+from pannier.errors import ContractViolation, DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = [
     "Abandonment",
@@ -37,6 +39,7 @@ __all__ = [
 T = TypeVar("T")
 
 _log = logging.getLogger("pannier.operations")
+_NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,10 @@ class Plan(Generic[T]):
         """Return every step of every operation, in order."""
         return [step for operation in self.operations for step in operation.describe()]
 
+    def executing(self) -> AbstractContextManager[None]:
+        """Return what is around the execution of the operations: here, nothing."""
+        return _NOTHING
+
 
 class Recorder(Protocol):
     """Something that is told of every step executed."""
@@ -218,8 +225,9 @@ class Transaction:
     def run(self, plan: Plan[T]) -> T:
         """Execute *plan* and return its result; on an error roll everything back and raise it."""
         try:
-            for operation in plan.operations:
-                self._execute(plan.driver, operation)
+            with plan.executing():
+                for operation in plan.operations:
+                    self._execute(plan.driver, operation)
             Abandonment.check()
             return plan.result()
         except BaseException:
@@ -238,6 +246,8 @@ class Transaction:
         if inner is None:
             inner = [Timing(step, begin, time.monotonic_ns()) for step in operation.describe()[:1]]
         for timing in inner:
+            if not (isinstance(timing, Timing) and isinstance(timing.step, Step)):
+                raise ContractViolation(f"{driver}: an operation gave a time that is none")
             self.recorder.record(driver, timing)
 
     def rollback(self) -> None:
@@ -246,12 +256,12 @@ class Transaction:
             driver, operation = self._done.pop()
             try:
                 operation.undo()
-            except Exception:  # noqa: BLE001 - the other undos must still be tried
+            except BaseException:  # noqa: BLE001 - the other undos must still be tried
                 _log.exception("%s: could not undo: %s", driver, _said(operation))
 
 
 def _said(operation: Operation) -> Sequence[Step] | str:
     try:
         return operation.describe()
-    except Exception:  # noqa: BLE001 - this is for the log only
+    except BaseException:  # noqa: BLE001 - this is for the log only
         return "an operation that cannot be described"
