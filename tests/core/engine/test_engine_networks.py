@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from pannier.bounded import Patience
 from pannier.drivers.network import Endpoint, Subnet
 from pannier.engine.hostfiles import Link, hosts, resolv_conf
 from pannier.engine.model import ContainerConfig, EndpointOptions, HostOptions
@@ -99,12 +100,12 @@ async def test_a_driver_of_users_networks_may_have_none_of_its_own(rig: Rig) -> 
 
     network.create_network = refuse  # type: ignore[assignment, method-assign]
     store = rig.engine.networks.networks
-    cast("dict[str, NetworkDriver]", rig.drivers.networks)["lan"] = network
-    store.open()
+    cast("dict[str, NetworkDriver]", rig.engine.drivers.networks)["lan"] = network
+    store.open(Patience(30.0))
     assert store.failures == {}
     assert store.get("lan") is None
     office = await rig.engine.networks.create("office", driver="lan")
-    store.open()
+    store.open(Patience(30.0))
     assert store.get("office") == office
     with pytest.raises(Forbidden, match="cannot have the name of its driver, lan"):
         await rig.engine.networks.create("lan", driver="lan")
