@@ -68,11 +68,29 @@ def needed() -> str:
 def fetch_kernel(name: str) -> Path:
     """Return the image of a kernel of the table, unpacked with its modules beside it.
 
-    The package is downloaded once, into ``$XDG_CACHE_HOME/pannier-kernels``, and not installed.
+    The package is downloaded once, into ``$XDG_CACHE_HOME/pannier-kernels``, and not installed. The
+    package lists are brought up to date (as root) where they have none, or one that is gone.
 
     :raises InvalidRequest: the table has no such kernel.
     :raises DriverUnavailable: Debian's package lists have none, or it could not be downloaded.
     """
+    try:
+        return _fetch(name)
+    except DriverUnavailable as error:
+        try:
+            _update_lists()
+        except DriverUnavailable:
+            raise error from None
+        return _fetch(name)
+
+
+def _update_lists() -> None:
+    if os.geteuid() != 0:
+        raise DriverUnavailable("the package lists are root's", hint="run apt-get update as root")
+    _checked(["apt-get", "update", "-qq"], "the package lists could not be brought up to date")
+
+
+def _fetch(name: str) -> Path:
     package = _newest_package(name)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     cache /= "pannier-kernels"

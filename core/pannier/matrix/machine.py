@@ -2,14 +2,17 @@
 
 The guest sees this machine's files read-only (with a writable layer over /usr, /var and the like
 that is lost), and these to write to: the cell's folder, and ``$TMPDIR`` on an ext4 disk of its own,
-so that overlays and extended attributes work there. No KVM is needed: the machine is emulated where
+so that overlays and extended attributes work there; the disk also has copies of what Python reads
+(:mod:`pannier.matrix.trees`). No KVM is needed: the machine is emulated where
 there is none, and boots in half a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,12 +26,13 @@ from typing import TYPE_CHECKING
 
 from pannier.errors import DriverUnavailable
 from pannier.matrix.kernels import environment, needed
+from pannier.matrix.trees import TREES, make_disk, trees_to_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
-__all__ = ["CONSOLE", "GUEST", "KERNEL_LOG", "Groups", "Machine", "MachineFailed"]
+__all__ = ["CONSOLE", "GUEST", "KERNEL_LOG", "Groups", "Machine", "MachineFailed", "accelerated"]
 
 CONSOLE = "console.log"
 """What the command prints, in the cell's folder."""
@@ -39,7 +43,13 @@ KERNEL_LOG = "kernel.log"
 GUEST = "PANNIER_MATRIX_GUEST"
 """Set in a guest: a machine without hardware of its own, whose times say nothing."""
 
-_MODULES = "virtio_blk ext4 overlay btrfs nf_tables bridge veth macvlan"
+_KVM_CREATE_VM = 0xAE01
+"""linux/kvm.h"""
+
+_MODULES = """\
+virtio_blk ext4 overlay btrfs bridge veth macvlan
+nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_ipv4 nft_fib_ipv6""".replace("\n", " ")
+"""Loaded before the command runs, which would wait long for each in an emulated machine."""
 
 
 class Groups(StrEnum):
@@ -72,10 +82,11 @@ _MOUNT_GROUPS = {
 _GUEST = """\
 #!/bin/sh
 exec > {output}/{console} 2>&1
-for module in {modules}; do modprobe "$module" || true; done
+modprobe -a {modules} || true
 {groups}
 mount -t ext4 /dev/vda /mnt || exit 1
 mkdir -p /mnt/tmp
+for tree in {trees}; do mount --bind "/mnt/{copies}$tree" "$tree" || exit 1; done
 cd {directory}
 export PATH={path} TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1
 export HYPOTHESIS_STORAGE_DIRECTORY=/mnt/hypothesis {variables}
@@ -88,6 +99,22 @@ mv {output}/status.new {output}/status
 
 class MachineFailed(DriverUnavailable):
     """The machine went down, or did not end in time, before the command had a status."""
+
+
+def accelerated(processors: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
+    """Whether KVM runs any kernel here: the processor has what it takes, and a machine can be made.
+
+    The device alone does not say so: where it stands on no virtualization of the processor's own,
+    as in some virtual machines, it runs only kernels that were made for it.
+    """
+    try:
+        if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", processors.read_text(), re.MULTILINE):
+            return False
+        with device.open("r+b", buffering=0) as kvm:
+            os.close(fcntl.ioctl(kvm, _KVM_CREATE_VM, 0))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +145,13 @@ class Machine:
         for stale in ("status", "status.new", CONSOLE, KERNEL_LOG):
             (output / stale).unlink(missing_ok=True)
         script = output / "guest.sh"
-        script.write_text(self._script(command, output, variables))
-        with self._scratch() as disk, (output / KERNEL_LOG).open("w+b") as log:
+        trees = trees_to_copy(Path.cwd(), output)
+        script.write_text(self._script(command, output, variables, trees))
+        slowly = () if accelerated() else ("--disable-kvm",)
+        with self._scratch(trees) as disk, (output / KERNEL_LOG).open("w+b") as log:
             # fmt: off
             machine = subprocess.Popen(
-                [boot, "--run", self.kernel, "--force-9p", "--disable-kvm", "--user", "root",
+                [boot, "--run", self.kernel, "--force-9p", *slowly, "--user", "root",
                  "--cpus", str(self.cpus), "--memory", self.memory, "--disk", disk,
                  "--rwdir", output, "--append", "panic=-1", "--verbose",
                  "--", f"sh {shlex.quote(str(script))}"],
@@ -138,13 +167,21 @@ class Machine:
                     os.killpg(machine.pid, signal.SIGKILL)
                 machine.wait()
 
-    def _script(self, command: Sequence[str], output: Path, variables: dict[str, str]) -> str:
+    def _script(
+        self,
+        command: Sequence[str],
+        output: Path,
+        variables: dict[str, str],
+        trees: Sequence[Path],
+    ) -> str:
         passed = {key: value for key, value in os.environ.items() if key.startswith("PANNIER_")}
         return _GUEST.format(
             output=shlex.quote(str(output)),
             console=CONSOLE,
             modules=_MODULES,
             groups=_MOUNT_GROUPS[self.groups],
+            trees=shlex.join(map(str, trees)),
+            copies=TREES,
             directory=shlex.quote(str(Path.cwd())),
             path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
             variables=" ".join(
@@ -155,14 +192,11 @@ class Machine:
         )
 
     @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """Make a sparse ext4 disk, and take it away in the end."""
+    def _scratch(self, trees: Sequence[Path]) -> Iterator[Path]:
+        """Make a disk, and take it away in the end."""
         with tempfile.TemporaryDirectory(prefix="pannier-machine-") as folder:
             disk = Path(folder) / "disk"
-            with disk.open("wb") as file:
-                file.truncate(self.disk << 20)
-            make = ["mkfs.ext4", "-q", "-F", str(disk)]
-            subprocess.run(make, check=True, timeout=120, env=environment())
+            make_disk(disk, self.disk, trees)
             yield disk
 
     def _watch(self, machine: subprocess.Popen[bytes], output: Path) -> int:

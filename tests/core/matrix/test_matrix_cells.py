@@ -9,14 +9,12 @@ import pytest
 
 from pannier.matrix import cells
 from pannier.matrix.cells import Cell, Outcome, parse_cell, read_junit, run_cell
-from pannier.matrix.kernels import HOST, fetch_kernel
+from pannier.matrix.kernels import HOST
 from pannier.matrix.machine import Groups
 from pannier.matrix.table import as_json, render
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-from pannier.errors import DriverUnavailable, InvalidRequest
 
 TESTS = """
 import pytest
@@ -139,18 +137,3 @@ def test_the_same_for_machines(tmp_path: Path) -> None:
         "NotApplicable": {"no nf_tables": 2},
     }
     assert (last["Kernel"], last["Status"], last["Drivers"]) == ("6.12", None, {})
-
-
-def test_a_kernel_that_the_package_lists_lack(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The error says what to do."""
-    (tmp_path / "apt-cache").write_text("#!/bin/sh\nexit 0\n")
-    (tmp_path / "apt-cache").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(DriverUnavailable) as caught:
-        fetch_kernel("6.1")
-    assert caught.value.hint == "try apt-get update"
-    with pytest.raises(InvalidRequest):
-        fetch_kernel("2.4")

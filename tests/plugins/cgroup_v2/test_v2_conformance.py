@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(
         bool(unusable()),
-        reason=f"{unusable()}: run these tests in a virtual machine with tests/vm/boot.py",
+        reason=f"{unusable()}: `tox -e kernel-6.1-cgroup_v2` runs these tests in a virtual machine",
     ),
 ]
 
