@@ -82,16 +82,23 @@ _TEMPLATES: Final[Mapping[str, _Kind]] = {
         " `[drivers]`.",
         table='parent = "$distribution"  # the group in which containers get theirs',
     ),
+    "log": _Kind(
+        short="log",
+        hook="pannier_log_drivers",
+        contract="LogDriver",
+        kit="LogConformance",
+        suffix="Log",
+        what="Every line of a container's output goes into a file of its own, besides what"
+        " `pannier logs` shows.",
+        use="A container that is logged by it: `pannier run --log-driver $id …`.",
+        table='folder = ""  # an absolute path, to keep the files elsewhere',
+    ),
 }
 
 _WITHOUT: Final[Mapping[str, tuple[str, str]]] = {
     "runtime": (
         "even the smallest has to keep streams, logs and exit statuses while the daemon is away",
         "begin with the contract in pannier.drivers.runtime, and with a whole driver",
-    ),
-    "log": (
-        "the conformance kit has no tests for them yet, so nothing could say that it is right",
-        "begin with the contract in pannier.drivers.log, and with the guide to drivers",
     ),
 }
 """Kinds of which there is no honest skeleton: why, and what to begin with instead."""
@@ -163,12 +170,12 @@ def _values(template: _Kind, kind: str, name: str) -> dict[str, str]:
 
 
 def _files(kind: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each file's path in the distribution, and its text."""
+    """Yield each file's path in the distribution, and its text; a kind's own goes first."""
     templates = importlib.resources.files(pannier) / "plugin_templates"
-    for part in ("common", kind):
-        for path, text in _below(templates / part, ""):
-            name = path.replace("__package__", values["package"]).removesuffix(_SUFFIX)
-            yield name, Template(text).substitute(values)
+    found = dict(_below(templates / "common", "")) | dict(_below(templates / kind, ""))
+    for path, text in found.items():
+        name = path.replace("__package__", values["package"]).removesuffix(_SUFFIX)
+        yield name, Template(text).substitute(values)
 
 
 def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from pannier.testing.base import (  # noqa: E402 - see above
     refuses,
     requires,
 )
+from pannier.testing.log import LogConformance  # noqa: E402
 from pannier.testing.network import NetworkConformance  # noqa: E402
 from pannier.testing.resources import ResourceConformance  # noqa: E402
 from pannier.testing.runtime import RuntimeConformance  # noqa: E402
@@ -29,6 +30,7 @@ from pannier.testing.storage import StorageConformance  # noqa: E402
 
 __all__ = [
     "Conformance",
+    "LogConformance",
     "NetworkConformance",
     "Opened",
     "ResourceConformance",

@@ -177,6 +177,10 @@ class Conformance(Generic[D]):
     """What the driver does not hold yet: a test's name and the reason. These tests are expected to
     fail, and one that passes after all is an error. Mandatory ones cannot be listed."""
 
+    options_attribute: ClassVar[str] = ""
+    """The attribute that holds the options of what the tests create, which ``pannier conformance
+    -o`` sets; empty where a kind has none."""
+
     may_keep: ClassVar[tuple[str, ...]] = ()
     """Patterns (fnmatch, relative to the driver's root or state folder) of files that the driver
     may keep when everything was removed: an index, a lock."""

@@ -202,6 +202,7 @@ class NetworkTests(Conformance[NetworkDriver]):
     """What the parts of the network kit share: the lab, and what an author may set."""
 
     contract: ClassVar[type[NetworkDriver]] = NetworkDriver
+    options_attribute: ClassVar[str] = "network_options"
 
     argument: ClassVar[str] = ""
     """What follows the driver's id in ``--network ID:ARGUMENT``. Where it is empty and the driver

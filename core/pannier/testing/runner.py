@@ -41,6 +41,7 @@ KITS: Final = {
     "network": "pannier.testing.network:NetworkConformance",
     "resources": "pannier.testing.resources:ResourceConformance",
     "runtime": "pannier.testing.runtime:RuntimeConformance",
+    "log": "pannier.testing.log:LogConformance",
 }
 """The class of each kind of driver."""
 
@@ -93,14 +94,15 @@ def run_installed(
     id: str,
     *,
     folder: Path | None = None,
-    network_options: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Run the kit against an installed driver.
 
     :param folder: where the driver's folders are made, and removed; None is the engine's root,
         where there is one already, else the folder of temporary files.
-    :param network_options: of the networks that the tests of a network driver create.
+    :param options: of what the tests create, where it has any: of networks (``--opt``), of
+        containers' logs (``--log-opt``).
     :param progress: is told how many tests are done, of how many.
     :raises ConfigError: no such driver is installed.
     :raises DriverUnavailable: it cannot work here, so there is nothing to test.
@@ -115,8 +117,8 @@ def run_installed(
     report = Report(kind, id, record.distribution, record.version, record.capabilities)
     with _place(folder or _default_folder(drivers.config.engine.root)) as place:
         found = _class_for(record, settings, place)
-        if network_options:
-            found.network_options = dict(network_options)
+        if options:
+            setattr(found, found.options_attribute, dict(options))
         _classes.append(found)
         try:
             _run_pytest(report, progress or (lambda *_: None))
@@ -163,6 +165,11 @@ def _class_for(record: DriverRecord, settings: object, place: Path) -> Any:
             folder = Path(tempfile.mkdtemp(dir=place))
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
+
+        @pytest.fixture
+        def arrived(self) -> None:
+            """Skip what only those can see who know where a log driver delivers to."""
+            pytest.skip("not applicable: where lines arrive only the driver's own tests can see")
 
     return TestInstalled
 

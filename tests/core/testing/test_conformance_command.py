@@ -142,10 +142,28 @@ def test_a_network_driver_on_a_link_of_the_host(settings: Path, installed: Path)
     assert report["Passed"] > 40
 
 
+def test_options_of_logs(settings: Path) -> None:
+    """They are those of the containers that the tests log."""
+    words = ["log", "json-file", "--format", "json", "-o"]
+    right = json.loads(command(settings, [*words, "max-size=1m"]).stdout)
+    assert right["Failed"] == 0
+    assert right["Passed"] > 8
+    wrong = json.loads(command(settings, [*words, "max-size=much"]).stdout)
+    assert wrong["Failed"] > 0
+
+
+def test_a_driver_that_delivers(settings: Path) -> None:
+    """Where its lines arrive only its own tests can see; the others are run."""
+    report = json.loads(command(settings, ["log", "syslog", "--format", "json"]).stdout)
+    assert report["Failed"] == 0
+    reasons = {test["Name"]: test["Reason"] for test in report["Tests"]}
+    assert "only the driver's own tests can see" in reasons["test_lines_arrive_in_order"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["storage", "any", "-o", "a=b"], "--opt is for network drivers"),
+        (["storage", "any", "-o", "a=b"], "--opt is for network and log drivers"),
         (["network", "any", "-o", "parent"], "--opt takes KEY=VALUE, not 'parent'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The kits of networks, resources and runtimes find each of many wrong drivers out.
+"""The kits of networks, resources, runtimes and logs find each of many wrong drivers out.
 
 That right drivers pass is shown by the built-in ones, in ``tests/plugins``.
 """
@@ -27,6 +27,11 @@ SOUND = {
         "test_what_is_available_was_declared",
     ),
     "runtime": ("test_describing_does_nothing", "test_unknown_containers_are_not_found"),
+    "log": (
+        "test_the_options_of_a_container_are_checked",
+        "test_the_form_is_one_that_can_be_kept",
+        "test_senseless_limits_are_refused",
+    ),
 }
 """Of these every one of them passes one, so that it is not for another reason that it fails."""
 
@@ -78,4 +83,5 @@ def test_there_are_enough_of_them() -> None:
         "network": 22,
         "resources": 18,
         "runtime": 27,
+        "log": 28,
     }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["conformance"]
 
-_KINDS = ("storage", "network", "resources", "runtime")
+_KINDS = ("storage", "network", "resources", "runtime", "log")
 _COULD_NOT_RUN = 2
 
 
@@ -60,7 +60,8 @@ def _complete_id(
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set an option of the networks that a network driver is tried with (parent=uplink0).",
+    help="Set an option of the networks, or the logs, that a driver is tried with"
+    " (parent=uplink0).",
 )
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("id", shell_complete=_complete_id)
@@ -92,7 +93,7 @@ def conformance(
     from pannier.errors import PannierError
 
     try:
-        report = _run(context, kind, id, folder, _network_options(kind, options))
+        report = _run(context, kind, id, folder, _pairs(kind, options))
         text = _write(report, form, output)
     except PannierError as error:
         Context(debug=bool(context.find_root().params.get("debug"))).report(error)
@@ -102,12 +103,12 @@ def conformance(
         sys.exit(1)
 
 
-def _network_options(kind: str, given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(kind: str, given: tuple[str, ...]) -> dict[str, str]:
     from pannier.errors import InvalidRequest
 
-    if given and kind != "network":
+    if given and kind not in {"network", "log"}:
         raise InvalidRequest(
-            f"--opt is for network drivers, and not for those of the kind {kind}",
+            f"--opt is for network and log drivers, and not for those of the kind {kind}",
             hint="configure the driver in its table of the configuration file",
         )
     found = {}
@@ -143,7 +144,7 @@ def _run(
     root = context.find_root()
     config = load(root.params.get("config") or root.params.get("config_file"))
     return run_installed(
-        Drivers(config), kind, id, folder=folder, network_options=options, progress=_progress
+        Drivers(config), kind, id, folder=folder, options=options, progress=_progress
     )
 
 
