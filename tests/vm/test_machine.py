@@ -65,7 +65,8 @@ def matrix(output: Path, kernels: str, *command: str, timeout: int = 2000) -> di
         capture_output=True,
         text=True,
     )
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # Behind what the command printed, which a machine that goes down leaves in mid-line.
+    row: dict[str, Any] = json.loads(done.stdout[done.stdout.rindex('{"Kernel"') :])
     assert done.returncode == (0 if row["Status"] == 0 else 1), done.stdout + done.stderr
     return row
 
