@@ -28,6 +28,7 @@ class ContainerDriver(NetworkDriver):
     """Containers share the links, addresses and ports of another container."""
 
     id: ClassVar[str] = "container"
+    priority: ClassVar[int] = -100  # it cannot do without being told whose network
     config_type: ClassVar[type[Any]] = NoConfig
 
     @classmethod

@@ -28,6 +28,7 @@ class HostDriver(NetworkDriver):
     """Containers see the host's links, addresses and ports as the host's processes do."""
 
     id: ClassVar[str] = "host"
+    priority: ClassVar[int] = -50  # nobody is to be on the host's network who did not ask for it
     config_type: ClassVar[type[Any]] = NoConfig
 
     @classmethod

@@ -33,6 +33,7 @@ class NoneDriver(NetworkDriver):
     """Containers reach themselves by 127.0.0.1, and nobody else."""
 
     id: ClassVar[str] = "none"
+    priority: ClassVar[int] = 50  # the next best to the bridge: apart from everybody, as that is
     config_type: ClassVar[type[Any]] = NoConfig
 
     @classmethod

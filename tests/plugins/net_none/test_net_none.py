@@ -14,7 +14,11 @@ from pannier.drivers.network import Endpoint, EndpointRequest, Namespace, Networ
 from pannier.drivers.operations import Transaction
 from pannier.errors import DriverError, InvalidRequest, UnsupportedOperation
 from pannier.linux.namespaces import CLONE_NEWNET, in_network_namespace, unshare
+from pannier_net_bridge.driver import BridgeDriver
+from pannier_net_container.driver import ContainerDriver
+from pannier_net_host.driver import HostDriver
 from pannier_net_none import pannier_network_drivers
+from pannier_net_none.driver import NoneDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,3 +121,13 @@ def test_there_is_one_such_network(driver: NetworkDriver) -> None:
     """Users cannot create another."""
     with pytest.raises(UnsupportedOperation, match="only one instance"):
         driver.create_network(NetworkSpec("f" * 64, "mine"))
+
+
+def test_the_built_in_networks_are_chosen_in_an_order_that_opens_nothing() -> None:
+    """Without a bridge containers are alone, rather than on the host's network.
+
+    Those of third parties have the priority 0.
+    """
+    ranked = (BridgeDriver, NoneDriver, HostDriver, ContainerDriver)
+    bridge, none, host, container = (driver.priority for driver in ranked)
+    assert bridge > none > 0 > host > container
