@@ -127,7 +127,10 @@ class Engine:
         self.execs = Execs(registry, drivers, launcher, entering, supervisor, teller, workers)
         health.execs = self.execs
         supervisor.exits = Exits(
-            lifecycle.start_again, remover.remove_automatically, self.execs.ended
+            lifecycle.start_again,
+            lifecycle.finish_restart,
+            remover.remove_automatically,
+            self.execs.ended,
         )
         creator = Creator(
             settings,

@@ -301,15 +301,31 @@ class Lifecycle:
         """Stop a container, if it runs, and start it."""
         live.keep = True
         try:
+            async with live.lock:
+                # Kept in the database from the signal on: a killed daemon's successor goes on.
+                self._ask_restart(live, asked=_alive(live))
             if _alive(live):
-                await self.stop(live, timeout, signal_name)
+                with contextlib.suppress(NotModified):  # it has ended by itself meanwhile
+                    await self.stop(live, timeout, signal_name)
             async with live.lock:
                 self._check_startable(live)
                 self._begin_anew(live)
                 await self.start_locked(live)
         finally:
             live.keep = False
+            async with live.lock:
+                if live.container.state.restart_asked:
+                    self._ask_restart(live, asked=False)
+                    await self.workers.run(self.store.save_state, live.container)
         self.teller.container(live.container, "restart")
+
+    async def finish_restart(self, live: Live) -> None:
+        """Have a restart come to its end that was under way when the engine was killed."""
+        with contextlib.suppress(PannierError):
+            await self.restart(live)
+
+    def _ask_restart(self, live: Live, *, asked: bool) -> None:
+        live.set_state(replace(live.container.state, restart_asked=asked))
 
     # Pausing.
 

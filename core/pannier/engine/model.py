@@ -282,6 +282,7 @@ class ContainerState:
     """What changes while a container lives; times in nanoseconds since the epoch, 0 for never.
 
     :param manually_stopped: stopped or killed by a user, which ends ``unless-stopped``.
+    :param restart_asked: a user's restart is under way, which the next engine is to finish.
     :param health: None for a container that has never been probed.
     """
 
@@ -295,6 +296,7 @@ class ContainerState:
     restart_count: int = 0
     manually_stopped: bool = False
     health: Health | None = None
+    restart_asked: bool = False
 
     @property
     def running(self) -> bool:

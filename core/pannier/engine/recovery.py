@@ -88,7 +88,7 @@ class Recovery:
         """Recover. Restarts and removals that follow from it go on in the background."""
         containers = await self.workers.bulk(lambda: list(self.store.containers()))
         for container in containers:
-            self.registry.add(Live(container))
+            self.registry.add(Live(container, keep=container.state.restart_asked))
         await self.workers.bulk(self.networks.open, self.patience)
         found = await self.workers.bulk(self._look, containers)
         await self.workers.bulk(self._clear, containers, set(found))
@@ -228,6 +228,9 @@ class Recovery:
         for live in self.registry:
             container = live.container
             state = container.state
+            if state.restart_asked:
+                self.supervisor.finish_restart(live)
+                continue
             if container.id in found:
                 continue
             with contextlib.suppress(PannierError):

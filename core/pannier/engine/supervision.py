@@ -71,11 +71,13 @@ class Exits:
     """What the supervisor has others do; set once, when the engine is wired.
 
     :param start: starts a container again.
+    :param restart: finishes a user's restart.
     :param remove: removes a container that was run with ``--rm``.
     :param exec_ended: takes note of an exec's end.
     """
 
     start: Callable[[Live], Coroutine[object, object, None]]
+    restart: Callable[[Live], Coroutine[object, object, None]]
     remove: Callable[[Live], Coroutine[object, object, None]]
     exec_ended: Callable[[Live, ExitEvent], None]
 
@@ -290,6 +292,11 @@ class Supervisor:
         live.set_state(replace(live.container.state, status=Status.RESTARTING))
         assert self.exits is not None
         self.workers.spawn(self.exits.start(live))
+
+    def finish_restart(self, live: Live) -> None:
+        """Go on with a user's restart, in the background; at the engine's start."""
+        assert self.exits is not None
+        self.workers.spawn(self.exits.restart(live))
 
     def remove_later(self, live: Live) -> None:
         """Remove a container that was run with ``--rm``, in the background."""

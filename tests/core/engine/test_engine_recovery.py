@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pannier.drivers.network import PortRequest
 from pannier.engine.model import HostOptions, RestartPolicy, Status
 from pannier.engine.recovery import UNKNOWN_STATUS
+from pannier.errors import DriverError
 from support.engine_rig import Rig, eventually
 
 if TYPE_CHECKING:
@@ -165,6 +167,54 @@ def test_one_that_was_never_let_go_is_no_running_container(tmp_path: Path) -> No
     async def after(rig: Rig) -> None:
         assert rig.status("web") is Status.EXITED
         assert list(rig.runtime.containers()) == []
+
+    _across(tmp_path, before, meanwhile, after)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_restart_that_was_cut_is_finished(ended: bool, gone: bool, tmp_path: Path) -> None:
+    """A killed engine may have stopped the container already, whose policy has it not run again."""
+
+    async def before(rig: Rig) -> None:
+        container = await rig.run("web", host=HostOptions(auto_remove=True))
+        asked = replace(container.state, restart_asked=True, manually_stopped=True)
+        rig.engine.containers.store.save_state(replace(container, state=asked))
+
+    def meanwhile(rig: Rig) -> None:
+        [id] = rig.runtime.containers()
+        if ended:
+            rig.runtime.end(id, 137)
+        if gone:
+            rig.runtime.delete(id)
+            rig.world.held = {name for name in rig.world.held if name.startswith("layer:")}
+
+    async def after(rig: Rig) -> None:
+        await eventually(lambda: rig.actions()[-1:] == ["restart"])
+        assert rig.status("web") is Status.RUNNING
+        [stored] = rig.engine.containers.store.containers()
+        assert not stored.state.restart_asked
+
+    _across(tmp_path, before, meanwhile, after)
+
+
+def test_a_restart_that_cannot_be_finished(tmp_path: Path) -> None:
+    """The container is left as one that could not be started, and is not tried for ever."""
+
+    async def before(rig: Rig) -> None:
+        container = await rig.run("web")
+        asked = replace(container.state, restart_asked=True)
+        rig.engine.containers.store.save_state(replace(container, state=asked))
+
+    def meanwhile(rig: Rig) -> None:
+        [id] = rig.runtime.containers()
+        rig.runtime.end(id, 0)
+        rig.runtime.start_error = DriverError("no more pids")
+
+    async def after(rig: Rig) -> None:
+        await eventually(lambda: rig.engine.containers.get("web").state.error == "no more pids")
+        await eventually(lambda: not rig.engine.containers.get("web").state.restart_asked)
+        assert rig.status("web") is Status.EXITED
 
     _across(tmp_path, before, meanwhile, after)
 
