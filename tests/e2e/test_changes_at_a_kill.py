@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,126 +11,26 @@ import select
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.agreement import disagreements, settled
+from support.changes import BOX, CHANGES, LAYER, REGISTRY
 from support.daemon import Daemon, leftovers
+from support.images import image
+from support.registry import FaultyRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from support.changes import Change
 
 KILLS = int(os.environ.get("PANNIER_KILLS", "2"))
 """In each change; more of them find rarer moments."""
 
 SECONDS = 60.0
-ID = "--format={{.Id}}"
-
-
-@dataclass(frozen=True)
-class Change:
-    """A call that changes something.
-
-    :param call: method, path and body.
-    :param before: what makes things ready for it, with command lines.
-    :param look: a command line that says how things are.
-    :param states: what it may say: before, and after.
-    """
-
-    call: tuple[str, str, dict[str, Any]]
-    look: tuple[str, ...]
-    states: tuple[str, str]
-    before: tuple[tuple[str, ...], ...] = ()
-
-
-BOX = ("run", "-d", "--name", "box", "busybox", "sleep", "1000")
-STATUS = ("inspect", "--format={{.State.Status}}", "box")
-NETWORKS = ("inspect", "--format={{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}")
-CREATE = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"Binds": ["kept:/kept"]}}
-
-CHANGES = {
-    "create": Change(
-        ("POST", "/containers/create?name=box", CREATE),
-        ("ps", "-a", "--filter", "name=box", "--format", "{{.Names}}"),
-        ("", "box"),
-    ),
-    "start": Change(
-        ("POST", "/containers/box/start", {}),
-        STATUS,
-        ("created", "running"),
-        (("create", "-p", "0:80", *BOX[2:]),),
-    ),
-    "stop": Change(("POST", "/containers/box/stop?t=0", {}), STATUS, ("running", "exited"), (BOX,)),
-    "kill": Change(("POST", "/containers/box/kill", {}), STATUS, ("running", "exited"), (BOX,)),
-    "pause": Change(("POST", "/containers/box/pause", {}), STATUS, ("running", "paused"), (BOX,)),
-    "unpause": Change(
-        ("POST", "/containers/box/unpause", {}),
-        STATUS,
-        ("paused", "running"),
-        (BOX, ("pause", "box")),
-    ),
-    "rm": Change(
-        ("DELETE", "/containers/box?force=1", {}),
-        ("ps", "-a", "--filter", "name=box", "--format", "{{.Names}}"),
-        ("box", ""),
-        (BOX,),
-    ),
-    "rename": Change(
-        ("POST", "/containers/box/rename?name=box2", {}),
-        ("ps", "-a", "--filter", "name=box", "--format", "{{.Names}}"),
-        ("box", "box2"),
-        (BOX,),
-    ),
-    "update": Change(
-        ("POST", "/containers/box/update", {"Memory": 64 << 20, "MemorySwap": -1}),
-        ("inspect", "--format={{.HostConfig.Memory}}", "box"),
-        ("0", str(64 << 20)),
-        (BOX,),
-    ),
-    "commit": Change(
-        ("POST", "/commit?container=box&repo=made&tag=1", {}),
-        ("images", "--format", "{{.Repository}}", "made"),
-        ("", "made"),
-        (BOX, ("exec", "box", "touch", "/changed")),
-    ),
-    "network create": Change(
-        ("POST", "/networks/create", {"Name": "net"}),
-        ("network", "ls", "--filter", "name=net", "--format", "{{.Name}}"),
-        ("", "net"),
-    ),
-    "network connect": Change(
-        ("POST", "/networks/net/connect", {"Container": "box"}),
-        (*NETWORKS, "box"),
-        ("bridge", "bridge net"),
-        (BOX, ("network", "create", "net")),
-    ),
-    "network disconnect": Change(
-        ("POST", "/networks/net/disconnect", {"Container": "box"}),
-        (*NETWORKS, "box"),
-        ("bridge net", "bridge"),
-        (BOX, ("network", "create", "net"), ("network", "connect", "net", "box")),
-    ),
-    "volume create": Change(
-        ("POST", "/volumes/create", {"Name": "vol"}),
-        ("volume", "ls", "-q", "--filter", "name=vol"),
-        ("", "vol"),
-    ),
-    "volume rm": Change(
-        ("DELETE", "/volumes/vol", {}),
-        ("volume", "ls", "-q", "--filter", "name=vol"),
-        ("vol", ""),
-        (("volume", "create", "vol"),),
-    ),
-    "rmi": Change(
-        ("DELETE", "/images/other:1", {}),
-        ("images", "--format", "{{.Repository}}", "other"),
-        ("other", ""),
-        (("tag", "busybox", "other:1"),),
-    ),
-}
 
 
 class _Connection(http.client.HTTPConnection):
@@ -144,21 +45,32 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Changer:
-    """Makes one change after another, and kills the daemon meanwhile."""
+    """Makes one change after another, and kills the daemon meanwhile.
 
-    def __init__(self, daemon: Daemon, seed: int) -> None:
+    :param registry: the address of a registry that has ``made:1``.
+    """
+
+    def __init__(self, daemon: Daemon, registry: str, seed: int) -> None:
         self.daemon = daemon
+        self.registry = registry
         self.dice = random.Random(seed)
 
     def prepare(self, change: Change) -> None:
         """Have everything as it is before the change."""
         for words in change.before:
             self.daemon.cli(*words)
-        assert self.look(change) == change.states[0]
+        assert self.look(change, change.states[:1]) == change.states[0]
 
-    def look(self, change: Change) -> str:
-        """Return how things are."""
-        return self.daemon.cli(*change.look).stdout.strip()
+    def look(self, change: Change, wanted: tuple[str, ...]) -> str:
+        """Return how things are; of what comes by itself, once it is as wanted."""
+        words = [word.replace(REGISTRY, self.registry) for word in change.look]
+        deadline = time.monotonic() + SECONDS
+        while True:
+            # Of a container that has gone there is nothing to look at.
+            told = self.daemon.cli(*words, check=not change.by_itself).stdout.strip()
+            if told in wanted or not change.by_itself or time.monotonic() > deadline:
+                return told
+            time.sleep(0.1)  # what is looked at says nothing by itself
 
     def call(self, change: Change) -> bool:
         """Make the call; return whether it was acknowledged.
@@ -166,18 +78,31 @@ class Changer:
         :raises TimeoutError: it neither was nor came to an end.
         """
         method, path, body = change.call
-        connection = _Connection(self.daemon.socket)
         try:
-            connection.request(
-                method, f"/v1.51{path}", json.dumps(body), {"Content-Type": "application/json"}
-            )
-            status = connection.getresponse().status
+            answer = self._ask(method, path, body)
+            if change.then is not None:
+                path, body = change.then
+                self._ask("POST", path.replace("ID", json.loads(answer)["Id"]), body)
         except (ConnectionError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
-        assert status < 300, status
+        assert "errorDetail" not in answer, answer
+        assert change.says in answer, answer
         return True
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | bytes) -> str:
+        """Make one call, which must be answered with a success; return its whole answer."""
+        status, answer = self._asked(method, path, body)
+        assert status < 300, answer
+        return answer
+
+    def _asked(self, method: str, path: str, body: dict[str, Any] | bytes) -> tuple[int, str]:
+        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        target = f"/v1.51{path}".replace(REGISTRY, self.registry)
+        with contextlib.closing(_Connection(self.daemon.socket)) as connection:
+            connection.request(method, target, data, {"Content-Type": kind})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
 
     def call_and_kill(self, change: Change, within: float) -> bool:
         """Make the call and kill the daemon at some moment of so many seconds."""
@@ -191,11 +116,18 @@ class Changer:
 
     def clear(self) -> None:
         """Remove what a change may have made."""
-        cli = self.daemon.cli
-        cli("rm", "-f", "-v", "box", "box2", check=False)
-        cli("network", "rm", "net", check=False)
-        cli("volume", "rm", "vol", check=False)
-        cli("rmi", "made:1", check=False)
+        for name in ("box", "box2"):
+            self._asked("DELETE", f"/containers/{name}?force=1&v=1", {})
+        for thing in ("networks/net", "volumes/vol", "images/made:1", f"images/{REGISTRY}/made:1"):
+            self._asked("DELETE", f"/{thing}", {})
+        self._ask("POST", "/build/prune?all=1", {})
+
+    def stored(self) -> list[str]:
+        """Return the layers and blobs on the disk."""
+        root = self.daemon.folder / "root"
+        layers = root / "storage/overlay/layers"
+        blobs = root / "images/blobs/sha256"
+        return sorted(path.name for folder in (layers, blobs) for path in folder.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -206,13 +138,17 @@ def changer(busybox: Path) -> Iterator[Changer]:
     daemon = Daemon()
     try:
         daemon.start()
+        with daemon.inside():
+            registry = FaultyRegistry()
+        registry.put(image([LAYER]), repository="made")
         daemon.cli("load", "-i", str(busybox))
         daemon.cli("run", "-d", "--name", "phoenix", "--restart", "always", *BOX[4:])
         daemon.cli(
             *("run", "-d", "--name", "probed", "--health-cmd", "true"),
             *("--health-interval", "200ms", *BOX[4:]),
         )
-        yield Changer(daemon, seed)
+        yield Changer(daemon, registry.host, seed)
+        registry.close()
     finally:
         daemon.close()
     assert leftovers(daemon) == []
@@ -226,6 +162,7 @@ def test_a_change_is_done_or_not(changer: Changer, name: str) -> None:
     Database, disk and kernel agree, and bystanders live.
     """
     change = CHANGES[name]
+    stored = changer.stored()
     changer.prepare(change)
     begin = time.monotonic()
     assert changer.call(change)
@@ -235,16 +172,18 @@ def test_a_change_is_done_or_not(changer: Changer, name: str) -> None:
     for _ in range(KILLS):
         changer.prepare(change)
         acknowledged = changer.call_and_kill(change, took * 1.5)
-        told = changer.look(change)
-        assert told in change.states[acknowledged:]
+        wanted = change.states[acknowledged:]
+        told = changer.look(change, wanted)
+        assert told in wanted
         assert settled(lambda: disagreements(changer.daemon)) == []
         if told == change.states[0]:
             assert changer.call(change)
-            assert changer.look(change) == change.states[1]
+            assert changer.look(change, change.states[1:]) == change.states[1]
         changer.clear()
     assert bystanders == [
         changer.daemon.inspect(one)["State"]["Pid"] for one in ("phoenix", "probed")
     ]
+    assert changer.stored() == stored
 
 
 def _ended(pid: int) -> None:
@@ -276,6 +215,57 @@ def test_health_and_restart_policies_go_on(changer: Changer) -> None:
     while not _probed_since(daemon, begin):
         assert time.monotonic() < deadline, "no probe any more"
     assert daemon.inspect("probed")["State"]["Health"]["Status"] == "healthy"
+
+
+@pytest.mark.slow
+def test_health_changes_across_kills(changer: Changer) -> None:
+    """Whatever a probe was at when the daemon was killed, the next ones are made and count."""
+    daemon = changer.daemon
+    probe = ("--health-cmd", "test -e /well", "--health-interval", "50ms", "--health-retries", "1")
+    daemon.cli("run", "-d", "--name", "box", *probe, *BOX[4:])
+    for command, status in (("touch", "healthy"), ("rm", "unhealthy"), ("touch", "healthy")):
+        daemon.cli("exec", "box", command, "/well")
+        killer = threading.Timer(changer.dice.uniform(0.0, 0.3), daemon.kill)
+        killer.start()
+        killer.join()
+        daemon.start()
+        _until(lambda status=status: _health(daemon)["Status"] == status)  # type: ignore[misc]
+        health = _health(daemon)
+        assert bool(health["FailingStreak"]) == (status == "unhealthy")
+        assert settled(lambda: disagreements(daemon)) == []
+    changer.clear()
+
+
+@pytest.mark.slow
+def test_restarts_are_counted_across_kills(changer: Changer) -> None:
+    """In the pause before a restart, or in the restart itself: none is lost or made twice."""
+    daemon = changer.daemon
+    policy = ("--restart", "on-failure:4")
+    daemon.cli("run", "-d", "--name", "box", *policy, "busybox", "sh", "-c", "echo >> /n; exit 3")
+    for _ in range(KILLS):
+        killer = threading.Timer(changer.dice.uniform(0.0, 0.4), daemon.kill)
+        killer.start()
+        killer.join()
+        daemon.start()
+    _until(lambda: daemon.inspect("box")["State"]["Status"] == "exited")
+    fact = daemon.inspect("box")
+    assert (fact["RestartCount"], fact["State"]["ExitCode"]) == (4, 3)
+    begun = daemon.cli("cp", "box:/n", "-").stdout.count("\n")
+    assert 5 <= begun <= 5 + KILLS, "a start that was cut before it was noted is made again"
+    assert settled(lambda: disagreements(daemon)) == []
+    changer.clear()
+
+
+def _health(daemon: Daemon) -> dict[str, Any]:
+    health: dict[str, Any] = daemon.inspect("box")["State"]["Health"]
+    return health
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)  # nothing tells of it across a daemon's start
 
 
 def _probed_since(daemon: Daemon, begin: float) -> bool:
