@@ -135,7 +135,8 @@ def _is_about(event: Event, kind: str, value: str) -> bool:
     name = event.attributes.get("name", "")
     if kind == "image":
         return _same_image(event.actor, value) or _same_image(name, value)
-    return value == name or event.actor.startswith(value)
+    # Docker takes the beginning of a name for it, as that of an id.
+    return name.startswith(value) or event.actor.startswith(value)
 
 
 def _same_image(image: str, value: str) -> bool:

@@ -97,6 +97,8 @@ def test_a_listener_that_does_not_keep_up_is_let_go(monkeypatch: pytest.MonkeyPa
         ({"event": ("exec_start",)}, True),
         ({"event": ("start",)}, False),
         ({"container": ("web",)}, True),
+        ({"container": ("we",)}, True),
+        ({"container": ("eb",)}, False),
         ({"container": ("abc",)}, True),
         ({"container": ("db",)}, False),
         ({"image": ("small",)}, True),
