@@ -326,15 +326,17 @@ class Containers:
                     stack.push_async_callback(
                         self.workers.run, resources.thaw, container.id, parent
                     )
+                name = f"{repository}:{tag}" if repository and tag else repository
                 image = await self.images.commit(
                     container,
                     container.config if config is None else merge(config, container.config),
-                    name=f"{repository}:{tag}" if repository and tag else repository,
+                    name=name,
                     author=author,
                     message=message,
                     changes=changes,
                 )
-        self.teller.container(container, "commit", imageID=image)
+        told = {"imageID": image, "imageRef": name, "comment": message}
+        self.teller.container(container, "commit", **told)
         return image
 
     # Talking.
@@ -357,6 +359,7 @@ class Containers:
             self.lifecycle.check_running(container)
             runtime = self.lifecycle.runtime(container)
             await self.workers.run(runtime.resize, container.id, rows, columns)
+        self.teller.container(container, "resize", height=str(rows), width=str(columns))
 
     def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield a container's lines; errors are raised here, before the first is asked for."""
@@ -383,7 +386,9 @@ class Containers:
         def read() -> TopResult:
             return top.top(self.drivers.resources.pids(container.id, parent), ps_args)
 
-        return await self.workers.run(read)
+        result = await self.workers.run(read)
+        self.teller.container(container, "top")
+        return result
 
     async def statistics(self, ref: str) -> Statistics:
         """Take one reading of what a container uses."""

@@ -229,7 +229,8 @@ class Images:
         :raises NotFound: before anything is sent, where an image does not exist.
         """
         for name in names:
-            await self._workers.run(self._images.select, name)
+            for id, _ in await self._workers.run(self._images.select, name):
+                self._publish("save", id, id)
         return self._workers.written(lambda out: self._images.save(names, out))
 
     async def import_image(

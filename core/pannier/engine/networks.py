@@ -360,6 +360,7 @@ class Networks:
                 _log.warning("the network %s could not be pruned: %s", network.name, error)
                 continue
             deleted.append(network.name)
+        self.events.publish(Event("network", "prune", "", {"reclaimed": "0"}))
         return NetworkPruneResult(tuple(deleted))
 
     def _publish(self, action: str, network: Network) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from pannier.errors import InvalidRequest
 from pannier.server.call import Route
 from pannier.server.respond import JSON_TYPE, closed, encode, open_stream
 from pannier.server.views.resources import event_view
@@ -41,6 +42,10 @@ async def _events(call: Call) -> web.StreamResponse:
     if call.query.text("since"):
         since = since or 1  # "0" asks for everything that is remembered
     until = call.query.time("until", time.time)
+    if since and until and until < since:
+        raise InvalidRequest(
+            f"`since` time ({since // 10**9}) cannot be after `until` time ({until // 10**9})"
+        )
     filters = call.query.filters(_FILTERS)
     events = call.engine.events.subscribe(since, until, filters)
     response = await open_stream(call, JSON_TYPE)

@@ -19,6 +19,7 @@ __all__ = ["ROUTES"]
 
 _FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS: Final = frozenset({"label", "label!", "all"})
+_ANONYMOUS_ALONE_SINCE: Final = (1, 42)
 
 
 async def _list(call: Call) -> web.StreamResponse:
@@ -48,7 +49,10 @@ async def _remove(call: Call) -> web.StreamResponse:
 
 
 async def _prune(call: Call) -> web.StreamResponse:
-    result = await call.engine.volumes.prune(call.query.filters(_PRUNE_FILTERS))
+    filters = call.query.filters(_PRUNE_FILTERS)
+    if call.version < _ANONYMOUS_ALONE_SINCE:
+        filters["all"] = ("true",)
+    result = await call.engine.volumes.prune(filters)
     return json_response(
         {"VolumesDeleted": list(result.deleted) or None, "SpaceReclaimed": result.reclaimed}
     )

@@ -97,9 +97,11 @@ def event_view(event: Event) -> dict[str, Any]:
     """Return an ``EventMessage``, with the older fields that clients still read."""
     view: dict[str, Any] = {}
     if event.kind in {"container", "image"}:
-        view |= {"status": event.action, "id": event.actor}
-        if event.kind == "container":
-            view["from"] = event.attributes.get("image", "")
+        view["status"] = event.action
+        if event.actor:  # a prune is about none
+            view["id"] = event.actor
+            if event.kind == "container":
+                view["from"] = event.attributes.get("image", "")
     return view | {
         "Type": event.kind,
         "Action": event.action,
