@@ -176,6 +176,16 @@ async def test_restart_command_keeps_an_rm_container(rig: Rig) -> None:
 
 
 @engine_test
+async def test_two_restarts_at_once(rig: Rig) -> None:
+    """Both are done once the container runs anew; none is refused."""
+    container = await rig.run("web")
+    restart = rig.engine.containers.restart
+    await asyncio.gather(restart("web"), restart("web"))
+    assert rig.status("web") is Status.RUNNING
+    assert rig.engine.containers.get("web").state.started > container.state.started
+
+
+@engine_test
 async def test_policies_that_make_no_sense(rig: Rig) -> None:
     """They are refused at creation, in Docker's words."""
     for policy, words in [
