@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from support.changes import Change
 
-KILLS = int(os.environ.get("PANNIER_KILLS", "2"))
+KILLS = int(os.environ.get("PANNIER_KILLS", "1"))
 """In each change; more of them find rarer moments."""
 
 SECONDS = 60.0
@@ -120,6 +120,8 @@ class Changer:
             self._asked("DELETE", f"/containers/{name}?force=1&v=1", {})
         for thing in ("networks/net", "volumes/vol", "images/made:1", f"images/{REGISTRY}/made:1"):
             self._asked("DELETE", f"/{thing}", {})
+        # The last whole step of a build that was cut off is a dangling image, as with Docker.
+        self._ask("POST", "/images/prune", {})
         self._ask("POST", "/build/prune?all=1", {})
 
     def stored(self) -> list[str]:

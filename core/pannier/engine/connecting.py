@@ -144,24 +144,33 @@ class Connecting:
         attached: list[Joining],
         launch: Launch | None,
     ) -> Container:
-        for joining in attached:
-            netns = self._netns(container) if container.state.running else None
-            try:
-                joining.driver.detach(joining.request, netns)
-            finally:
-                if netns is not None:
-                    os.close(netns)
         led_out = self.endpoints.gateway(container) == network.name
-        container = replace(
+        left = replace(
             container,
             networks=_without(container.networks, network.name),
             endpoints=_without(container.endpoints, network.name),
         )
+        # The record first: if the engine is killed now, the next one takes a link away that is in
+        # no record, whereas it would believe in an endpoint that has none.
+        self.store.save(left)
+        try:
+            for joining in attached:
+                self._leave(container, joining)
+        except BaseException:
+            self.store.save(container)
+            raise
         if led_out and container.state.running:
-            self._lead_out(container)
-        self.store.save(container)
-        self._rewrite_hosts(container, launch)
-        return container
+            self._lead_out(left)
+        self._rewrite_hosts(left, launch)
+        return left
+
+    def _leave(self, container: Container, joining: Joining) -> None:
+        netns = self._netns(container) if container.state.running else None
+        try:
+            joining.driver.detach(joining.request, netns)
+        finally:
+            if netns is not None:
+                os.close(netns)
 
     def _lead_out(self, container: Container) -> None:
         """Move the default route to the network that leads out now."""
