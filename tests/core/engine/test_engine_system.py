@@ -112,7 +112,7 @@ async def test_a_commit_takes_the_containers_configuration(rig: Rig) -> None:
 
 @engine_test
 async def test_images_tell_events(rig: Rig) -> None:
-    """Tags, removals and loads."""
+    """Tags, removals, saves and loads."""
     images = rig.engine.images
     await images.tag("small", "other:1")
     await images.remove("other:1")
@@ -121,7 +121,8 @@ async def test_images_tell_events(rig: Rig) -> None:
     saved = b"".join([chunk async for chunk in await images.save(["small"])])
     await images.remove("small")
     assert [event async for event in images.load(chunks(saved))]
-    assert rig.actions("image") == ["load", "tag", "untag", "untag", "delete", "load"]
+    told = ["load", "tag", "untag", "save", "untag", "delete", "load"]
+    assert rig.actions("image") == told
     assert len(await images.list()) == 1
 
 
