@@ -175,13 +175,15 @@ def test_a_change_is_done_or_not(changer: Changer, name: str) -> None:
         changer.prepare(change)
         acknowledged = changer.call_and_kill(change, took * 1.5)
         wanted = change.states[acknowledged:]
-        told = changer.look(change, wanted)
-        assert told in wanted
-        assert settled(lambda: disagreements(changer.daemon)) == []
-        if told == change.states[0]:
-            assert changer.call(change)
-            assert changer.look(change, change.states[1:]) == change.states[1]
-        changer.clear()
+        try:
+            told = changer.look(change, wanted)
+            assert told in wanted
+            assert settled(lambda: disagreements(changer.daemon)) == []
+            if told == change.states[0]:
+                assert changer.call(change)
+                assert changer.look(change, change.states[1:]) == change.states[1]
+        finally:
+            changer.clear()
     assert bystanders == [
         changer.daemon.inspect(one)["State"]["Pid"] for one in ("phoenix", "probed")
     ]

@@ -170,10 +170,11 @@ def test_the_default_bridge_has_no_names(net: Daemon) -> None:
 
 def test_links_on_a_network_of_a_users(net: Daemon) -> None:
     """A name for one container alone, and the other may come later."""
-    idle(net, "web", "--link", "db:store")
+    # A name that cannot be the beginning of an id.
+    idle(net, "web", "--link", "mysql:store")
     idle(net, "other")
-    idle(net, "db")
-    assert looked_up(net, "web", "store") == [address(net, "db")]
+    idle(net, "mysql")
+    assert looked_up(net, "web", "store") == [address(net, "mysql")]
     assert not looked_up(net, "other", "store", timeout=1)
 
 
