@@ -66,9 +66,9 @@ def test_a_published_port_answers_on_both(six: Daemon) -> None:
     flags = ["-d", "--name", "web", "--network", "six", "-p", "8086:80"]
     six.cli("run", *flags, "busybox", "sh", "-c", SERVE)
     assert six.cli("port", "web").stdout == "80/tcp -> 0.0.0.0:8086\n80/tcp -> [::]:8086\n"
-    shown = six.docker("ps", "--format", "{{.Ports}}").stdout.strip()
-    assert shown == "0.0.0.0:8086->80/tcp, [::]:8086->80/tcp"
-    assert six.cli("ps", "--format", "{{.Ports}}").stdout.strip() == shown
+    for client in six.clients:
+        shown = client("ps", "--format", "{{.Ports}}").stdout.strip()
+        assert shown == "0.0.0.0:8086->80/tcp, [::]:8086->80/tcp"
     for host in ("127.0.0.1", "fd00:76::1"):
         assert answers(six, host, 8086) == "served\n"
     with pytest.raises(ConnectionRefusedError), six.inside():

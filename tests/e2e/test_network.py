@@ -148,7 +148,7 @@ def test_a_link_gives_a_further_name(daemon: Daemon) -> None:
     daemon.cli("run", "-d", "--name", "db", "busybox", "sleep", "1000")
     daemon.cli("run", "-d", "--name", "web", "--link", "db:store", "busybox", "sleep", "1000")
     assert daemon.inspect("web")["HostConfig"]["Links"] == ["/db:/web/store"]
-    for client in (daemon.cli, daemon.docker):
+    for client in daemon.clients:
         listed = client("ps", "--no-trunc", "--format", "{{.Names}}").stdout.split()
         assert sorted(listed) == ["db,web/store", "web"]
         assert sorted(client("ps", "--format", "{{.Names}}").stdout.split()) == ["db", "web"]

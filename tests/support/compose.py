@@ -74,6 +74,7 @@ class Compose:
                 "DOCKER_HOST": self.daemon.host,
                 "DOCKER_BUILDKIT": "0",  # no BuildKit daemon in the engine
                 "COMPOSE_DOCKER_CLI_BUILD": "0",
+                "COMPOSE_INTERACTIVE_NO_CLI": "1",  # the docker client may not be there
                 **settings,
             },
             stdin=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pannier.linux.namespaces import in_network_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Daemon", "leftovers", "processes_of"]
 
@@ -174,6 +174,11 @@ class Daemon:
     ) -> subprocess.CompletedProcess[str]:
         """Run the ``docker`` client with these arguments."""
         return _run(["docker", *arguments], {"DOCKER_HOST": self.host}, input, check, timeout)
+
+    @property
+    def clients(self) -> list[Callable[..., subprocess.CompletedProcess[str]]]:
+        """Our own client, and Docker's where it is installed: both are to show the same."""
+        return [self.cli, self.docker] if shutil.which("docker") else [self.cli]
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return what ``pannier inspect`` says of one thing."""

@@ -38,6 +38,7 @@ def missing() -> str:
         "qemu-system-x86_64": "apt-get install qemu-system-x86",
         "depmod": "apt-get install kmod",
         "mkfs.ext4": "apt-get install e2fsprogs",
+        "file": "apt-get install file",
         "busybox": "apt-get install busybox-static",
         "apt-get": "run these tests on Debian, whose kernels are booted",
     }

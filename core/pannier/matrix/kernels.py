@@ -30,6 +30,7 @@ _PROGRAMS = {
     "depmod": "kmod",
     "busybox": "busybox-static",
     "mkfs.ext4": "e2fsprogs",
+    "file": "file",
 }
 
 
