@@ -132,45 +132,40 @@ class Connecting:
                 if joining.network.name == network.name
             ]
             launch = self._launch(live)
-            live.container = await self.workers.run(
-                self._detach, container, network, attached, launch
+            left = replace(
+                container,
+                networks=_without(container.networks, network.name),
+                endpoints=_without(container.endpoints, network.name),
             )
+            # The record first: if the engine is killed now, the next one takes a link away that is
+            # in no record, whereas it would believe in an endpoint that has none.
+            await self._record(live, left)
+            try:
+                await self.workers.run(self._leave, container, attached)
+            except BaseException:
+                await self._record(live, container)
+                raise
+            led_out = self.endpoints.gateway(container) == network.name
+            await self.workers.run(self._left, left, launch, led_out=led_out)
         self.teller.network(container, network, "disconnect")
 
-    def _detach(
-        self,
-        container: Container,
-        network: Network,
-        attached: list[Joining],
-        launch: Launch | None,
-    ) -> Container:
-        led_out = self.endpoints.gateway(container) == network.name
-        left = replace(
-            container,
-            networks=_without(container.networks, network.name),
-            endpoints=_without(container.endpoints, network.name),
-        )
-        # The record first: if the engine is killed now, the next one takes a link away that is in
-        # no record, whereas it would believe in an endpoint that has none.
-        self.store.save(left)
-        try:
-            for joining in attached:
-                self._leave(container, joining)
-        except BaseException:
-            self.store.save(container)
-            raise
-        if led_out and container.state.running:
-            self._lead_out(left)
-        self._rewrite_hosts(left, launch)
-        return left
+    async def _record(self, live: Live, container: Container) -> None:
+        await self.workers.run(self.store.save, container)
+        live.container = container
 
-    def _leave(self, container: Container, joining: Joining) -> None:
-        netns = self._netns(container) if container.state.running else None
-        try:
-            joining.driver.detach(joining.request, netns)
-        finally:
-            if netns is not None:
-                os.close(netns)
+    def _leave(self, container: Container, attached: list[Joining]) -> None:
+        for joining in attached:
+            netns = self._netns(container) if container.state.running else None
+            try:
+                joining.driver.detach(joining.request, netns)
+            finally:
+                if netns is not None:
+                    os.close(netns)
+
+    def _left(self, container: Container, launch: Launch | None, *, led_out: bool) -> None:
+        if led_out and container.state.running:
+            self._lead_out(container)
+        self._rewrite_hosts(container, launch)
 
     def _lead_out(self, container: Container) -> None:
         """Move the default route to the network that leads out now."""

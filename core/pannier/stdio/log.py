@@ -52,11 +52,11 @@ class LogFile:
         except OSError:
             return
 
-    def take(self, stream: int, pipe: int, length: int) -> Stored | None:
+    def take(self, stream: int, pipe: int, length: int) -> Stored | memoryview | None:
         """Append a record straight from a pipe that holds *length* bytes at least.
 
-        :returns: the record's data, which may be fewer; None where it cannot be done, and the
-            pipe still has all of it.
+        :returns: the record's data, which may be fewer, in memory where the log could not keep
+            them; None where it cannot be done, and the pipe still has all of it.
         """
         try:
             if self._max_size and self._size and self._size + HEADER.size + length > self._max_size:
@@ -65,14 +65,21 @@ class LogFile:
                 self._direct = self._open_again()
             # Not where this process believes the end to be: someone may have emptied the file.
             start = os.fstat(self._direct).st_size
-            self._size = start + self._splice(start, stream, pipe, length)
+            data = start + HEADER.size
+            taken = self._splice(start, stream, pipe, length)
+            if taken == length or (taken and self._correct(start, stream, taken)):
+                self._size = data + taken
+                return Stored(self._direct, data, taken)
+            # The log loses the record, and clients do not.
+            kept = os.pread(self._direct, taken, data)
+            os.ftruncate(self._direct, start)
+            self._size = start
         except OSError:
             return None
-        data = start + HEADER.size
-        return Stored(self._direct, data, self._size - data) if self._size > data else None
+        return memoryview(kept) if kept else None
 
     def _splice(self, start: int, stream: int, pipe: int, length: int) -> int:
-        """Write a record at *start*; return its length, 0 where nothing was taken."""
+        """Write a record at *start*; return how much of its data the pipe gave."""
         taken = 0
         with suppress(OSError):
             self._write_header(start, stream, length)
@@ -82,14 +89,14 @@ class LogFile:
                 if not moved:
                     break
                 taken += moved
-        if taken == length:
-            return HEADER.size + taken
-        # A full disk, or a filesystem that cannot: the record is as long as what has come.
-        if taken:
-            self._write_header(start, stream, taken)
-            return HEADER.size + taken
-        os.ftruncate(self._direct, start)
-        return 0
+        return taken
+
+    def _correct(self, start: int, stream: int, length: int) -> bool:
+        """Have a record be no longer than what has come; return whether that was possible."""
+        with suppress(OSError):
+            self._write_header(start, stream, length)
+            return True
+        return False
 
     def _write_header(self, start: int, stream: int, length: int) -> None:
         os.pwrite(self._direct, HEADER.pack(time.time_ns(), stream, length), start)

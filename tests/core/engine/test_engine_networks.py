@@ -145,6 +145,50 @@ async def test_connecting_a_running_container(rig: Rig) -> None:
 
 
 @engine_test
+async def test_a_disconnect_that_fails_changes_nothing(rig: Rig) -> None:
+    """In memory and in the database the container is in the network still; both try again."""
+    networks, containers = rig.engine.networks, rig.engine.containers
+    await networks.create("lan")
+    await rig.run("web")
+    await networks.connect("lan", "web", EndpointOptions())
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            [recorded] = containers.store.containers()
+            assert "lan" not in recorded.networks, "the record comes first"
+            raise DriverError("the link does not go")
+
+        patch.setattr(FakeNetwork, "detach", fail)
+        with pytest.raises(DriverError, match="the link does not go"):
+            await networks.disconnect("lan", "web")
+    [stored] = containers.store.containers()
+    assert "lan" in stored.networks
+    assert stored.endpoints["lan"] == containers.get("web").endpoints["lan"]
+    await networks.disconnect("lan", "web")
+    [stored] = containers.store.containers()
+    assert list(stored.networks) == list(containers.get("web").networks) == ["bridge"]
+
+
+@engine_test
+async def test_what_fails_behind_a_disconnect_does_not_undo_it(rig: Rig) -> None:
+    """The container has left, in memory as in the database, and the error is told."""
+    networks, containers = rig.engine.networks, rig.engine.containers
+    await networks.create("lan")
+    await rig.run("web")
+    await networks.connect("lan", "web", EndpointOptions())
+
+    def fail(*_: object) -> None:
+        raise DriverError("the file is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(networks.connecting), "_rewrite_hosts", fail)
+        with pytest.raises(DriverError, match="the file is full"):
+            await networks.disconnect("lan", "web")
+    [stored] = containers.store.containers()
+    assert list(stored.networks) == list(containers.get("web").networks) == ["bridge"]
+
+
+@engine_test
 async def test_a_connection_that_fails_changes_nothing(rig: Rig) -> None:
     """The container stays in the networks that it was in."""
     await rig.engine.networks.create("lan")

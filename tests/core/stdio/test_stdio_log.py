@@ -40,13 +40,15 @@ def pipe_with(data: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def log_at(folder: Path, *, max_size: int = 0, max_files: int = 1) -> Iterator[LogFile]:
+def log_at(
+    folder: Path, kind: type[LogFile] = LogFile, *, max_size: int = 0, max_files: int = 1
+) -> Iterator[LogFile]:
     """Give a log named ``log`` in a folder, opened as the driver does."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     file = os.open(folder / "log", flags, 0o600)
     where = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     try:
-        yield LogFile(
+        yield kind(
             {
                 "file": file,
                 "folder": where,
@@ -90,9 +92,15 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def content(stored: Stored | None) -> bytes:
+def taken(log: LogFile, pipe: int, length: int) -> Stored:
+    """Have a log take what a pipe holds; return where in the file it has put it."""
+    stored = log.take(1, pipe, length)
+    assert isinstance(stored, Stored)
+    return stored
+
+
+def content(stored: Stored) -> bytes:
     """Return what lies where a log says that it has put it."""
-    assert stored is not None
     return os.pread(stored.descriptor, stored.length, stored.offset)
 
 
@@ -100,9 +108,9 @@ def test_records_from_a_pipe_and_from_memory_follow_each_other(tmp_path: Path) -
     """Either way of writing goes on where the other ended."""
     with log_at(tmp_path) as log, pipe_with(TEXT) as pipe:
         log.write(1, memoryview(b"first"))
-        assert content(log.take(1, pipe, 700_000)) == TEXT[:700_000]
+        assert content(taken(log, pipe, 700_000)) == TEXT[:700_000]
         log.write(2, memoryview(b"between"))
-        assert content(log.take(1, pipe, len(TEXT) - 700_000)) == TEXT[700_000:]
+        assert content(taken(log, pipe, len(TEXT) - 700_000)) == TEXT[700_000:]
     expected = [b"first", TEXT[:700_000], b"between", TEXT[700_000:]]
     assert records(tmp_path / "log") == expected
 
@@ -110,10 +118,9 @@ def test_records_from_a_pipe_and_from_memory_follow_each_other(tmp_path: Path) -
 def test_a_full_log_is_begun_anew_for_what_a_pipe_holds(tmp_path: Path) -> None:
     """What was stored in the old file stays readable for a client who is behind."""
     with log_at(tmp_path, max_size=600_000, max_files=2) as log, pipe_with(TEXT) as pipe:
-        first = log.take(1, pipe, 500_000)
-        assert first is not None
+        first = taken(log, pipe, 500_000)
         kept = first.rest(100)
-        second = log.take(1, pipe, 300_000)
+        second = taken(log, pipe, 300_000)
         assert content(second) == TEXT[500_000:800_000]
         assert content(kept) == TEXT[100:500_000]
         os.close(kept.descriptor)
@@ -126,8 +133,7 @@ def test_on_a_full_disk_a_record_has_what_there_was_room_for(tmp_path: Path) -> 
     """What the file did not take is still in the pipe, and the log is sound."""
     with small_filesystem(tmp_path / "small", 256 << 10) as folder:
         with log_at(folder) as log, pipe_with(TEXT) as pipe:
-            stored = log.take(1, pipe, len(TEXT))
-            assert stored is not None
+            stored = taken(log, pipe, len(TEXT))
             assert 0 < stored.length < len(TEXT)
             assert content(stored) == TEXT[: stored.length]
             assert log.take(1, pipe, len(TEXT) - stored.length) is None
@@ -135,12 +141,36 @@ def test_on_a_full_disk_a_record_has_what_there_was_room_for(tmp_path: Path) -> 
         assert records(folder / "log") == [TEXT[: stored.length]]
 
 
+class Uncorrectable(LogFile):
+    """A log on a filesystem that has no room even to write over what is there, as btrfs can."""
+
+    __slots__ = ()
+
+    def _correct(self, start: int, stream: int, length: int) -> bool:
+        del start, stream, length
+        return False
+
+
+@pytest.mark.root
+def test_a_record_that_cannot_be_corrected_reaches_the_clients_alone(tmp_path: Path) -> None:
+    """What the pipe gave is handed over in memory, and the log is as it was before."""
+    with small_filesystem(tmp_path / "small", 256 << 10) as folder:
+        with log_at(folder, Uncorrectable) as log, pipe_with(TEXT) as pipe:
+            log.write(1, memoryview(b"before"))
+            kept = log.take(1, pipe, len(TEXT))
+            assert isinstance(kept, memoryview)
+            assert 0 < len(kept) < len(TEXT)
+            assert bytes(kept) + os.read(pipe, len(TEXT)) == TEXT
+            log.write(1, memoryview(b"after"))
+        assert records(folder / "log") == [b"before", b"after"]
+
+
 def test_a_log_that_was_emptied_goes_on_at_its_beginning(tmp_path: Path) -> None:
     """As it does where records are written from memory."""
     with log_at(tmp_path) as log, pipe_with(TEXT) as pipe:
         log.take(1, pipe, 400_000)
         os.truncate(tmp_path / "log", 0)
-        assert content(log.take(1, pipe, 100_000)) == TEXT[400_000:500_000]
+        assert content(taken(log, pipe, 100_000)) == TEXT[400_000:500_000]
     assert records(tmp_path / "log") == [TEXT[400_000:500_000]]
 
 
@@ -160,12 +190,10 @@ def test_a_client_gets_what_is_stored_and_what_is_not_in_order(tmp_path: Path) -
     before = descriptors()
     with log_at(tmp_path) as log, pipe_with(TEXT) as pipe:
         client = output_client(ours)
-        stored = log.take(1, pipe, 900_000)
-        assert stored is not None
+        stored = taken(log, pipe, 900_000)
         client.push(b"<1>", stored)
         client.push(b"<2>", memoryview(b"memory"))
-        more = log.take(1, pipe, 100_000)
-        assert more is not None
+        more = taken(log, pipe, 100_000)
         client.push(b"<3>", more)
         assert client.size > 0
         got = bytearray()
@@ -188,8 +216,7 @@ def test_a_client_who_leaves_lets_go_of_what_was_stored_for_it(tmp_path: Path) -
     ours, theirs = socket.socketpair()
     with log_at(tmp_path) as log, pipe_with(TEXT) as pipe:
         client = output_client(ours)
-        stored = log.take(1, pipe, len(TEXT))
-        assert stored is not None
+        stored = taken(log, pipe, len(TEXT))
         before = descriptors()
         client.push(b"header", stored)
         assert descriptors() == before + 1
