@@ -86,8 +86,9 @@ class EngineTable:
 class DriversTable:
     """The table ``[drivers]``: a driver's id for each kind, or ``auto``.
 
-    :param patience: seconds that a driver may take to load, to be probed and opened, and for a
-        short step; one that takes longer counts as failed. Copying data is not limited.
+    :param patience: seconds that a driver may take to be opened, and for a short step; one that
+        takes longer counts as failed. Copying data is not limited. To be imported and probed it has
+        :data:`pannier.bounded.LOADING`.
     """
 
     storage: str = "auto"
