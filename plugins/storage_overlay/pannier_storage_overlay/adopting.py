@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.layer_store import LayerRecord
 from pannier.drivers.storage import Usage
-from pannier.linux.copying import copy_metadata
 from pannier.linux.trees import DIRECTORY, measure_tree, walk_tree
-from pannier.linux.xattrs import read_xattrs
+from pannier_storage_overlay.roots import take_metadata
 
 if TYPE_CHECKING:
     from pannier.drivers.layer_store import LayerStore
@@ -32,7 +31,7 @@ def adopt(store: LayerStore, key: str, chain_id: str, parent: str) -> Usage | No
         if store.has_layer(chain_id) or not _is_archivable(descriptor):
             return None
         usage = Usage(*measure_tree(descriptor))
-        _take_root(descriptor, store.layer_path(store.lineage(parent)[0], "diff"))
+        take_metadata(descriptor, store.layer_path(store.lineage(parent)[0], "diff"))
         with store.stage() as staged:
             upper.rename(staged / "diff")
             store.commit_layer(staged, chain_id, LayerRecord(parent, usage))
@@ -46,17 +45,3 @@ def _is_archivable(upper: int) -> bool:
         stat.S_ISSOCK(found.status.st_mode) or found.name.startswith(_WHITEOUT)
         for found in walk_tree(upper)
     )
-
-
-def _take_root(upper: int, below: str) -> None:
-    """Give the root folder what the layer below has: a layer's archive says nothing of it."""
-    descriptor = os.open(below, DIRECTORY)
-    try:
-        attributes = {
-            name: value
-            for name, value in read_xattrs(descriptor).items()
-            if not name.startswith(b"trusted.overlay.")
-        }
-        copy_metadata(attributes, upper, os.fstat(descriptor))
-    finally:
-        os.close(descriptor)

@@ -7,8 +7,6 @@ set in overlayfs' own form; a container has ``upper``, likewise, and overlayfs' 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import threading
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from pannier.drivers.layer_errors import making
 from pannier.drivers.layer_store import ContainerRecord, LayerRecord, LayerStore
-from pannier.drivers.operations import Action, Operation, Plan, Step
+from pannier.drivers.operations import Action, Plan, Step
 from pannier.drivers.storage import (
     Change,
     ContainerLayer,
@@ -29,25 +27,25 @@ from pannier.drivers.storage import (
 from pannier.errors import Conflict, NotFound, UnsupportedOperation
 from pannier.images.pack import pack_changes
 from pannier.images.unpack import unpack_layer
-from pannier.linux.copying import copy_metadata
 from pannier.linux.trees import DIRECTORY, measure_tree, remove_tree
 from pannier.linux.userns import open_userns
-from pannier.linux.xattrs import read_xattrs
 from pannier_storage_overlay.adopting import adopt
 from pannier_storage_overlay.changes import list_changes
 from pannier_storage_overlay.probing import probe_overlay
-from pannier_storage_overlay.union import OPTIONS, Mounter, Union
+from pannier_storage_overlay.rootmounts import MountRoot
+from pannier_storage_overlay.roots import new_root
+from pannier_storage_overlay.skeletons import Skeletons
+from pannier_storage_overlay.union import Mounter, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from pannier.drivers.base import DriverContext, IdMap, IdMapping
+    from pannier.drivers.base import DriverContext, IdMap
 
 __all__ = ["OverlayConfig", "OverlayStorage"]
 
 _EMPTY = "empty"
 _SCRATCH = "scratch"
-_SKELETONS = "skeletons"
 
 
 @dataclass(frozen=True)
@@ -84,21 +82,11 @@ class OverlayStorage(StorageDriver):
         self._mounter = Mounter()
         self._planned: dict[str, ContainerRecord] = {}
         self._lock = threading.Lock()
-        for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700), (_SKELETONS, 0o700)):
+        for name, mode in ((_EMPTY, 0o755), (_SCRATCH, 0o700)):
             folder = context.root / name
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
-        self._drop_unused_skeletons()
-
-    def _drop_unused_skeletons(self) -> None:
-        """Remove the skeletons of no container: they are kept only for the next one to come."""
-        used = {
-            name for key in self._store.containers() for name in self._store.container(key).skeleton
-        }
-        for folder in (self._store.root / _SKELETONS).iterdir():
-            if folder.name not in used:
-                with self._store.stage() as staged:
-                    folder.rename(staged / _SKELETONS)
+        self._skeletons = Skeletons(self._store)
 
     def close(self) -> None:
         """Close what is held open; mounts that are in use stay."""
@@ -115,7 +103,7 @@ class OverlayStorage(StorageDriver):
         with self._store.stage_layer() as staged:
             folder = staged / "diff"
             with making(str(folder)):
-                descriptor = _new_root(folder, lowers[0] if parent is not None else None)
+                descriptor = new_root(folder, lowers[0] if parent is not None else None)
             try:
                 unpacked = unpack_layer(
                     diff,
@@ -163,7 +151,7 @@ class OverlayStorage(StorageDriver):
         return self._mounter.mount(Union(lowers, str(self._store.root / _SCRATCH)))
 
     def _lowers(self, record: ContainerRecord) -> tuple[str, ...]:
-        skeletons = tuple(str(self._store.root / _SKELETONS / name) for name in record.skeleton)
+        skeletons = self._skeletons.paths(record)
         if record.rootfs is not None:
             return (record.rootfs, *skeletons)
         return (*self._layer_lowers(record.parent), *skeletons)
@@ -179,15 +167,15 @@ class OverlayStorage(StorageDriver):
                 hint="leave out --storage-opt size=",
             )
         rootfs = _resolve_rootfs(layer.rootfs)
-        skeleton = _skeleton_name(layer.skeleton)
+        skeleton = layer.skeleton
         if rootfs is not None and _holds(rootfs, self._store.root):
             # Overlayfs refuses a lower layer that lies inside another one (ELOOP): over "/" the
             # places are made in the writable layer.
-            skeleton = ()
+            skeleton = Skeleton()
         record = ContainerRecord(
             layer.parent,
             rootfs,
-            skeleton=skeleton,
+            skeleton=self._skeletons.name(skeleton),
             disposable=layer.disposable,
         )
         lowers = self._lowers(record)
@@ -199,27 +187,7 @@ class OverlayStorage(StorageDriver):
             lambda: made.append(self._create(layer.key, record, lowers[0])),
             lambda: self._uncreate(layer.key, made),
         )
-        operations: list[Operation] = [action]
-        if skeleton and not (self._store.root / _SKELETONS / skeleton[0]).exists():
-            step = Step("make places to mount on", str(self._store.root / _SKELETONS / skeleton[0]))
-            operations.insert(0, Action(step, lambda: self._make_skeleton(layer.skeleton)))
-        return Plan(self.id, operations, lambda: None)
-
-    def _make_skeleton(self, skeleton: Skeleton) -> None:
-        """Make the folder of a skeleton, which every container that asks for it shares."""
-        (name,) = _skeleton_name(skeleton)
-        with making("places to mount on"), self._store.stage() as staged:
-            top = staged / "skeleton"
-            top.mkdir(mode=0o755)
-            for path in skeleton.directories:
-                _make_folders(top, path)
-            for path in skeleton.files:
-                place = _make_folders(top, str(Path(path).parent)) / Path(path).name
-                place.touch()
-                place.chmod(0o644)
-            # Another thread may have been first: one is like the other.
-            with contextlib.suppress(OSError):
-                top.rename(self._store.root / _SKELETONS / name)
+        return Plan(self.id, [*self._skeletons.plan(skeleton), action], lambda: None)
 
     def _plan(self, key: str, record: ContainerRecord) -> None:
         """Remember what is planned, so that mounting it can be described before it is there."""
@@ -234,7 +202,7 @@ class OverlayStorage(StorageDriver):
         if self._store.has_container(key):
             return False
         with making(f"the writable layer of {key}"), self._store.stage() as staged:
-            os.close(_new_root(staged / "upper", top))
+            os.close(new_root(staged / "upper", top))
             (staged / "work").mkdir(mode=0o700)
             return self._store.commit_container(staged, key, record)
 
@@ -262,11 +230,11 @@ class OverlayStorage(StorageDriver):
                 f"the layer of the container {key} has files of another id map",
                 hint="create a new container for the new id map",
             )
-        operation = _MountRoot(self, key, self._lowers(record), idmap or record.idmap)
+        operation = MountRoot(key, self._lowers(record), idmap or record.idmap, self._mount_root)
         return Plan(self.id, [operation], operation.take)
 
-    def mount_root(self, key: str, lowers: tuple[str, ...], idmap: IdMap | None) -> int:
-        """Mount a container's root now; the caller closes the descriptor."""
+    def _mount_root(self, key: str, lowers: tuple[str, ...], idmap: IdMap | None) -> int:
+        """Mount a container's root now, and return a descriptor of it."""
         record = self._store.container(key)
         folder = self._store.container_folder(key)
         if record.rootfs is not None and not Path(record.rootfs).is_dir():
@@ -367,48 +335,6 @@ class OverlayStorage(StorageDriver):
         }
 
 
-class _MountRoot(Operation):
-    """Mounting the union, with a line for each of its layers."""
-
-    def __init__(
-        self, driver: OverlayStorage, key: str, lowers: tuple[str, ...], idmap: IdMap | None
-    ) -> None:
-        self._driver = driver
-        self._key = key
-        self._lowers = lowers
-        self._idmap = idmap
-        self._descriptor: int | None = None
-
-    def describe(self) -> Sequence[Step]:
-        options = ",".join(f"{key}={value}" for key, value in OPTIONS.items())
-        steps = [Step("mount overlay", f"root of {self._key}", f"detached, {options}")]
-        count = len(self._lowers)
-        for number, lower in enumerate(self._lowers):
-            detail = f"{count - number} of {count}, read-only"
-            if self._idmap is not None:
-                detail += f", ids mapped {_words(self._idmap.uids)}"
-            steps.append(Step("lower layer", lower, detail))
-        return steps
-
-    def execute(self) -> None:
-        self._descriptor = self._driver.mount_root(self._key, self._lowers, self._idmap)
-
-    def undo(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def take(self) -> int:
-        """Hand the descriptor over: it is the caller's from now on, and not undone."""
-        descriptor, self._descriptor = self._descriptor, None
-        assert descriptor is not None
-        return descriptor
-
-
-def _words(ranges: tuple[IdMapping, ...]) -> str:
-    return " ".join(f"{item.container}:{item.host}:{item.size}" for item in ranges)
-
-
 def _holds(rootfs: str, store: Path) -> bool:
     """Whether *store* is in *rootfs*, by whatever name: bind mounts keep the inode's number."""
     top = os.stat(rootfs)  # noqa: PTH116 - as os.path.samestat takes it
@@ -424,47 +350,6 @@ def _resolve_rootfs(rootfs: Path | None) -> str | None:
             f"the root filesystem {rootfs} is no folder", hint="give the path of a folder"
         )
     return resolved
-
-
-def _new_root(folder: Path, like: str | None) -> int:
-    """Make the root folder of a layer, and return a descriptor of it.
-
-    Of the layers' roots the top one's owner, mode and attributes are what the union shows: so they
-    are taken from the one below.
-    """
-    folder.mkdir(mode=0o755)
-    descriptor = os.open(folder, DIRECTORY)
-    if like is None:
-        os.fchmod(descriptor, 0o755)
-        return descriptor
-    below = os.open(like, DIRECTORY)
-    try:
-        attributes = {
-            key: value
-            for key, value in read_xattrs(below).items()
-            if not key.startswith(b"trusted.overlay.")
-        }
-        copy_metadata(attributes, descriptor, os.fstat(below))
-    finally:
-        os.close(below)
-    return descriptor
-
-
-def _skeleton_name(skeleton: Skeleton) -> tuple[str, ...]:
-    """Return the name of a skeleton's folder, which its content decides; none for an empty one."""
-    if skeleton == Skeleton():
-        return ()
-    content = repr((sorted(skeleton.directories), sorted(skeleton.files)))
-    return (hashlib.sha256(content.encode()).hexdigest()[:16],)
-
-
-def _make_folders(top: Path, path: str) -> Path:
-    folder = top
-    for part in Path(path).relative_to("/").parts:
-        folder /= part
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
-    return folder
 
 
 def _forgive(work: Path) -> None:
