@@ -23,24 +23,32 @@ import contextlib
 import fcntl
 import functools
 import itertools
-import json
 import logging
 import os
 import re
 import threading
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from pannier.drivers.base import IdMap, IdMapping
 from pannier.drivers.layer_errors import FULL, making
 from pannier.drivers.layer_housekeeping import Housekeeper, Remove
-from pannier.drivers.storage import Usage
+from pannier.drivers.layer_records import (
+    CONTAINER_FILE,
+    LAYER_FILE,
+    ContainerRecord,
+    LayerRecord,
+    is_synced,
+    mark_synced,
+    read_container,
+    read_layer,
+    write_container,
+    write_layer,
+)
 from pannier.errors import Conflict, InvalidRequest, NotFound
 from pannier.linux.trees import DIRECTORY, list_names, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["CONTAINER_FILE", "ContainerRecord", "LayerRecord", "LayerStore", "Remove"]
 
@@ -48,39 +56,6 @@ _log = logging.getLogger("pannier.storage")
 
 _CHAIN: Final = re.compile(r"[a-z0-9]+:[A-Za-z0-9]+", re.ASCII)
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", re.ASCII)
-_LAYER_FILE: Final = "layer.json"
-_SYNCED: Final = "synced"
-CONTAINER_FILE: Final = "container.json"
-"""The name of a container's record in its folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerRecord:
-    """What is kept of a layer.
-
-    :param opaque: whether it hides everything below.
-    """
-
-    parent: str | None
-    usage: Usage
-    opaque: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerRecord:
-    """What is kept of a container layer.
-
-    :param rootfs: the host's folder that is its lower layer, resolved; None for an image.
-    :param idmap: the user namespace whose ids its files have; None for the host's.
-    :param skeleton: the driver's own note of where the places to mount on are.
-    :param disposable: nothing in it need survive a power failure.
-    """
-
-    parent: str | None
-    rootfs: str | None = None
-    idmap: IdMap | None = None
-    skeleton: tuple[str, ...] = ()
-    disposable: bool = False
 
 
 class LayerStore:
@@ -138,35 +113,24 @@ class LayerStore:
 
     def _load_layers(self) -> Iterator[tuple[str, LayerRecord]]:
         for folder in (self.root / "layers").iterdir():
-            record = _read(folder / _LAYER_FILE)
-            synced = (folder / _SYNCED).exists()
-            if record is None or not (synced or record["boot"] == _boot()):
+            found = read_layer(folder)
+            if found is None:
                 _log.warning("the host crashed before the layer in %s was on its disk", folder)
                 self._discard(folder)
                 continue
-            usage = Usage(record["size"], record["inodes"])
-            yield record["chain"], LayerRecord(record["parent"], usage, record["opaque"])
-            if not synced:
-                self._keeper.sync(functools.partial(_mark_synced, folder))
+            yield found
+            if not is_synced(folder):
+                self._keeper.sync(functools.partial(mark_synced, folder))
 
     def _load_containers(self) -> Iterator[tuple[str, ContainerRecord]]:
         for folder in (self.root / "containers").iterdir():
-            record = _read(folder / CONTAINER_FILE)
+            record = read_container(folder)
             if record is None:
                 aside = self.root / "damaged" / f"{folder.name}-{self._unique()}"
                 folder.rename(aside)
                 _log.warning("the record of a container is damaged; its files are in %s", aside)
                 continue
-            yield (
-                folder.name,
-                ContainerRecord(
-                    record["parent"],
-                    record["rootfs"],
-                    _load_idmap(record["idmap"]),
-                    tuple(record.get("skeleton", ())),
-                    record.get("disposable", False),
-                ),
-            )
+            yield folder.name, record
 
     # Layers.
 
@@ -216,15 +180,7 @@ class LayerStore:
 
     def commit_layer(self, staged: Path, chain_id: str, record: LayerRecord) -> None:
         """Put a staged folder in its place as a layer; if there is one, that one stays."""
-        content = {
-            "chain": chain_id,
-            "parent": record.parent,
-            "size": record.usage.size,
-            "inodes": record.usage.inodes,
-            "opaque": record.opaque,
-            "boot": _boot(),
-        }
-        _write(staged / _LAYER_FILE, content)
+        write_layer(staged, chain_id, record)
         with self._lock:
             if record.parent is not None:
                 self.layer(record.parent)  # may have been removed meanwhile
@@ -232,7 +188,7 @@ class LayerStore:
                 folder = self.layer_folder(chain_id)
                 staged.rename(folder)
                 self._layers[chain_id] = record
-                self._keeper.sync(lambda: _mark_synced(folder))
+                self._keeper.sync(lambda: mark_synced(folder))
 
     def remove_layer(self, chain_id: str) -> None:
         """Remove a layer. Idempotent.
@@ -289,7 +245,7 @@ class LayerStore:
 
         :raises NotFound: the parent was removed meanwhile.
         """
-        _write(staged / CONTAINER_FILE, _container_content(record))
+        write_container(staged, record)
         with self._lock:
             if record.parent is not None:
                 self.layer(record.parent)
@@ -301,10 +257,8 @@ class LayerStore:
 
     def update_container(self, key: str, record: ContainerRecord) -> None:
         """Replace a container's record."""
-        folder = self.container_folder(key)
-        _write(folder / f"{CONTAINER_FILE}.new", _container_content(record))
         with self._lock:
-            (folder / f"{CONTAINER_FILE}.new").replace(folder / CONTAINER_FILE)
+            write_container(self.container_folder(key), record)
             self._containers[key] = record
 
     def remove_container(self, key: str) -> None:
@@ -345,57 +299,9 @@ class LayerStore:
             if error.errno not in FULL:
                 raise
             # Btrfs, when it is full, can remove and not rename.
-            self._keeper.remove_now(folder, (_LAYER_FILE, CONTAINER_FILE))
+            self._keeper.remove_now(folder, (LAYER_FILE, CONTAINER_FILE))
         else:
             self._keeper.remove(os.fsencode(name))
 
     def _unique(self) -> str:
         return f"{self._token}-{next(self._numbers)}"
-
-
-def _container_content(record: ContainerRecord) -> dict[str, Any]:
-    idmap = record.idmap
-    return {
-        "parent": record.parent,
-        "rootfs": record.rootfs,
-        "skeleton": record.skeleton,
-        "disposable": record.disposable,
-        "idmap": None
-        if idmap is None
-        else [
-            [[mapping.container, mapping.host, mapping.size] for mapping in ranges]
-            for ranges in (idmap.uids, idmap.gids)
-        ],
-    }
-
-
-def _load_idmap(content: list[list[list[int]]] | None) -> IdMap | None:
-    if content is None:
-        return None
-    uids, gids = (tuple(IdMapping(*numbers) for numbers in ranges) for ranges in content)
-    return IdMap(uids, gids)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with making(str(path)):
-        path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record; None where there is none, or not a whole one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _mark_synced(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # was removed meanwhile
-        (folder / _SYNCED).touch()
-
-
-@functools.cache
-def _boot() -> str:
-    """Return what tells this boot of the host from others."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
