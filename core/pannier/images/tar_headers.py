@@ -12,10 +12,10 @@ __all__ = [
     "GNU_SPARSE",
     "HEADER",
     "checksum_ok",
+    "decimal",
     "number",
     "pax_records",
     "pax_time",
-    "sparse_pairs",
     "text",
 ]
 
@@ -96,8 +96,8 @@ def pax_time(value: bytes) -> int:
     return -total if negative else total
 
 
-def sparse_pairs(numbers: list[int]) -> tuple[tuple[int, int], ...]:
-    """Pair up the offsets and lengths of a sparse map."""
-    if len(numbers) % 2:
-        raise ImageInvalid("broken sparse map: an offset has no length")
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+def decimal(key: bytes, value: bytes) -> int:
+    """Return the number that a PAX record gives for *key*."""
+    if value.isdigit() and len(value) <= 20:
+        return int(value)
+    raise ImageInvalid(f"broken PAX header: {key!r} is {value[:40]!r}, not a number")

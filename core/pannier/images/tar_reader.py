@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pannier.errors import ImageInvalid
 from pannier.images.tar_headers import (
     BLOCK,
-    GNU_SPARSE,
     HEADER,
     checksum_ok,
+    decimal,
     number,
     pax_records,
     pax_time,
-    sparse_pairs,
     text,
 )
+from pannier.images.tar_sparse import checked_pieces, old_map, pax_map, pax_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["TarEntry", "TarReader"]
 
 _CHUNK: Final = 1 << 20
 _METADATA_LIMIT: Final = 1 << 20
 _PADDING_LIMIT: Final = 16 << 20
-_SPARSE_LIMIT: Final = 1 << 20
 _XATTR: Final = b"SCHILY.xattr."
 _KNOWN: Final = b"0123456S"
 _PAX_NUMBERS: Final = {
@@ -255,7 +254,7 @@ class TarReader:
         else:
             for key, value in pax_records(body):
                 if key in {b"GNU.sparse.offset", b"GNU.sparse.numbytes"}:
-                    extended.sparse.append(_decimal(key, value))
+                    extended.sparse.append(decimal(key, value))
                 else:
                     extended.pax[key] = value
 
@@ -314,7 +313,7 @@ class TarReader:
             if key.startswith(_XATTR):
                 xattrs[key[len(_XATTR) :]] = value
             elif key in _PAX_NUMBERS:
-                setattr(entry, _PAX_NUMBERS[key], _decimal(key, value))
+                setattr(entry, _PAX_NUMBERS[key], decimal(key, value))
             elif key == b"path":
                 entry.name = value
             elif key == b"linkpath":
@@ -327,62 +326,25 @@ class TarReader:
     # Sparse files.
 
     def _old_sparse(self, entry: TarEntry, header: bytes) -> None:
-        pairs, more, real = GNU_SPARSE.unpack(header)
-        numbers = _sparse_fields(pairs)
-        while more not in b"\x000":
-            block = self._take(BLOCK, "a sparse map")
-            numbers += _sparse_fields(block[:504])
-            more = block[504:505]
-            if len(numbers) > _SPARSE_LIMIT:
-                raise ImageInvalid("a sparse map has too many pieces")
-        self._set_sparse(entry, numbers, number(real, "real size"))
-
-    def _pax_sparse(
-        self, entry: TarEntry, pax: dict[bytes, bytes], sparse_numbers: list[int]
-    ) -> None:
-        real = pax.get(b"GNU.sparse.realsize", pax.get(b"GNU.sparse.size"))
-        if real is None:
-            return
-        entry.name = pax.get(b"GNU.sparse.name", entry.name)
-        size = _decimal(b"GNU.sparse.realsize", real)
-        if pax.get(b"GNU.sparse.major") == b"1":
-            numbers = self._sparse_map_in_content()
-        elif b"GNU.sparse.map" in pax:
-            written = pax[b"GNU.sparse.map"]
-            numbers = [_decimal(b"GNU.sparse.map", item) for item in written.split(b",") if written]
-        else:
-            numbers = sparse_numbers
+        numbers, size = old_map(header, lambda: self._take(BLOCK, "a sparse map"))
         self._set_sparse(entry, numbers, size)
 
-    def _sparse_map_in_content(self) -> list[int]:
-        """Read the map of sparse format 1.0: decimal lines, padded to whole blocks."""
-        taken = b""
-        expected: int | None = None
-        while True:
-            if self._left < BLOCK or len(taken) > 24 * _SPARSE_LIMIT:
-                raise ImageInvalid("broken sparse map: it is longer than the file's content")
-            taken += self._take(BLOCK, "a sparse map")
-            self._left -= BLOCK
-            if expected is None and b"\n" in taken:
-                expected = 2 * _decimal(b"sparse map", taken.partition(b"\n")[0])
-                if expected > _SPARSE_LIMIT:
-                    raise ImageInvalid("a sparse map has too many pieces")
-            if expected is not None and taken.count(b"\n") > expected:
-                lines = taken.split(b"\n")[1 : expected + 1]
-                return [_decimal(b"sparse map", line) for line in lines]
+    def _pax_sparse(self, entry: TarEntry, pax: dict[bytes, bytes], loose: list[int]) -> None:
+        size = pax_size(pax)
+        if size is not None:
+            entry.name = pax.get(b"GNU.sparse.name", entry.name)
+            self._set_sparse(entry, pax_map(pax, loose, self._map_block), size)
 
-    def _set_sparse(self, entry: TarEntry, numbers: list[int], real: int) -> None:
-        end = total = 0
-        pieces = sparse_pairs(numbers)
-        for offset, length in pieces:
-            if offset < end or length < 0:
-                raise ImageInvalid(f"broken sparse map of {entry.name!r}: its pieces overlap")
-            end = offset + length
-            total += length
-        if end > real or total > self._left:
-            raise ImageInvalid(f"broken sparse map of {entry.name!r}: it exceeds the file's size")
-        entry.size = real
-        entry.sparse = pieces
+    def _map_block(self) -> bytes:
+        """Take a block of the present entry's content, where its map stands."""
+        if self._left < BLOCK:
+            raise ImageInvalid("broken sparse map: it is longer than the file's content")
+        self._left -= BLOCK
+        return self._take(BLOCK, "a sparse map")
+
+    def _set_sparse(self, entry: TarEntry, numbers: Sequence[int], size: int) -> None:
+        entry.sparse = checked_pieces(entry.name, numbers, size=size, stored=self._left)
+        entry.size = size
 
 
 def _kind(flag: bytes, name: bytes) -> bytes:
@@ -395,19 +357,3 @@ def _kind(flag: bytes, name: bytes) -> bytes:
     if flag not in _KNOWN:
         raise ImageInvalid(f"the archive's entry {name!r} has the unknown type {flag!r}")
     return flag
-
-
-def _sparse_fields(pairs: bytes) -> list[int]:
-    numbers: list[int] = []
-    for start in range(0, len(pairs), 24):
-        piece = pairs[start : start + 24]
-        if not piece[12]:
-            break
-        numbers += [number(piece[:12], "sparse offset"), number(piece[12:], "sparse length")]
-    return numbers
-
-
-def _decimal(key: bytes, value: bytes) -> int:
-    if value.isdigit() and len(value) <= 20:
-        return int(value)
-    raise ImageInvalid(f"broken PAX header: {key!r} is {value[:40]!r}, not a number")
