@@ -129,7 +129,7 @@ class Builder:
         workers = self._workers
         folder = await workers.run(self._workspace.begin)
         context = Context(folder)
-        work = self._store.work()
+        work = self._store.workbench.work()
         try:
             dockerfile = await self._fill(request, context, body)
             lease = work.__enter__()

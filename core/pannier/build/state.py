@@ -87,10 +87,10 @@ class Committer:
 
         :raises NotFound: there is no such image.
         """
-        image = self.store.held(text, self.lease)
+        image = self.store.workbench.held(text, self.lease)
         if image.top_layer is not None and not self.store.storage.has_layer(image.top_layer):
             blobs = [layer.blob for layer in image.layers]
-            self.store.unpack(image.config, blobs, self.lease)
+            self.store.workbench.unpack(image.config, blobs, self.lease)
         return image
 
     def layer(self, key: str) -> Descriptor | None:
@@ -191,12 +191,12 @@ class Committer:
         )
         layers = [*state.layers, *([] if layer is None else [layer])]
         if layer is not None:
-            self.store.unpack_one(
+            self.store.workbench.unpack_one(
                 image, len(layers) - 1, layer, state.top, self.lease, container=container
             )
         manifest = Manifest.make(Descriptor(OCI_CONFIG, image.id, len(image.raw)), layers)
         new = NewImage(image, manifest, (), state.image)
-        [added] = self.store.add([new], self.lease)
+        [added] = self.store.workbench.add([new], self.lease)
         return replace(state.at(added.image, key), config=config)
 
 

@@ -16,10 +16,10 @@ from pannier.images.catalog import Catalog
 from pannier.images.compressed import CompressedLayers
 from pannier.images.compression import DEFAULT_LIMITS, Limits
 from pannier.images.content import ContentStore
-from pannier.images.digest import digest_of, is_digest
 from pannier.images.filters import ImageFilters
+from pannier.images.finding import find_image, resolve, select_images
 from pannier.images.importing import commit, import_image
-from pannier.images.layers import LayerStore, LayerToMake
+from pannier.images.layers import LayerStore
 from pannier.images.leases import Leases
 from pannier.images.listing import history_of, list_images
 from pannier.images.load import load
@@ -34,23 +34,21 @@ from pannier.images.model import (
     Removal,
 )
 from pannier.images.partial import expire_partials
-from pannier.images.reference import Reference, parse_any, parse_reference
+from pannier.images.reference import Reference, parse_reference
 from pannier.images.removal import Remover, prunable
 from pannier.images.save import save
+from pannier.images.workbench import Workbench, blobs_of
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pannier.database import Database
     from pannier.drivers.storage import StorageDriver
-    from pannier.images.config import ImageConfig
     from pannier.images.importing import CommitRequest, ImportRequest
-    from pannier.images.leases import Lease
     from pannier.images.load import LoadEvent
-    from pannier.images.model import ImageUser, NewImage
-    from pannier.images.oci import Descriptor, Platform
+    from pannier.images.model import ImageUser
+    from pannier.images.oci import Platform
 
 __all__ = ["ImageStore", "tag_reference"]
 
@@ -65,6 +63,7 @@ class ImageStore:
     :param others: drivers that get an image's layers when a container is made with them, by id.
     :param limits: how far a compressed layer or archive may grow.
     :param patience: seconds that a driver may take for each thing it is asked meanwhile.
+    :ivar workbench: where images are made and held, for the builder and for registries.
     """
 
     def __init__(
@@ -77,15 +76,18 @@ class ImageStore:
         limits: Limits = DEFAULT_LIMITS,
         patience: float = 300.0,
     ) -> None:
+        leases = Leases()
         self.limits = limits
-        self.leases = Leases()
-        self.content = ContentStore(root / "images", self.leases)
+        self.content = ContentStore(root / "images", leases)
         self.storage = storage
         self._others = others
         self._database = database
         self._catalog = Catalog(database, self.content)
         every = (storage, *(other for other in others.values() if other is not storage))
-        self._layers = LayerStore(database, every, self.leases, limits)
+        self._layers = LayerStore(database, every, leases, limits)
+        self.workbench = Workbench(
+            database, self._catalog, self.content, self._layers, leases=leases, limits=limits
+        )
         self.compressed = CompressedLayers(database)
         self._layers.sweep(Patience(patience))
         self.content.collect(self.content.digests(), self._catalog.references_blob)
@@ -106,28 +108,7 @@ class ImageStore:
         :raises NotFound: there is none, in Docker's words.
         :raises InvalidRequest: *text* can be neither a reference nor an id.
         """
-        return self._image(self._resolve(text))
-
-    def _image(self, identity: str) -> Image:
-        image = self._catalog.image(identity)
-        if image is None:
-            raise _no_such(identity)
-        return image
-
-    def _resolve(self, text: str) -> str:
-        reference = parse_any(text)
-        if isinstance(reference, str):
-            if self._catalog.exists(reference):
-                return reference
-            raise _no_such(reference)
-        reference = reference.with_default_tag()
-        found = self._catalog.named(reference)
-        if found is not None:
-            return found
-        candidates = self._catalog.beginning_with(text)
-        if len(candidates) == 1:
-            return candidates[0]
-        raise _no_such(reference.familiar, ambiguous=len(candidates) > 1)
+        return find_image(self._catalog, text)
 
     def storage_named(self, id: str) -> StorageDriver:
         """Return the default storage driver for an empty id, or one of the others."""
@@ -144,32 +125,16 @@ class ImageStore:
         :param storage: the id of a storage driver; empty for the default.
         :raises NotFound: as :meth:`get`.
         """
-        with self.leases.lease() as lease:
-            image = self._held(self.get(text), lease, blobs=False)
+        with self.workbench.leases.lease() as lease:
+            image = self.get(text)
+            self.workbench.hold(image, lease, blobs=False)
             top = image.top_layer
             driver = self.storage_named(storage)
             if top is not None and not driver.has_layer(top):
-                self._held(image, lease)
+                self.workbench.hold(image, lease)
                 blobs = [layer.blob for layer in image.layers]
-                self.unpack(image.config, blobs, lease, driver=driver)
+                self.workbench.unpack(image.config, blobs, lease, driver=driver)
             yield image
-
-    def held(self, text: str, lease: Lease) -> Image:
-        """Return an image whose layers and blobs stay for as long as the lease.
-
-        :raises NotFound: as :meth:`get`.
-        """
-        return self._held(self.get(text), lease)
-
-    def _held(self, image: Image, lease: Lease, *, blobs: bool = True) -> Image:
-        for layer in image.layers:
-            self._layers.hold(layer.chain_id, lease)
-        for digest in blobs_of(image) if blobs else ():
-            lease.hold(digest)
-        # Asked again, since a removal may have come in between.
-        if not self._catalog.exists(image.id):
-            raise _no_such(image.id)
-        return image
 
     def select(self, text: str) -> list[tuple[str, tuple[str, ...]]]:
         """Return the images that *text* means to ``save`` or ``push``, with the tags it means.
@@ -178,19 +143,7 @@ class ImageStore:
 
         :raises NotFound: as :meth:`get`.
         """
-        reference = parse_any(text)
-        if isinstance(reference, str):
-            return [(self._resolve(text), ())]
-        if reference.is_name_only:
-            named = [
-                pair for pair in self._catalog.names_of_repository(reference.name) if pair[0].tag
-            ]
-            if named:
-                return [(image, (name.familiar,)) for name, image in named]
-        identity = self._resolve(text)
-        if reference.digest is None and self._catalog.named(reference) is not None:
-            return [(identity, (reference.familiar,))]
-        return [(identity, ())]
+        return select_images(self._catalog, text)
 
     def list(self, filters: ImageFilters = EVERYTHING, *, all: bool = False) -> tuple[Image, ...]:
         """Return images, the newest first.
@@ -231,7 +184,7 @@ class ImageStore:
         """
         reference = tag_reference(name)
         with self._database.transaction():
-            self._catalog.tag(self._resolve(text), reference)
+            self._catalog.tag(resolve(self._catalog, text), reference)
         return reference
 
     def note_pushed(self, identity: str, reference: Reference) -> None:
@@ -268,7 +221,7 @@ class ImageStore:
         """
         with self._database.transaction():
             remover = Remover(self._catalog, users())
-            done = remover.remove(self._resolve(text), text, force=force, prune=prune)
+            done = remover.remove(resolve(self._catalog, text), text, force=force, prune=prune)
         self._collect(remover.gone)
         return self._really_gone(done)
 
@@ -295,7 +248,7 @@ class ImageStore:
                 for text in (*image.tags, *image.digests) or (identity,):
                     # A conflict means that it is needed after all; what was untagged before is.
                     with contextlib.suppress(Conflict, NotFound):
-                        if self._resolve(text) == identity:
+                        if resolve(self._catalog, text) == identity:
                             remover.remove(identity, text, force=False, prune=True)
                 done += remover.done
                 gone += remover.gone
@@ -321,12 +274,7 @@ class ImageStore:
     def _collect(self, gone: Iterable[Image]) -> None:
         for image in gone:
             self._layers.collect([layer.chain_id for layer in reversed(image.layers)])
-            blobs = [
-                image.id,
-                image.manifest.digest,
-                *(layer.blob.digest for layer in image.layers),
-            ]
-            self.content.collect(blobs, self._catalog.references_blob)
+            self.content.collect(blobs_of(image), self._catalog.references_blob)
 
     # Sizes.
 
@@ -350,110 +298,27 @@ class ImageStore:
             images=tuple(zip(images, self.sizes(images), strict=True)),
         )
 
-    # Bringing images in; for the loaders of this room and for the builder.
-
-    @contextlib.contextmanager
-    def work(self) -> Iterator[Lease]:
-        """Give a lease to bring images in under; what no image uses at the end is collected."""
-        with self.leases.lease() as lease:
-            try:
-                yield lease
-            finally:
-                keys = lease.keys
-                lease.release()
-                self._layers.collect(self._layers.of_lease(keys))
-                blobs = [key for key in keys if is_digest(key)]
-                self.content.collect(blobs, self._catalog.references_blob)
-
-    def unpack(
-        self,
-        config: ImageConfig,
-        blobs: Sequence[Descriptor],
-        lease: Lease,
-        *,
-        driver: StorageDriver | None = None,
-    ) -> None:
-        """Have the storage driver make every layer of an image that it does not have.
-
-        :param blobs: the layers' tar streams, in the content store.
-        :param driver: another than the default one.
-        :raises ImageInvalid: one is broken, hostile, or not what the configuration says.
-        """
-        parent = None
-        for position in range(len(blobs)):
-            parent = self.unpack_one(
-                config, position, blobs[position], parent, lease, driver=driver
-            )
-
-    def unpack_one(
-        self,
-        config: ImageConfig,
-        position: int,
-        blob: Descriptor,
-        parent: str | None,
-        lease: Lease,
-        *,
-        open_blob: Callable[[str], io.RawIOBase] | None = None,
-        container: str | None = None,
-        driver: StorageDriver | None = None,
-    ) -> str:
-        """Have the driver make one layer; return its chain id, the parent of the next.
-
-        :param open_blob: opens the layer's stream where it is not in the content store yet.
-        :param container: the key of a container's layer that the blob was written from, and that
-            nobody uses any more.
-        """
-        diff_id = config.diff_ids[position]
-        chain_id = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
-        # A blob of the store was checked when it came in; any other stream is checked now.
-        verified = open_blob is None and blob.digest == diff_id
-        layer = LayerToMake(chain_id, diff_id, parent, blob.digest, verified, container)
-        self._layers.ensure(layer, lease, open_blob or self.content.open, driver)
-        return chain_id
-
-    def add(self, images: Sequence[NewImage], lease: Lease) -> tuple[AddedImage, ...]:
-        """Enter images whose layers are unpacked, with their names: all of them or none.
-
-        An image that is known keeps its manifest, and gets the names.
-
-        :param lease: holds the layers' blobs, and the unpacked layers.
-        """
-        for image in images:
-            self.content.put(image.config.raw, lease)
-            self.content.put(image.manifest.raw, lease)
-        added = []
-        with self._database.transaction():
-            for image in images:
-                identity = image.config.id
-                new = self._catalog.add(image.config, image.manifest, image.parent)
-                lost = [(name, self._catalog.tag(identity, name)) for name in image.names]
-                renamed = tuple((name.familiar, old) for name, old in lost if old is not None)
-                added.append(AddedImage(self._image(identity), new, renamed))
-        return tuple(added)
+    # Whole images, in and out.
 
     def load(self, stream: BinaryIO, platform: Platform | None = None) -> Iterator[LoadEvent]:
         """Load the images of an archive, as ``docker load``: see :func:`pannier.images.load.load`.
 
         Nothing happens before the first event is asked for, and nothing stays unless the last is.
         """
-        return load(self, stream, platform)
+        return load(self.workbench, stream, platform)
 
     def save(self, names: Sequence[str], out: BinaryIO) -> None:
         """Write images into an archive, as ``docker save``: :func:`pannier.images.save.save`."""
-        save(self, names, out)
+        chosen = [pair for name in names for pair in self.select(name)]
+        save(self.workbench, chosen, out)
 
     def import_image(self, stream: BinaryIO, request: ImportRequest) -> AddedImage:
         """Make an image of a root filesystem: :func:`pannier.images.importing.import_image`."""
-        return import_image(self, stream, request)
+        return import_image(self.workbench, stream, request)
 
     def commit(self, request: CommitRequest) -> AddedImage:
         """Make an image of a container: :func:`pannier.images.importing.commit`."""
-        return commit(self, request)
-
-
-def blobs_of(image: Image) -> list[str]:
-    """Return the digests of everything that an image needs in the content store."""
-    return [image.id, image.manifest.digest, *(layer.blob.digest for layer in image.layers)]
+        return commit(self.workbench, self.storage_named(request.storage), request)
 
 
 def tag_reference(name: str) -> Reference:
@@ -468,11 +333,3 @@ def tag_reference(name: str) -> Reference:
             hint="leave out what follows the @",
         )
     return reference.with_default_tag()
-
-
-def _no_such(name: str, *, ambiguous: bool = False) -> NotFound:
-    if ambiguous:
-        hint = "several ids begin like this; give more digits"
-    else:
-        hint = "`pannier images` lists those that are here; `pannier load` brings one in"
-    return NotFound(f"No such image: {name}", hint=hint)

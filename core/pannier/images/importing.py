@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from pannier.drivers.storage import StorageDriver
     from pannier.images.config import ImageConfig
     from pannier.images.content import Blob
-    from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
     from pannier.images.model import AddedImage
     from pannier.images.reference import Reference
+    from pannier.images.workbench import Workbench
 
 __all__ = ["CommitRequest", "ImportRequest", "commit", "import_image"]
 
@@ -72,7 +73,7 @@ class CommitRequest:
     storage: str = ""
 
 
-def import_image(store: ImageStore, stream: BinaryIO, request: ImportRequest) -> AddedImage:
+def import_image(bench: Workbench, stream: BinaryIO, request: ImportRequest) -> AddedImage:
     """Make an image of one layer from a tar stream, compressed or not.
 
     :raises ImageInvalid: the stream is broken or hostile; nothing was changed.
@@ -84,8 +85,8 @@ def import_image(store: ImageStore, stream: BinaryIO, request: ImportRequest) ->
         raise InvalidRequest(
             f"cannot import an image for {platform}", hint="only Linux images can be run here"
         )
-    with store.work() as lease:
-        blob = _plain_blob(store, stream, lease)
+    with bench.work() as lease:
+        blob = _plain_blob(bench, stream, lease)
         created = format_time(now())
         message = request.message or f"Imported from {request.source}"
         image = make_config(
@@ -96,36 +97,37 @@ def import_image(store: ImageStore, stream: BinaryIO, request: ImportRequest) ->
             history=[HistoryEntry(created=created, comment=message)],
             comment=message,
         )
-        return _add(store, image, [_descriptor(blob)], lease, name=request.name)
+        return _add(bench, image, [_descriptor(blob)], lease, name=request.name)
 
 
-def _plain_blob(store: ImageStore, stream: BinaryIO, lease: Lease) -> Blob:
-    plain, _ = open_stream(stream, store.limits)
+def _plain_blob(bench: Workbench, stream: BinaryIO, lease: Lease) -> Blob:
+    plain, _ = open_stream(stream, bench.limits)
     buffer = memoryview(bytearray(CHUNK))
-    with store.content.writer(lease) as writer:
+    with bench.content.writer(lease) as writer:
         while count := plain.readinto(buffer):
             writer.write(buffer[:count])
         return writer.commit()
 
 
-def commit(store: ImageStore, request: CommitRequest) -> AddedImage:
+def commit(bench: Workbench, storage: StorageDriver, request: CommitRequest) -> AddedImage:
     """Make an image of a container: its image's layers, and one of what it changed.
 
     A container that changed nothing adds no layer. Pausing it meanwhile is the caller's.
 
+    :param storage: the driver that has the container's layer.
     :raises NotFound: there is no such container layer or base image.
     :raises InvalidRequest: a change is malformed.
     """
     config = apply_changes(request.config, request.changes)
-    with store.work() as lease:
+    with bench.work() as lease:
         below: ImageConfig | None = None
         layers: list[Descriptor] = []
         if request.base is not None:
-            base = store.held(request.base, lease)
+            base = bench.held(request.base, lease)
             below, layers = base.config, [layer.blob for layer in base.layers]
-        with store.content.writer(lease) as writer:
+        with bench.content.writer(lease) as writer:
             with io.BufferedWriter(_Keep(writer), CHUNK) as out:
-                store.storage_named(request.storage).write_diff(request.container, out)
+                storage.write_diff(request.container, out)
             blob = writer.commit()
         empty = is_empty_layer(blob.digest)
         created = format_time(now())
@@ -147,7 +149,7 @@ def commit(store: ImageStore, request: CommitRequest) -> AddedImage:
         )
         if not empty:
             layers.append(_descriptor(blob))
-        return _add(store, image, layers, lease, name=request.name, parent=request.base)
+        return _add(bench, image, layers, lease, name=request.name, parent=request.base)
 
 
 class _Keep(io.RawIOBase):
@@ -168,7 +170,7 @@ def _descriptor(blob: Blob) -> Descriptor:
 
 
 def _add(
-    store: ImageStore,
+    bench: Workbench,
     config: ImageConfig,
     layers: list[Descriptor],
     lease: Lease,
@@ -176,8 +178,8 @@ def _add(
     name: Reference | None,
     parent: str | None = None,
 ) -> AddedImage:
-    store.unpack(config, layers, lease)
+    bench.unpack(config, layers, lease)
     manifest = Manifest.make(Descriptor(OCI_CONFIG, config.id, len(config.raw)), layers)
     names = () if name is None else (name,)
-    [added] = store.add([NewImage(config, manifest, names, parent)], lease)
+    [added] = bench.add([NewImage(config, manifest, names, parent)], lease)
     return added

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from pannier.images.archived import ArchivedImage
     from pannier.images.content import Blob
-    from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
+    from pannier.images.workbench import Workbench
 
 __all__ = ["LayerProgress", "LoadEvent", "LoadedImage", "RenamedImage", "load"]
 
@@ -85,7 +85,7 @@ LoadEvent = LayerProgress | RenamedImage | LoadedImage
 
 
 def load(
-    store: ImageStore, stream: BinaryIO, platform: Platform | None = None
+    bench: Workbench, stream: BinaryIO, platform: Platform | None = None
 ) -> Iterator[LoadEvent]:
     """Load every image of an archive; yields what happens, as it happens.
 
@@ -93,14 +93,14 @@ def load(
     :param platform: which image to take where an index offers several; None for this host's.
     :raises ImageInvalid: the archive is broken, hostile, or has no image; nothing was changed.
     """
-    with store.work() as lease:
-        archive = Archive(store.content, lease)
-        archive.read(stream, store.limits)
+    with bench.work() as lease:
+        archive = Archive(bench.content, lease)
+        archive.read(stream, bench.limits)
         found = _images(archive, platform)
-        images = [_checked(store, image, lease, parent_of(image, found)) for image in found]
+        images = [_checked(bench, image, lease, parent_of(image, found)) for image in found]
         for image in images:
-            yield from _unpack(store, image, lease)
-        added = store.add(images, lease)
+            yield from _unpack(bench, image, lease)
+        added = bench.add(images, lease)
     for image, result in zip(images, added, strict=True):
         for reference, old in result.renamed:
             yield RenamedImage(reference, old)
@@ -131,7 +131,7 @@ def _images(archive: Archive, platform: Platform | None) -> list[ArchivedImage]:
     return images
 
 
-def _checked(store: ImageStore, image: ArchivedImage, lease: Lease, parent: str | None) -> NewImage:
+def _checked(bench: Workbench, image: ArchivedImage, lease: Lease, parent: str | None) -> NewImage:
     config = image.config
     if config.os != "linux":
         raise ImageInvalid(
@@ -143,7 +143,7 @@ def _checked(store: ImageStore, image: ArchivedImage, lease: Lease, parent: str 
             f"expected {len(config.diff_ids)}, got {len(image.layers)}"
         )
     layers = [
-        _layer(store, blob, diff_id, lease)
+        _layer(bench, blob, diff_id, lease)
         for blob, diff_id in zip(image.layers, config.diff_ids, strict=True)
     ]
     manifest = image.manifest
@@ -155,12 +155,12 @@ def _checked(store: ImageStore, image: ArchivedImage, lease: Lease, parent: str 
     return NewImage(config, manifest, image.names, parent)
 
 
-def _layer(store: ImageStore, blob: Blob, diff_id: str, lease: Lease) -> Descriptor:
-    with store.content.open(blob.digest) as stream:
+def _layer(bench: Workbench, blob: Blob, diff_id: str, lease: Lease) -> Descriptor:
+    with bench.content.open(blob.digest) as stream:
         compression = detect(stream.read(6))
     if compression in (Compression.XZ, Compression.BZIP2):
         # OCI has no media type for these: such a layer is stored plain.
-        blob = _plain(store, blob, lease)
+        blob = _plain(bench, blob, lease)
         compression = Compression.PLAIN
     if compression is Compression.PLAIN and blob.digest != diff_id:
         raise ImageInvalid(
@@ -171,21 +171,21 @@ def _layer(store: ImageStore, blob: Blob, diff_id: str, lease: Lease) -> Descrip
     return Descriptor(OCI_LAYER + suffix, blob.digest, blob.size)
 
 
-def _plain(store: ImageStore, blob: Blob, lease: Lease) -> Blob:
+def _plain(bench: Workbench, blob: Blob, lease: Lease) -> Blob:
     with (
-        store.content.open(blob.digest) as stream,
-        store.content.writer(lease) as writer,
+        bench.content.open(blob.digest) as stream,
+        bench.content.writer(lease) as writer,
     ):
-        plain, _ = open_stream(stream, store.limits)
+        plain, _ = open_stream(stream, bench.limits)
         while data := plain.read(_COPY):
             writer.write(data)
         return writer.commit()
 
 
-def _unpack(store: ImageStore, image: NewImage, lease: Lease) -> Iterator[LayerProgress]:
+def _unpack(bench: Workbench, image: NewImage, lease: Lease) -> Iterator[LayerProgress]:
     parent = None
     for position, layer in enumerate(image.manifest.layers):
         name = short_id(image.config.diff_ids[position])
         yield LayerProgress(name, 0, layer.size)
-        parent = store.unpack_one(image.config, position, layer, parent, lease)
+        parent = bench.unpack_one(image.config, position, layer, parent, lease)
         yield LayerProgress(name, layer.size, layer.size)

@@ -20,11 +20,11 @@ from pannier.images.tar_writer import TarWriter, Written
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pannier.images.content import ContentStore
-    from pannier.images.images import ImageStore
     from pannier.images.model import Image
+    from pannier.images.workbench import Workbench
 
 __all__ = ["save"]
 
@@ -33,20 +33,19 @@ _CHUNK: Final = 1 << 20
 _AT_ONCE: Final = 1 << 30
 
 
-def save(store: ImageStore, names: Sequence[str], out: BinaryIO) -> None:
+def save(bench: Workbench, chosen: Iterable[tuple[str, Sequence[str]]], out: BinaryIO) -> None:
     """Write images to *out*, forwards only.
 
-    :param names: a tag saves that tag; a repository all of its tags; an id the image without any.
+    :param chosen: the full ids of images, each with the tags that it is saved with.
     :raises NotFound: an image is not there; nothing was written yet.
     """
-    with store.leases.lease() as lease:
+    with bench.leases.lease() as lease:
         images: dict[str, tuple[Image, list[str]]] = {}
-        for name in names:
-            for identity, tags in store.select(name):
-                image = store.held(identity, lease)
-                known = images.setdefault(identity, (image, []))[1]
-                known += [tag for tag in tags if tag not in known]
-        _Archive(store.content, out).write(list(images.values()))
+        for identity, tags in chosen:
+            image = bench.held(identity, lease)
+            known = images.setdefault(identity, (image, []))[1]
+            known += [tag for tag in tags if tag not in known]
+        _Archive(bench.content, out).write(list(images.values()))
 
 
 class _Archive:

@@ -595,8 +595,8 @@ def pulled(store: ImageStore, built: BuiltImage, repository: str) -> str:
     name = f"{repository}@{found.manifest.digest}"
     manifest = parse_document(store.content.read(found.manifest.digest))
     assert isinstance(manifest, Manifest)
-    with store.work() as lease:
-        store.add([NewImage(found.config, manifest, (parse_reference(name),))], lease)
+    with store.workbench.work() as lease:
+        store.workbench.add([NewImage(found.config, manifest, (parse_reference(name),))], lease)
     return name
 
 

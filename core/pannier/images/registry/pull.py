@@ -183,7 +183,7 @@ class _Attempt:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._lease = stack.enter_context(self._store.work())
+            self._lease = stack.enter_context(self._store.workbench.work())
             self._repository = stack.enter_context(
                 repository_at(self._endpoint, self._puller.options, self._request)
             )
@@ -214,7 +214,7 @@ class _Attempt:
         if reference.tag is not None and reference.digest is None:
             names = (reference, *names)
         before = self._store.find(names[0].familiar)
-        (added,) = self._store.add([NewImage(config, manifest, names)], self._lease)
+        (added,) = self._store.workbench.add([NewImage(config, manifest, names)], self._lease)
         finish_partials(self._store.content, blobs)
         changed = before is None or before.id != added.image.id
         return PulledImage(added.image, reference, chosen.digest, changed)
@@ -260,7 +260,7 @@ class _Attempt:
         if known is None:
             return False
         with contextlib.suppress(NotFound):  # removed meanwhile
-            self._store.held(config.id, self._lease)
+            self._store.workbench.held(config.id, self._lease)
             whole = all(self._store.storage.has_layer(layer.chain_id) for layer in known.layers)
             blobs = all(self._store.content.has(layer.blob.digest) for layer in known.layers)
             if whole and blobs:
@@ -310,7 +310,7 @@ class _Attempt:
         for position, layer in enumerate(manifest.layers):
             arrival = arrivals[layer.digest]
             known = self._store.storage.has_layer(chains[position])
-            parent = self._store.unpack_one(
+            parent = self._store.workbench.unpack_one(
                 config, position, layer, parent, self._lease, open_blob=arrival.open
             )
             arrival.wait()

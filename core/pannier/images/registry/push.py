@@ -81,10 +81,10 @@ class Pusher:
         endpoint = self.options.endpoints(reference.domain, push=True)[-1]
         request.report(TransferEvent(f"The push refers to repository [{reference.name}]"))
         with (
-            self.store.work() as lease,
+            self.store.workbench.work() as lease,
             repository_at(endpoint, self.options, request, push=True) as repository,
         ):
-            image = self.store.held(reference.familiar, lease)
+            image = self.store.workbench.held(reference.familiar, lease)
             uploader = Uploader(repository, self.store, request)
             push = _Push(self.store, uploader, image, request, lease)
             manifest = push.run(self.options.common.parallel)
