@@ -5,15 +5,22 @@ The messages are Docker's, with the line before them.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pannier.build.arguments import (
+    Flags,
+    bad,
+    command_of,
+    json_list,
+    list_of,
+    pairs_of,
+    single,
+)
 from pannier.build.instructions import (
     Arg,
     Cmd,
-    Command,
     Copy,
     Entrypoint,
     Env,
@@ -44,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Dockerfile", "parse_dockerfile", "parse_trigger"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-_.]*")
-_HINT: Final = "see https://docs.docker.com/reference/dockerfile/"
 _MILLISECOND: Final = 1_000_000
 _NETWORKS: Final = ("default", "none", "host")
 
@@ -92,8 +98,8 @@ def _parse(statement: Statement, source: Source) -> Instruction:
     handler = _HANDLERS.get(statement.keyword)
     try:
         if handler is None:
-            raise _bad(f"unknown instruction: {statement.keyword[:50]}")
-        return handler(statement, _Flags(statement), source.escape)
+            raise bad(f"unknown instruction: {statement.keyword[:50]}")
+        return handler(statement, Flags(statement), source.escape)
     except InvalidRequest as error:
         if error.message.startswith("Dockerfile:"):
             raise
@@ -101,180 +107,74 @@ def _parse(statement: Statement, source: Source) -> Instruction:
         raise InvalidRequest(message, hint=error.hint) from None
 
 
-def _bad(message: str, hint: str = _HINT) -> InvalidRequest:
-    return InvalidRequest(message, hint=hint)
-
-
-class _Flags:
-    """The flags of one instruction; each must be asked for."""
-
-    def __init__(self, statement: Statement) -> None:
-        self._keyword = statement.keyword
-        self._values: dict[str, list[str | None]] = {}
-        for flag in statement.flags:
-            name, equals, value = flag[2:].partition("=")
-            self._values.setdefault(name, []).append(value if equals else None)
-
-    def text(self, name: str) -> str:
-        """Return the value of a flag that may be given once; empty where it is not."""
-        values = self.many(name)
-        if len(values) > 1:
-            raise _bad(f"Duplicate flag specified: {name}")
-        return values[0] if values else ""
-
-    def many(self, name: str) -> list[str]:
-        """Return the values of a flag that may be repeated."""
-        found = []
-        for value in self._values.pop(name, []):
-            if value is None:
-                raise _bad(f"Missing a value on flag: {name}")
-            found.append(value)
-        return found
-
-    def on(self, name: str) -> bool:
-        """Return a switch: ``--link``, ``--link=true`` or ``--link=false``."""
-        values = self._values.pop(name, [])
-        if len(values) > 1:
-            raise _bad(f"Duplicate flag specified: {name}")
-        if not values:
-            return False
-        if values[0] not in (None, "true", "false"):
-            raise _bad(f"Expecting boolean value for flag {name}, not: {(values[0] or '')[:50]}")
-        return values[0] != "false"
-
-    def done(self) -> None:
-        """Refuse what nobody asked for."""
-        for name in self._values:
-            raise _bad(f"Unknown flag: {name[:50]}", f"{self._keyword} has no such flag")
-
-
-def json_list(text: str) -> tuple[str, ...] | None:
-    """Return a list of strings in JSON; None for anything else, which is a shell's line."""
-    if not text.startswith("["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return None
-    if any("\0" in item for item in value):
-        raise _bad("an argument holds a null character")
-    return tuple(value)
-
-
-def _list(keyword: str, text: str) -> tuple[str, ...]:
-    found = json_list(text)
-    words = tuple(text.split()) if found is None else found
-    if not words:
-        raise _bad(f"{keyword} requires at least one argument")
-    return words
-
-
-def _one(statement: Statement) -> str:
-    if not statement.rest:
-        raise _bad(f"{statement.keyword} requires exactly one argument")
-    return statement.rest
-
-
-def _command(text: str) -> Command:
-    words = json_list(text)
-    if words is not None:
-        return Command(words, line=False)
-    return Command((text,) if text else (), line=True)
-
-
-def _pairs(statement: Statement, escape: str) -> tuple[tuple[str, str], ...]:
-    """Return ``name=value …``, or Docker's old form ``name value``."""
-    keyword, words = statement.keyword, split_words(statement.rest, escape)
-    if not words:
-        raise _bad(f"{keyword} requires at least one argument")
-    if "=" not in words[0]:
-        name, *value = statement.rest.split(maxsplit=1)
-        if not value:
-            raise _bad(f"{keyword} must have two arguments")
-        return ((name, value[0]),)
-    found = []
-    for word in words:
-        name, equals, value_text = word.partition("=")
-        if not equals:
-            raise _bad(
-                f'Syntax error - can\'t find = in "{word[:100]}". Must be of the form: name=value'
-            )
-        if not name:
-            raise _bad(f"{keyword} names can not be blank")
-        found.append((name, value_text))
-    return tuple(found)
-
-
-def _from(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _from(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     platform = flags.text("platform")
     flags.done()
     words = statement.rest.split()
     if len(words) == 1:
         return From(statement, words[0], platform=platform)
     if len(words) != 3 or words[1].upper() != "AS":
-        raise _bad(
+        raise bad(
             "FROM requires either one argument, or three: FROM <source> [as <name>]",
         )
     name = words[2].lower()
     if not _NAME.fullmatch(name):
-        raise _bad(
+        raise bad(
             f"invalid name for build stage: {words[2][:50]!r}, name can't start with a number or "
             "contain symbols",
             "use letters, digits, -, _ and .",
         )
     if name in ("context", "scratch"):
-        raise _bad(f"invalid name for build stage: {name!r}: the name is reserved")
+        raise bad(f"invalid name for build stage: {name!r}: the name is reserved")
     return From(statement, words[0], name, platform)
 
 
-def _arg(statement: Statement, flags: _Flags, escape: str) -> Instruction:
+def _arg(statement: Statement, flags: Flags, escape: str) -> Instruction:
     flags.done()
     words = split_words(statement.rest, escape)
     if not words:
-        raise _bad("ARG requires at least one argument")
+        raise bad("ARG requires at least one argument")
     pairs: list[tuple[str, str | None]] = []
     for word in words:
         name, equals, value = word.partition("=")
         if not name:
-            raise _bad("ARG names can not be blank")
+            raise bad("ARG names can not be blank")
         pairs.append((name, value if equals else None))
     return Arg(statement, tuple(pairs))
 
 
-def _env(statement: Statement, flags: _Flags, escape: str) -> Instruction:
+def _env(statement: Statement, flags: Flags, escape: str) -> Instruction:
     flags.done()
-    return Env(statement, _pairs(statement, escape))
+    return Env(statement, pairs_of(statement, escape))
 
 
-def _label(statement: Statement, flags: _Flags, escape: str) -> Instruction:
+def _label(statement: Statement, flags: Flags, escape: str) -> Instruction:
     flags.done()
-    return Label(statement, _pairs(statement, escape))
+    return Label(statement, pairs_of(statement, escape))
 
 
-def _run(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _run(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     mounts = tuple(parse_mount(text) for text in flags.many("mount"))
     network = flags.text("network") or "default"
     if network not in _NETWORKS:
-        raise _bad(f"unsupported network mode: {network[:50]!r}", "use default, none or host")
+        raise bad(f"unsupported network mode: {network[:50]!r}", "use default, none or host")
     if flags.text("security") not in ("", "sandbox"):
-        raise _bad("RUN --security=insecure is not supported", "leave the flag out")
+        raise bad("RUN --security=insecure is not supported", "leave the flag out")
     flags.done()
     if not statement.rest:
-        raise _bad("RUN requires at least one argument")
-    command = _command(statement.rest)
+        raise bad("RUN requires at least one argument")
+    command = command_of(statement.rest)
     if not command.words:
-        raise _bad("RUN requires at least one argument")
+        raise bad("RUN requires at least one argument")
     return Run(statement, command, mounts, network, statement.heredocs)
 
 
-def _copy(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _copy(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     keyword = statement.keyword
     add = keyword == "ADD"
-    words = _list(keyword, statement.rest)
+    words = list_of(keyword, statement.rest)
     if len(words) < 2:
-        raise _bad(f"{keyword} requires at least two arguments, but only one was provided")
+        raise bad(f"{keyword} requires at least two arguments, but only one was provided")
     flags.on("link")
     if add:
         flags.on("keep-git-dir")
@@ -295,93 +195,93 @@ def _copy(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
     return made
 
 
-def _workdir(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _workdir(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return Workdir(statement, _one(statement))
+    return Workdir(statement, single(statement))
 
 
-def _user(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _user(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return User(statement, _one(statement))
+    return User(statement, single(statement))
 
 
-def _volume(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _volume(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    paths = tuple(path.strip() for path in _list("VOLUME", statement.rest))
+    paths = tuple(path.strip() for path in list_of("VOLUME", statement.rest))
     if not all(paths):
-        raise _bad("VOLUME specified can not be an empty string")
+        raise bad("VOLUME specified can not be an empty string")
     return Volume(statement, paths)
 
 
-def _expose(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _expose(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
     ports = statement.rest.split()
     if not ports:
-        raise _bad("EXPOSE requires at least one argument")
+        raise bad("EXPOSE requires at least one argument")
     return Expose(statement, tuple(sorted(ports)))
 
 
-def _entrypoint(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _entrypoint(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return Entrypoint(statement, _command(statement.rest))
+    return Entrypoint(statement, command_of(statement.rest))
 
 
-def _cmd(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _cmd(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return Cmd(statement, _command(statement.rest))
+    return Cmd(statement, command_of(statement.rest))
 
 
-def _shell(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _shell(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
     words = json_list(statement.rest)
     if words is None:
-        raise _bad("SHELL requires the arguments to be in JSON form", 'write ["/bin/sh", "-c"]')
+        raise bad("SHELL requires the arguments to be in JSON form", 'write ["/bin/sh", "-c"]')
     if not words:
-        raise _bad("SHELL requires at least one argument")
+        raise bad("SHELL requires at least one argument")
     return SetShell(statement, words)
 
 
-def _stopsignal(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _stopsignal(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return StopSignal(statement, _one(statement))
+    return StopSignal(statement, single(statement))
 
 
-def _onbuild(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _onbuild(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
     trigger = statement.rest.split(maxsplit=1)[0].upper() if statement.rest else ""
     if not trigger:
-        raise _bad("ONBUILD requires at least one argument")
+        raise bad("ONBUILD requires at least one argument")
     if trigger == "ONBUILD":
-        raise _bad("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+        raise bad("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger in ("MAINTAINER", "FROM"):
-        raise _bad(f"{trigger} isn't allowed as an ONBUILD trigger")
+        raise bad(f"{trigger} isn't allowed as an ONBUILD trigger")
     if trigger not in _HANDLERS:
-        raise _bad(f"unknown instruction: {trigger[:50]}")
+        raise bad(f"unknown instruction: {trigger[:50]}")
     below = [f"{heredoc.content}{heredoc.name}" for heredoc in statement.heredocs]
     lines = [statement.rest, *below]
     return Onbuild(statement, "\n".join(lines))
 
 
-def _maintainer(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _maintainer(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     flags.done()
-    return Maintainer(statement, _one(statement))
+    return Maintainer(statement, single(statement))
 
 
-def _healthcheck(statement: Statement, flags: _Flags, _escape: str) -> Instruction:
+def _healthcheck(statement: Statement, flags: Flags, _escape: str) -> Instruction:
     kind, _, command = statement.rest.partition(" ")
     command = command.strip()
     if not kind:
-        raise _bad("HEALTHCHECK requires at least one argument")
+        raise bad("HEALTHCHECK requires at least one argument")
     if kind.upper() == "NONE":
         flags.done()
         if command:
-            raise _bad("HEALTHCHECK NONE takes no arguments")
+            raise bad("HEALTHCHECK NONE takes no arguments")
         return Health(statement, Healthcheck(test=("NONE",)))
     if kind.upper() != "CMD":
-        raise _bad(f'Unknown type "{kind.upper()[:50]}" in HEALTHCHECK (try CMD)')
+        raise bad(f'Unknown type "{kind.upper()[:50]}" in HEALTHCHECK (try CMD)')
     words = json_list(command)
     if words == () or not command:
-        raise _bad("Missing command after HEALTHCHECK CMD")
+        raise bad("Missing command after HEALTHCHECK CMD")
     check = Healthcheck(
         test=("CMD-SHELL", command) if words is None else ("CMD", *words),
         interval=_duration(flags, "interval"),
@@ -394,13 +294,13 @@ def _healthcheck(statement: Statement, flags: _Flags, _escape: str) -> Instructi
     return Health(statement, check)
 
 
-def _duration(flags: _Flags, name: str) -> int:
+def _duration(flags: Flags, name: str) -> int:
     text = flags.text(name)
     if not text:
         return 0
     duration = parse_duration(text)
     if 0 < duration < _MILLISECOND:
-        raise _bad(f'Interval "{name}" cannot be less than 1ms')
+        raise bad(f'Interval "{name}" cannot be less than 1ms')
     return duration
 
 
@@ -408,13 +308,13 @@ def _retries(text: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise _bad(f"--retries must be a number (not {text[:20]})")
+        raise bad(f"--retries must be a number (not {text[:20]})")
     if int(text) < 1:
-        raise _bad(f"--retries must be at least 1 (not {text})")
+        raise bad(f"--retries must be at least 1 (not {text})")
     return int(text)
 
 
-_HANDLERS: Final[dict[str, Callable[[Statement, _Flags, str], Instruction]]] = {
+_HANDLERS: Final[dict[str, Callable[[Statement, Flags, str], Instruction]]] = {
     "ADD": _copy,
     "ARG": _arg,
     "CMD": _cmd,
