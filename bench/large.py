@@ -17,10 +17,6 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from engines import Engine
 
 __all__ = ["LARGE", "LargeImage", "Registry", "peak_memory", "reset_peak"]
 
@@ -112,14 +108,16 @@ class LargeImage:
 class Registry:
     """docker-registry in an engine's network namespace.
 
+    :param inside: the words that put a command into that namespace.
+    :param folder: the engine's, for the registry's configuration.
     :param port: on loopback there.
     """
 
-    def __init__(self, engine: Engine, data: Path, port: int) -> None:
-        self.inside = engine.inside()
+    def __init__(self, inside: list[str], folder: Path, data: Path, port: int) -> None:
+        self.inside = inside
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
-        config = engine.folder / f"registry-{port}.yml"
+        config = folder / f"registry-{port}.yml"
         config.write_text(
             "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
             f"storage:\n  filesystem: {{rootdirectory: {data}, maxthreads: 100}}\n"

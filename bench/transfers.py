@@ -29,9 +29,9 @@ def _registries(engine: Engine) -> tuple[Registry, Registry]:
     """Return the registry to pull from and the one to push to, started when first needed."""
     if not engine.registries:
         image = _image()
-        source = Registry(engine, image.store, 5555)
+        source = Registry(engine.inside(), engine.folder, image.store, 5555)
         image.fill(source)
-        target = Registry(engine, engine.folder / "target", 5556)
+        target = Registry(engine.inside(), engine.folder, engine.folder / "target", 5556)
         engine.registries = [source, target]
     source, target = engine.registries
     return source, target
