@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ from pannier.images.timestamps import format_time, now
 from pannier.linux.trees import Folders
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
     from pannier.images.images import ImageStore
     from pannier.images.leases import Lease
     from pannier.images.model import Image
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Committer", "State"]
 
-_CHUNK = 1 << 20
 _BILLION = 1_000_000_000
 
 
@@ -98,13 +94,9 @@ class Committer:
 
         :param key: of the storage driver.
         """
-        storage = self.store.storage
         if self._epoch is not None:
             self._clamp(key, self._epoch * _BILLION)
-        with self.store.content.writer(self.lease) as writer:
-            with io.BufferedWriter(_Keep(writer), _CHUNK) as out:
-                storage.write_diff(key, out)
-            blob = writer.commit()
+        blob = self.store.workbench.take_diff(self.store.storage, key, self.lease)
         if is_empty_layer(blob.digest):
             return None
         return Descriptor(OCI_LAYER, blob.digest, blob.size)
@@ -198,16 +190,3 @@ class Committer:
         new = NewImage(image, manifest, (), state.image)
         [added] = self.store.workbench.add([new], self.lease)
         return replace(state.at(added.image, key), config=config)
-
-
-class _Keep(io.RawIOBase):
-    """Passes writes on, and does not close what it writes to."""
-
-    def __init__(self, out: io.RawIOBase) -> None:
-        self._out = out
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: ReadableBuffer, /) -> int | None:
-        return self._out.write(data)

@@ -8,7 +8,6 @@ The blob's digest is then the diff id, which is checked with one hash while it i
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,8 +21,6 @@ from pannier.images.timestamps import format_time, now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from _typeshed import ReadableBuffer
 
     from pannier.drivers.storage import StorageDriver
     from pannier.images.config import ImageConfig
@@ -125,10 +122,7 @@ def commit(bench: Workbench, storage: StorageDriver, request: CommitRequest) -> 
         if request.base is not None:
             base = bench.held(request.base, lease)
             below, layers = base.config, [layer.blob for layer in base.layers]
-        with bench.content.writer(lease) as writer:
-            with io.BufferedWriter(_Keep(writer), CHUNK) as out:
-                storage.write_diff(request.container, out)
-            blob = writer.commit()
+        blob = bench.take_diff(storage, request.container, lease)
         empty = is_empty_layer(blob.digest)
         created = format_time(now())
         step = HistoryEntry(
@@ -150,19 +144,6 @@ def commit(bench: Workbench, storage: StorageDriver, request: CommitRequest) -> 
         if not empty:
             layers.append(_descriptor(blob))
         return _add(bench, image, layers, lease, name=request.name, parent=request.base)
-
-
-class _Keep(io.RawIOBase):
-    """Passes writes on, and does not close what it writes to."""
-
-    def __init__(self, out: io.RawIOBase) -> None:
-        self._out = out
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: ReadableBuffer, /) -> int | None:
-        return self._out.write(data)
 
 
 def _descriptor(blob: Blob) -> Descriptor:

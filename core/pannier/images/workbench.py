@@ -7,23 +7,26 @@ at the end is collected. Safe to call from any thread.
 from __future__ import annotations
 
 import contextlib
+import io
 from typing import TYPE_CHECKING
 
+from pannier.images.compression import CHUNK
 from pannier.images.digest import digest_of, is_digest
 from pannier.images.finding import find_image, image_of, no_such
 from pannier.images.layers import LayerToMake
 from pannier.images.model import AddedImage
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator, Sequence
+
+    from _typeshed import ReadableBuffer
 
     from pannier.database import Database
     from pannier.drivers.storage import StorageDriver
     from pannier.images.catalog import Catalog
     from pannier.images.compression import Limits
     from pannier.images.config import ImageConfig
-    from pannier.images.content import ContentStore
+    from pannier.images.content import Blob, ContentStore
     from pannier.images.layers import LayerStore
     from pannier.images.leases import Lease, Leases
     from pannier.images.model import Image, NewImage
@@ -91,6 +94,17 @@ class Workbench:
         if not self._catalog.exists(image.id):
             raise no_such(image.id)
 
+    def take_diff(self, storage: StorageDriver, container: str, lease: Lease) -> Blob:
+        """Store what a container's layer changes: a plain tar stream, whose digest is its diff id.
+
+        :param container: the key of the layer.
+        :raises NotFound: the driver has no such layer.
+        """
+        with self.content.writer(lease) as writer:
+            with io.BufferedWriter(_Keep(writer), CHUNK) as out:
+                storage.write_diff(container, out)
+            return writer.commit()
+
     def unpack(
         self,
         config: ImageConfig,
@@ -156,6 +170,19 @@ class Workbench:
                 renamed = tuple((name.familiar, old) for name, old in lost if old is not None)
                 added.append(AddedImage(image_of(self._catalog, identity), new, renamed))
         return tuple(added)
+
+
+class _Keep(io.RawIOBase):
+    """Passes writes on, and does not close what it writes to."""
+
+    def __init__(self, out: io.RawIOBase) -> None:
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        return self._out.write(data)
 
 
 def blobs_of(image: Image) -> list[str]:
