@@ -9,7 +9,7 @@ from pannier.linux.netlink import NLM_F_DUMP, NetlinkError, attributes, is_errno
 from pannier.linux.nftables import Chain, Element, message
 
 if TYPE_CHECKING:
-    from pannier.linux.netlink import NetlinkSocket
+    from pannier.linux.netlink import Message, NetlinkSocket
 
 __all__ = [
     "CHANGES_GROUP",
@@ -65,20 +65,24 @@ def generation(netlink: NetlinkSocket) -> int:
 def elements(netlink: NetlinkSocket, family: int, table: str, name: str) -> list[Element]:
     """Return the elements of a map that maps to data; none where there is no such map."""
     payload = text(1, table) + text(2, name)
-    try:
-        answers = netlink.query(message(_GETSETELEM, family, payload, NLM_F_DUMP))
-    except NetlinkError as error:
-        if is_errno(error, "ENOENT"):
-            return []
-        raise
     found = []
-    for answer in answers:
+    for answer in _dump(netlink, message(_GETSETELEM, family, payload, NLM_F_DUMP)):
         for _, encoded in attributes(parse(answer[4:]).get(3, b"")):
             element = parse(encoded)
             key = parse(element.get(1, b"")).get(1, b"")
             value = parse(element.get(2, b"")).get(1, b"")
             found.append(Element(key, value))
     return found
+
+
+def _dump(netlink: NetlinkSocket, request: Message) -> list[bytes]:
+    """Return the answers to a dump; none where there is nothing of that name."""
+    try:
+        return netlink.query(request)
+    except NetlinkError as error:
+        if is_errno(error, "ENOENT"):
+            return []
+        raise
 
 
 def has_table(netlink: NetlinkSocket, family: int, table: str) -> bool:
@@ -126,14 +130,8 @@ def plain_chains(netlink: NetlinkSocket, family: int, table: str) -> list[Chain]
 def rules(netlink: NetlinkSocket, family: int, table: str, chain: Chain) -> list[Rule]:
     """Return the rules of a chain, in order; none where there is no such chain."""
     payload = text(1, table) + text(2, chain)
-    try:
-        answers = netlink.query(message(_GETRULE, family, payload, NLM_F_DUMP))
-    except NetlinkError as error:
-        if is_errno(error, "ENOENT"):
-            return []
-        raise
     found = []
-    for answer in answers:
+    for answer in _dump(netlink, message(_GETRULE, family, payload, NLM_F_DUMP)):
         given = parse(answer[4:])
         if _name(given.get(2, b"")) != chain:
             continue
