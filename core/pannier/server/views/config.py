@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from pannier.engine.specmounts import MASKED, READ_ONLY
 from pannier.server.parse.limits import CPU_PERIOD
 from pannier.server.views.mounts import mount_requests, tmpfs_requests
 
@@ -17,28 +18,6 @@ if TYPE_CHECKING:
     from pannier.engine.model import ContainerConfig, HealthCheck, HostOptions, LogConfig
 
 __all__ = ["config_view", "health_view", "host_view", "log_view", "restart_view"]
-
-DEFAULT_MASKED: Final = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-]
-DEFAULT_READONLY: Final = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-]
 
 
 def _or_none(values: Iterable[Any]) -> list[Any] | None:
@@ -157,8 +136,8 @@ def host_view(host: HostOptions) -> dict[str, Any]:
         "Ulimits": [
             {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in host.ulimits
         ],
-        "MaskedPaths": _paths(host.masked_paths, DEFAULT_MASKED, host),
-        "ReadonlyPaths": _paths(host.readonly_paths, DEFAULT_READONLY, host),
+        "MaskedPaths": _paths(host.masked_paths, MASKED, host),
+        "ReadonlyPaths": _paths(host.readonly_paths, READ_ONLY, host),
     }
     if requests:
         view["Mounts"] = requests
@@ -176,10 +155,10 @@ def host_view(host: HostOptions) -> dict[str, Any]:
 
 
 def _paths(
-    paths: tuple[str, ...] | None, default: list[str], host: HostOptions
+    paths: tuple[str, ...] | None, default: tuple[str, ...], host: HostOptions
 ) -> list[str] | None:
     if paths is None:
-        return None if host.privileged else default
+        return None if host.privileged else list(default)
     return list(paths)
 
 
