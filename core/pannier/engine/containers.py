@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pannier.engine import links, listing, top, waiting
 from pannier.engine.model import Status
-from pannier.engine.resolve import complete_limits, merge
-from pannier.engine.validate import check_restart
+from pannier.engine.resolve import merge
 from pannier.engine.workers import uninterrupted
 from pannier.errors import Conflict, DriverUnavailable, InvalidRequest, PannierError
 
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from pannier.engine.stats import Measuring
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller
+    from pannier.engine.updating import Updater
     from pannier.engine.workers import Workers
 
 __all__ = ["Containers"]
@@ -75,6 +75,7 @@ class Containers:
     creator: Creator
     lifecycle: Lifecycle
     remover: Remover
+    updater: Updater
     attaching: Attaching
     archives: Archives
     logbook: Logs
@@ -251,47 +252,11 @@ class Containers:
             self.registry.release(before.name)
         self.teller.container(after, "rename", oldName=f"/{before.name}")
 
-    @uninterrupted
     async def update(
         self, ref: str, limits: Limits, restart: RestartPolicy | None = None
     ) -> tuple[str, ...]:
-        """Change a container's limits and restart policy; what is None stays. Return warnings.
-
-        :raises InvalidRequest: limits that contradict one another, a policy that is none.
-        :raises UnsupportedOperation: a limit that this host cannot enforce.
-        """
-        live = self.registry.find(ref)
-        async with live.lock:
-            container = live.container
-            if restart is not None:
-                check_restart(restart)
-                if container.host.auto_remove and restart.name not in ("", "no"):
-                    raise InvalidRequest(
-                        "Restart policy cannot be updated because AutoRemove is enabled for the "
-                        "container"
-                    )
-            changed = _changed(limits)
-            merged = complete_limits(replace(container.host.limits, **changed))
-            host = replace(container.host, limits=merged, restart=restart or container.host.restart)
-            container = replace(container, host=host)
-            await self.workers.run(self._update, container, live.container, limits)
-            live.container = container
-        self.teller.container(container, "update")
-        return ()
-
-    def _update(self, after: Container, before: Container, limits: Limits) -> None:
-        running = before.state.running and _changed(limits)
-        resources, parent = self.drivers.resources, before.host.cgroup_parent
-        if running:
-            if limits.memory is not None and limits.memory_swap is None:
-                limits = replace(limits, memory_swap=after.host.limits.memory_swap)
-            resources.update(after.id, limits, parent)
-        try:
-            self.store.save(after)
-        except BaseException:
-            if running:
-                resources.update(before.id, before.host.limits, parent)
-            raise
+        """Change a container's limits and restart policy; see :meth:`Updater.update`."""
+        return await self.updater.update(self.registry.find(ref), limits, restart)
 
     @uninterrupted
     async def commit(
@@ -423,9 +388,3 @@ class Containers:
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return a container's whole root as an archive."""
         return await self.archives.export(self.registry.find(ref))
-
-
-def _changed(limits: Limits) -> dict[str, Any]:
-    """Return the limits that are set."""
-    found = {item.name: getattr(limits, item.name) for item in fields(limits)}
-    return {name: value for name, value in found.items() if value not in (None, (), {})}

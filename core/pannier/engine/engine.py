@@ -34,6 +34,7 @@ from pannier.engine.supervision import Exits, Supervisor
 from pannier.engine.system import System
 from pannier.engine.telling import Teller
 from pannier.engine.transfers import Transfers
+from pannier.engine.updating import Updater
 from pannier.engine.volumes import Volumes, VolumeStore
 from pannier.engine.workers import Workers
 from pannier.images.registry.settings import RegistryOptions
@@ -154,6 +155,7 @@ class Engine:
             creator,
             lifecycle,
             remover,
+            Updater(store, drivers, teller, workers),
             Attaching(launcher, logs, teller, workers),
             Archives(entering, teller, workers),
             logs,

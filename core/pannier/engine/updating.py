@@ -1,0 +1,79 @@
+"""``docker update``: a container's limits and restart policy, changed while it runs or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from pannier.engine.resolve import complete_limits
+from pannier.engine.validate import check_restart
+from pannier.engine.workers import uninterrupted
+from pannier.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pannier.drivers.resources import Limits
+    from pannier.driverset import DriverSet
+    from pannier.engine.model import Container, RestartPolicy
+    from pannier.engine.registry import Live
+    from pannier.engine.store import Store
+    from pannier.engine.telling import Teller
+    from pannier.engine.workers import Workers
+
+__all__ = ["Updater"]
+
+
+@dataclass(slots=True)
+class Updater:
+    """Changes what the kernel enforces and what is stored, both or neither."""
+
+    store: Store
+    drivers: DriverSet
+    teller: Teller
+    workers: Workers
+
+    @uninterrupted
+    async def update(
+        self, live: Live, limits: Limits, restart: RestartPolicy | None = None
+    ) -> tuple[str, ...]:
+        """Change a container's limits and restart policy; what is None stays. Return warnings.
+
+        :raises InvalidRequest: limits that contradict one another, a policy that is none.
+        :raises UnsupportedOperation: a limit that this host cannot enforce.
+        """
+        async with live.lock:
+            container = live.container
+            if restart is not None:
+                check_restart(restart)
+                if container.host.auto_remove and restart.name not in ("", "no"):
+                    raise InvalidRequest(
+                        "Restart policy cannot be updated because AutoRemove is enabled for the "
+                        "container"
+                    )
+            changed = _changed(limits)
+            merged = complete_limits(replace(container.host.limits, **changed))
+            host = replace(container.host, limits=merged, restart=restart or container.host.restart)
+            container = replace(container, host=host)
+            await self.workers.run(self._update, container, live.container, limits)
+            live.container = container
+        self.teller.container(container, "update")
+        return ()
+
+    def _update(self, after: Container, before: Container, limits: Limits) -> None:
+        running = before.state.running and _changed(limits)
+        resources, parent = self.drivers.resources, before.host.cgroup_parent
+        if running:
+            if limits.memory is not None and limits.memory_swap is None:
+                limits = replace(limits, memory_swap=after.host.limits.memory_swap)
+            resources.update(after.id, limits, parent)
+        try:
+            self.store.save(after)
+        except BaseException:
+            if running:
+                resources.update(before.id, before.host.limits, parent)
+            raise
+
+
+def _changed(limits: Limits) -> dict[str, Any]:
+    """Return the limits that are set."""
+    found = {item.name: getattr(limits, item.name) for item in fields(limits)}
+    return {name: value for name, value in found.items() if value not in (None, (), {})}
