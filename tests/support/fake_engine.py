@@ -25,7 +25,6 @@ from pannier.engine.model import (
     Container,
     ContainerState,
     EndpointOptions,
-    ExecSession,
     MountPoint,
     Network,
     Status,
@@ -48,6 +47,7 @@ from pannier.engine.results import (
     VolumeUsage,
     WaitResult,
 )
+from pannier.engine.sessions import ExecSession
 from pannier.errors import Conflict, Forbidden, InvalidRequest, NotFound, NotModified, StartFailed
 from pannier.images.config import HistoryEntry, RunConfig, make_config
 from pannier.images.load import LoadedImage
@@ -70,15 +70,9 @@ if TYPE_CHECKING:
     from pannier.drivers.resources import Limits
     from pannier.drivers.runtime import Connection
     from pannier.engine.engine import Engine
-    from pannier.engine.model import (
-        AttachOptions,
-        CreateOptions,
-        ExecConfig,
-        LogConfig,
-        LogOptions,
-        RestartPolicy,
-    )
+    from pannier.engine.model import CreateOptions, LogConfig, RestartPolicy
     from pannier.engine.results import ContainerQuery
+    from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
     from pannier.images.filters import ImageFilters
     from pannier.images.importing import ImportRequest
 

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.build.model import BuildFailed
 from pannier.drivers.resources import Limits
-from pannier.engine.model import (
-    AttachOptions,
-    ContainerConfig,
-    CreateOptions,
-    HealthCheck,
-    HostOptions,
-    LogConfig,
-)
+from pannier.engine.model import ContainerConfig, CreateOptions, HealthCheck, HostOptions, LogConfig
+from pannier.engine.sessions import AttachOptions
 from pannier.errors import NotFound, PannierError, StartFailed
 
 if TYPE_CHECKING:

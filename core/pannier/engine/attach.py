@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import Connection
-from pannier.engine.model import LogOptions, Status
+from pannier.engine.model import Status
+from pannier.engine.sessions import LogOptions
 from pannier.engine.workers import uninterrupted
 from pannier.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from pannier.engine.launching import Launcher
     from pannier.engine.logs import Logs
-    from pannier.engine.model import AttachOptions
     from pannier.engine.registry import Live
+    from pannier.engine.sessions import AttachOptions
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers
 

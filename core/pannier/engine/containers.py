@@ -28,14 +28,7 @@ if TYPE_CHECKING:
     from pannier.engine.images import Images
     from pannier.engine.lifecycle import Lifecycle
     from pannier.engine.logs import Logs
-    from pannier.engine.model import (
-        AttachOptions,
-        Container,
-        ContainerConfig,
-        CreateOptions,
-        LogOptions,
-        RestartPolicy,
-    )
+    from pannier.engine.model import Container, ContainerConfig, CreateOptions, RestartPolicy
     from pannier.engine.registry import Registry
     from pannier.engine.removal import Remover
     from pannier.engine.results import (
@@ -50,6 +43,7 @@ if TYPE_CHECKING:
         WaitCondition,
         WaitResult,
     )
+    from pannier.engine.sessions import AttachOptions, LogOptions
     from pannier.engine.stats import Measuring
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller

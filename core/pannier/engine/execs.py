@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pannier.drivers.runtime import ExecRequest, StdioSpec
 from pannier.engine import caps, spec, users
 from pannier.engine.attach import detach_sequence
-from pannier.engine.model import ExecSession, Status
+from pannier.engine.model import Status
+from pannier.engine.sessions import ExecSession
 from pannier.engine.workers import uninterrupted
 from pannier.errors import Conflict, InvalidRequest, NotFound, StartFailed
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from pannier.driverset import DriverSet
     from pannier.engine.entering import Entering
     from pannier.engine.launching import Launcher
-    from pannier.engine.model import Container, ExecConfig
+    from pannier.engine.model import Container
     from pannier.engine.registry import Live, Registry
+    from pannier.engine.sessions import ExecConfig
     from pannier.engine.supervision import Supervisor
     from pannier.engine.telling import Teller
     from pannier.engine.workers import Workers

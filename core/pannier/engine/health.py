@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from pannier.drivers.runtime import Connection
 from pannier.engine import healthstate
 from pannier.engine.healthstate import HealthResult
-from pannier.engine.model import ExecConfig, Status
+from pannier.engine.model import Status
+from pannier.engine.sessions import ExecConfig
 from pannier.engine.workers import uninterrupted
 from pannier.errors import PannierError
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from pannier.engine.model import LogOptions
+    from pannier.engine.sessions import LogOptions
 
 __all__ = ["Cursor", "Lines", "Marks", "Place", "frame", "frames_of_lines"]
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from pannier.driverset import DriverSet
     from pannier.engine.logfiles import Record
-    from pannier.engine.model import Container, LogOptions
+    from pannier.engine.model import Container
     from pannier.engine.registry import Live
     from pannier.engine.results import LogLine
+    from pannier.engine.sessions import LogOptions
     from pannier.engine.workers import Workers
 
 __all__ = ["Logs"]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.drivers.base import IdMapping
     from pannier.engine.joins import Joins
-    from pannier.engine.model import Container, ExecConfig, Ulimit
+    from pannier.engine.model import Container, Ulimit
+    from pannier.engine.sessions import ExecConfig
     from pannier.engine.users import UserIds
 
 __all__ = [

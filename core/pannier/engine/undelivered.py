@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pannier.drivers.log import LogEntry
 from pannier.engine.logfiles import Cursor, Lines, Marks
-from pannier.engine.model import LogOptions
+from pannier.engine.sessions import LogOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from pannier.server.parse.execs import parse_exec, parse_exec_start
 from pannier.server.respond import created, json_response
 
 if TYPE_CHECKING:
-    from pannier.engine.model import ExecSession
+    from pannier.engine.sessions import ExecSession
     from pannier.server.call import Call
     from pannier.server.parse.execs import ExecStart
 

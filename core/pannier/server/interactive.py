@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from pannier.engine.attach import detach_sequence
-from pannier.engine.model import AttachOptions, Status
+from pannier.engine.model import Status
+from pannier.engine.sessions import AttachOptions
 from pannier.errors import Conflict, InvalidRequest
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW, hijack

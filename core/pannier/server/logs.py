@@ -6,7 +6,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
-from pannier.engine.model import LogOptions
+from pannier.engine.sessions import LogOptions
 from pannier.errors import InvalidRequest
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW

@@ -21,15 +21,8 @@ from pannier.drivers.operations import Plan
 from pannier.drivers.resources import ResourceUsage
 from pannier.drivers.runtime import ExitEvent, RuntimeState
 from pannier.engine import watching
-from pannier.engine.model import (
-    AttachOptions,
-    EndpointOptions,
-    ExecConfig,
-    HostOptions,
-    LogConfig,
-    LogOptions,
-    Status,
-)
+from pannier.engine.model import EndpointOptions, HostOptions, LogConfig, Status
+from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
 from pannier.errors import PannierError, UnsupportedOperation
 from support.bad_drivers import (
     NEVER,

@@ -13,7 +13,8 @@ from pannier.drivers.log import LogEntry
 from pannier.drivers.logfile import STDERR, STDOUT, pack_header
 from pannier.engine import deliveries
 from pannier.engine.launching import log_path
-from pannier.engine.model import ContainerConfig, HostOptions, LogConfig, LogOptions
+from pannier.engine.model import ContainerConfig, HostOptions, LogConfig
+from pannier.engine.sessions import LogOptions
 from pannier.engine.undelivered import Undelivered, is_behind
 from pannier.errors import UnsupportedOperation
 from support.engine_rig import Rig, engine_test, eventually

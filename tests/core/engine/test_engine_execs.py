@@ -9,7 +9,8 @@ import pytest
 
 from pannier.drivers.runtime import Connection
 from pannier.engine.attach import detach_sequence
-from pannier.engine.model import ContainerConfig, ExecConfig, HostOptions
+from pannier.engine.model import ContainerConfig, HostOptions
+from pannier.engine.sessions import ExecConfig
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, StartFailed
 from support.engine_rig import Rig, engine_test
 

@@ -15,7 +15,6 @@ from pannier.drivers.network import PortRequest
 from pannier.drivers.resources import Limits
 from pannier.engine import ooms
 from pannier.engine.model import (
-    AttachOptions,
     ContainerConfig,
     CreateOptions,
     HostOptions,
@@ -25,6 +24,7 @@ from pannier.engine.model import (
     Status,
 )
 from pannier.engine.results import ContainerQuery
+from pannier.engine.sessions import AttachOptions
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, NotModified, StartFailed
 from support.engine_rig import Rig, descriptors_open, engine_test, eventually
 

@@ -14,7 +14,8 @@ from pannier.drivers.logfile import STDERR, STDOUT, pack_header
 from pannier.engine import logfiles
 from pannier.engine.launching import log_path
 from pannier.engine.logfiles import Cursor, Lines, Marks, frame, frames_of_lines
-from pannier.engine.model import ContainerConfig, HostOptions, LogConfig, LogOptions
+from pannier.engine.model import ContainerConfig, HostOptions, LogConfig
+from pannier.engine.sessions import LogOptions
 from pannier.errors import UnsupportedOperation
 from support.engine_rig import Rig, descriptors_open, engine_test
 

@@ -21,18 +21,16 @@ from pannier.drivers.network import PortRequest
 from pannier.drivers.resources import Limits
 from pannier.drivers.runtime import Connection
 from pannier.engine.model import (
-    AttachOptions,
     ContainerConfig,
     CreateOptions,
-    ExecConfig,
     HostOptions,
-    LogOptions,
     MountKind,
     MountSpec,
     RestartPolicy,
     Status,
     Ulimit,
 )
+from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
 from pannier.errors import Conflict, InvalidRequest, NotFound, PannierError, StartFailed
 from support.engine_rig import chunks, eventually
 from support.images import busybox_archive

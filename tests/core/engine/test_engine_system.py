@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
-from pannier.engine.model import AttachOptions, ContainerConfig, LogOptions
+from pannier.engine.model import ContainerConfig
+from pannier.engine.sessions import AttachOptions, LogOptions
 from pannier.engine.workers import Workers, uninterrupted
 from pannier.errors import Conflict, DriverError, NotFound
 from support.engine_rig import Rig, chunks, engine_test, eventually

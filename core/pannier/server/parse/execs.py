@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pannier.engine.attach import detach_sequence
-from pannier.engine.model import ExecConfig
+from pannier.engine.sessions import ExecConfig
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
