@@ -24,15 +24,15 @@ from pannier.linux.paths import (
     openat2,
 )
 from pannier.linux.process import set_domainname, set_hostname
-from pannier.linux.terminal import number, open_master, open_slave
-from pannier.stdio.small import suppress
-from pannier_runtime_native.copyup import copy_tree
-from pannier_runtime_native.rootpath import (
+from pannier.linux.rootpath import (
     make_directory,
     make_file,
     make_parent,
     open_plain_directory,
 )
+from pannier.linux.terminal import number, open_master, open_slave
+from pannier.stdio.small import suppress
+from pannier_runtime_native.copyup import copy_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pannier.drivers import oci
-    from pannier_runtime_native.descriptors import DescriptorList
+    from pannier.runtimes.descriptors import DescriptorList
     from pannier_runtime_native.messages import HookJob, SchedulingJob, SoloJob
 
 __all__ = ["Solo", "cpu_list", "hook_jobs", "scheduling_job", "solo_job", "split_state"]

@@ -17,15 +17,15 @@ from pannier.linux.namespaces import (
     setns,
 )
 from pannier.linux.process import clone, die_with_parent
+from pannier.runtimes.channel import receive, send
 from pannier.stdio.small import signal, suppress
 from pannier_runtime_native import init
-from pannier_runtime_native.channel import receive, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pannier_runtime_native.messages import Job, Reply, StdioJob
+    from pannier_runtime_native.messages import Job, Reply
 
 __all__ = [
     "CLONE",
@@ -36,7 +36,6 @@ __all__ = [
     "Prepared",
     "StepError",
     "create",
-    "open_pipes",
     "prepare",
 ]
 
@@ -80,32 +79,6 @@ class _Step:
         if isinstance(error, OSError):
             raise StepError(self._step, error.errno or 0, str(error)) from error
         self._times += (self._begin, time.monotonic_ns())
-
-
-def open_pipes(stdio: StdioJob) -> tuple[list[int], int, list[int]]:
-    """Open a process's pipes.
-
-    Return the process's three ends; our end of its stdin, -1 without one; ours of its stdout and
-    stderr.
-    """
-    ends: list[int] = []
-    stdin = -1
-    if stdio["stdin"]:
-        reading, stdin = os.pipe2(os.O_CLOEXEC)
-        ends.append(reading)
-    else:
-        ends.append(os.open("/null", os.O_RDWR | os.O_CLOEXEC))
-    sources: list[int] = []
-    for _ in range(2):
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        sources.append(reading)
-        ends.append(writing)
-    if stdio["owner"] != (0, 0):
-        for end in ends:
-            # So that /dev/stdout can be opened by whoever the process runs as.
-            if stat.S_ISFIFO(os.fstat(end).st_mode):
-                os.fchown(end, *stdio["owner"])
-    return ends, stdin, sources
 
 
 def _clone_joined(job: Job, descriptors: list[int], family: int) -> int:

@@ -7,10 +7,8 @@ import time
 
 from pannier.linux.process import die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
-from pannier.stdio.small import signal
-from pannier_runtime_native.assembly import Assembly
-from pannier_runtime_native.channel import send
-from pannier_runtime_native.launch import (
+from pannier.runtimes.channel import send
+from pannier.runtimes.launch import (
     become,
     execute,
     failure_of,
@@ -19,6 +17,8 @@ from pannier_runtime_native.launch import (
     take_streams,
     wanted_directory,
 )
+from pannier.stdio.small import signal
+from pannier_runtime_native.assembly import Assembly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

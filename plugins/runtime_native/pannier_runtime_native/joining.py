@@ -6,9 +6,8 @@ import os
 
 from pannier.linux.namespaces import CLONE_NEWUSER, setns
 from pannier.linux.terminal import become_controlling, open_master, open_slave, set_size
-from pannier.stdio.small import signal
-from pannier_runtime_native.channel import send
-from pannier_runtime_native.launch import (
+from pannier.runtimes.channel import send
+from pannier.runtimes.launch import (
     become,
     execute,
     failure_of,
@@ -16,6 +15,7 @@ from pannier_runtime_native.launch import (
     take_streams,
     wanted_directory,
 )
+from pannier.stdio.small import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,17 @@ Numbers called a *descriptor* are indexes into the descriptors that came with th
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
-from pannier.stdio.jobs import ConnectionJob, LogJob
+from pannier.runtimes.jobs import (
+    ConnectionJob,
+    ExecJob,
+    LogJob,
+    ProcessJob,
+    Reply,
+    SchedulingJob,
+    StdioJob,
+)
 
 __all__ = [
     "ConnectionJob",
@@ -26,56 +34,6 @@ __all__ = [
 
 Instruction: TypeAlias = "tuple[object, ...]"
 """A verb of :mod:`pannier_runtime_native.assembly`, and its arguments."""
-
-
-class StdioJob(TypedDict):
-    """A process's streams. *owner* is the host's uid and gid for pipes and terminal."""
-
-    terminal: bool
-    stdin: bool
-    stdin_once: bool
-    rows: int
-    columns: int
-    owner: tuple[int, int]
-    log: LogJob | None
-
-
-class SchedulingJob(TypedDict):
-    """How a process is scheduled; None leaves a thing as it is.
-
-    *scheduler* is policy, nice, priority, flags, and runtime, deadline, period in nanoseconds;
-    *affinity* the CPUs to run on.
-    """
-
-    scheduler: tuple[int, int, int, int, int, int, int] | None
-    io_priority: tuple[int, int] | None
-    personality: int | None
-    affinity: list[int] | None
-
-
-class ProcessJob(TypedDict):
-    """What to execute, and as what.
-
-    *capabilities* are bounding, effective, permitted, inheritable and ambient names; None leaves
-    all sets as they are. *seccomp* is a compiled filter, or empty. *tied*: it is killed when its
-    parent ends. *scheduling* is None where nothing was asked for.
-    """
-
-    args: list[bytes]
-    env: list[bytes]
-    cwd: bytes
-    uid: int
-    gid: int
-    groups: list[int]
-    umask: int
-    rlimits: list[tuple[str, int, int]]
-    capabilities: tuple[list[str], list[str], list[str], list[str], list[str]] | None
-    no_new_privileges: bool
-    seccomp: bytes
-    seccomp_flags: int
-    oom_score_adj: int | None
-    tied: bool
-    scheduling: SchedulingJob | None
 
 
 class HookJob(TypedDict):
@@ -141,16 +99,6 @@ class Job(TypedDict):
     solo: SoloJob | None
 
 
-class ExecJob(TypedDict):
-    """A process to add."""
-
-    exec_id: str
-    process: ProcessJob
-    stdio: StdioJob
-    procs: list[int]
-    connection: ConnectionJob | None
-
-
 class Handover(TypedDict):
     """A container that is handed over to its shim; *groups* cut its descriptors apart."""
 
@@ -170,17 +118,3 @@ class Handover(TypedDict):
     clients: list[ConnectionJob]
     request: dict[str, object] | None
     groups: list[int]
-
-
-class Reply(TypedDict, total=False):
-    """An answer: with *error* set, what went wrong (and at which step), else what was asked for."""
-
-    error: Literal["step", "start", "conflict", "missing", "internal"]
-    step: int
-    errno: int
-    text: str
-    pid: int
-    times: list[int]
-    status: str
-    exit_status: int
-    hooks: bool

@@ -12,10 +12,11 @@ import os
 import select
 
 from pannier.linux.terminal import set_size
+from pannier.runtimes.channel import receive, send
+from pannier.runtimes.pipes import open_pipes
 from pannier.stdio.small import suppress
 from pannier_runtime_native import init
-from pannier_runtime_native.channel import receive, send
-from pannier_runtime_native.creation import StepError, create, open_pipes
+from pannier_runtime_native.creation import StepError, create
 from pannier_runtime_native.shim import SOCKET, answer
 
 TYPE_CHECKING = False
@@ -53,7 +54,7 @@ class Birth:
         self._stdin = -1
         self._sources: list[int] = []
         if not stdio["terminal"]:
-            ends, self._stdin, self._sources = open_pipes(stdio)
+            ends, self._stdin, self._sources = open_pipes(stdio, "/null")
         log = stdio["log"]
         self._log = [descriptors[log["file"]], descriptors[log["folder"]]] if log else []
         pid, child, self.reply, received = create(job, descriptors, ends, prepared, family)

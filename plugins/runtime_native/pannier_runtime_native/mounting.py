@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pannier.drivers.operations import Step
 from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux import mounts
-from pannier_runtime_native.descriptors import open_bind
-from pannier_runtime_native.options import MountOptions, parse_options
+from pannier.runtimes.descriptors import open_bind
+from pannier.runtimes.groups import shown_groups
+from pannier.runtimes.options import MountOptions, parse_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.drivers.runtime import CreateRequest
     from pannier.linux.userns import Ranges
-    from pannier_runtime_native.descriptors import DescriptorList
+    from pannier.runtimes.descriptors import DescriptorList
     from pannier_runtime_native.messages import Instruction
 
 __all__ = ["MountPlanner", "is_bind"]
@@ -144,25 +145,17 @@ class MountPlanner:
         )
 
     def _groups(self, destination: str, options: MountOptions) -> None:
-        hierarchies = {
-            names: (mount, group)
-            for names, mount in self._request.cgroup_mounts.items()
-            if (group := self._group_below(mount)) is not None
-        }
-        if set(hierarchies) == {""}:
-            self._group(destination, hierarchies[""][1], options)
+        shown = shown_groups(self._request)
+        if shown.whole is not None:
+            self._group(destination, shown.whole, options)
             return
         tmpfs = MountOptions(set=_HARDENED, data=(("mode", b"755"),))
         self._filesystem("tmpfs", "tmpfs", destination, tmpfs)
-        for names, (mount, group) in hierarchies.items():
-            folder = mount.name if names else "unified"
+        for folder, group in shown.groups.items():
             self._group(posixpath.join(destination, folder), group, options)
-            for name in names.split(","):
-                if name and name != folder and "=" not in name:
-                    path = posixpath.join(destination, name)
-                    self.add(
-                        Step("link", path, folder), "link", os.fsencode(path), os.fsencode(folder)
-                    )
+        for name, folder in shown.links.items():
+            path = posixpath.join(destination, name)
+            self.add(Step("link", path, folder), "link", os.fsencode(path), os.fsencode(folder))
         if options.set & mounts.MOUNT_ATTR_RDONLY:
             self.add(
                 Step("set read-only", destination),
@@ -170,12 +163,6 @@ class MountPlanner:
                 os.fsencode(destination),
                 mounts.MOUNT_ATTR_RDONLY,
             )
-
-    def _group_below(self, mount: Path) -> Path | None:
-        for file in self._request.procs:
-            if file.is_relative_to(mount):
-                return file.parent
-        return None
 
     def _group(self, destination: str, group: Path, options: MountOptions) -> None:
         # A bind of the container's own group: in its cgroup namespace it is the hierarchy's root.

@@ -21,10 +21,10 @@ from pannier.linux.namespaces import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
+from pannier.runtimes.descriptors import DescriptorList
+from pannier.runtimes.processes import process_job, process_steps, stdio_job
 from pannier_runtime_native.composing import scheduling_job, solo_job
-from pannier_runtime_native.descriptors import DescriptorList
 from pannier_runtime_native.mounting import MountPlanner, is_bind
-from pannier_runtime_native.processes import process_job, process_steps, stdio_job
 from pannier_runtime_native.refusals import PROPAGATION, refuse
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import _socket
 import os
 
+from pannier.runtimes.channel import receive, send
 from pannier.stdio.small import signal, suppress
-from pannier_runtime_native.channel import receive, send
 from pannier_runtime_native.midwife import Birth
 from pannier_runtime_native.shim import SOCKET, Shim
 

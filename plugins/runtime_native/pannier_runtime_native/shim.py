@@ -15,13 +15,13 @@ import time
 from pannier.linux.namespaces import CLONE_NEWPID, setns
 from pannier.linux.process import set_child_subreaper, set_name
 from pannier.linux.terminal import set_size
+from pannier.runtimes.channel import receive, send
+from pannier.runtimes.pipes import open_pipes
 from pannier.stdio.log import LogFile
 from pannier.stdio.loop import READ, Loop
 from pannier.stdio.small import failure_text, signal, suppress
 from pannier.stdio.streams import STDOUT, Streams
 from pannier_runtime_native import init, joining
-from pannier_runtime_native.channel import receive, send
-from pannier_runtime_native.creation import open_pipes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ class Shim:
         member = Member(job["exec_id"], self._streams(stdio, descriptors))
         ends: list[int] = []
         if not stdio["terminal"]:
-            ends, stdin, sources = open_pipes(stdio)
+            ends, stdin, sources = open_pipes(stdio, "/null")
             if stdin >= 0:
                 member.streams.set_stdin(stdin)
             for stream, source in enumerate(sources, STDOUT):

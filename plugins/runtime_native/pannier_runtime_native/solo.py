@@ -21,11 +21,10 @@ from pannier.linux.namespaces import (
 )
 from pannier.linux.process import join_session_keyring
 from pannier.linux.terminal import set_size
+from pannier.runtimes import scheduling
+from pannier.runtimes.channel import receive, send
 from pannier.stdio.small import signal, suppress
-
-# The last two are at hand before the filesystem that they come from is left.
-from pannier_runtime_native import init, joining, scheduling, soloist
-from pannier_runtime_native.channel import receive, send
+from pannier_runtime_native import init, joining, soloist
 from pannier_runtime_native.creation import StepError, create
 from pannier_runtime_native.departure import become_helper, leave_host
 
@@ -41,6 +40,7 @@ AGREED = b"a"
 """The command line sends this byte: hooks have run; then: the container's state is written."""
 
 loaded = (scheduling, soloist)
+"""At hand before the filesystem that they come from is left."""
 
 _MOST_DESCRIPTORS = 1 << 20
 

@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 from pannier.errors import DriverError
-from pannier_runtime_native.sealing import start_sealed
+from pannier.runtimes.sealing import start_sealed
 
 __all__ = ["ZygoteSupply"]
 
@@ -56,7 +56,9 @@ class ZygoteSupply:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            self._process = start_sealed("zygote", theirs)
+            self._process = start_sealed(
+                "pannier_runtime_native.zygote", theirs, packages=("pannier_runtime_native",)
+            )
         except BaseException:
             ours.close()
             raise

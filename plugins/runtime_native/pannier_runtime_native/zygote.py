@@ -16,10 +16,10 @@ import select
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_NEWCGROUP, CLONE_PARENT, unshare
 from pannier.linux.process import clone, die_with_parent
+from pannier.runtimes.channel import receive_descriptors
 from pannier.stdio.small import signal
 from pannier_runtime_native import midwife, shim
 from pannier_runtime_native.assembly import PLACEHOLDER
-from pannier_runtime_native.channel import receive_descriptors
 from pannier_runtime_native.creation import USUAL_NAMESPACES, prepare
 from pannier_runtime_native.departure import become_helper, leave_host
 from pannier_runtime_native.rehearsal import rehearse

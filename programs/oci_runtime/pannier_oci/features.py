@@ -12,8 +12,8 @@ from pannier.linux.capabilities import CAPABILITIES
 from pannier.linux.namespaces import CLONE_FLAGS
 from pannier.linux.seccomp import known_architectures, known_flags
 from pannier.linux.seccomp_rules import ACTIONS, OPERATORS
+from pannier.runtimes.options import known_options
 from pannier_oci.bundle import VERSIONS
-from pannier_runtime_native.options import known_options
 from pannier_runtime_native.refusals import HOOKS
 
 __all__ = ["features"]

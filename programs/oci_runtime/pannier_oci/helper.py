@@ -9,8 +9,8 @@ from errno import EPERM
 from typing import TYPE_CHECKING, Any, Self
 
 from pannier.errors import DriverError, PannierError, StartFailed
-from pannier_runtime_native.channel import receive, send
-from pannier_runtime_native.sealing import start_sealed
+from pannier.runtimes.channel import receive, send
+from pannier.runtimes.sealing import start_sealed
 from pannier_runtime_native.solo import AGREED
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Helper:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process: subprocess.Popen[bytes] = start_sealed("solo", theirs)
+            self._process: subprocess.Popen[bytes] = start_sealed(
+                "pannier_runtime_native.solo", theirs, packages=("pannier_runtime_native",)
+            )
 
     def __enter__(self) -> Self:
         return self

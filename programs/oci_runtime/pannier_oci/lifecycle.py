@@ -9,10 +9,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from pannier.errors import Conflict, DriverError, NotFound
+from pannier.runtimes.channel import receive
 from pannier_oci.helper import failure
 from pannier_oci.hooking import run_hooks, run_last_hooks
 from pannier_oci.records import connect
-from pannier_runtime_native.channel import receive
 from pannier_runtime_native.init import GO
 from pannier_runtime_native.soloist import TAKEN
 

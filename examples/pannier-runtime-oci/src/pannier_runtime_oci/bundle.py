@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier.runtimes.groups import shown_groups
 
 from pannier_runtime_oci.place import CGROUPS, GROUPS
 
@@ -158,33 +159,20 @@ def _show_groups(mount: dict[str, Any], request: CreateRequest, bundle: Bundle) 
 
     The runtime would mount what it sees itself: the v2 hierarchy.
     """
-    groups = {
-        names: (hierarchy, group)
-        for names, hierarchy in request.cgroup_mounts.items()
-        if (group := _group_below(hierarchy, request)) is not None
-    }
-    if not groups:
-        return
+    shown = shown_groups(request)
     options = mount.get("options", ())
-    if set(groups) == {""}:
-        mount |= {"type": "bind", "source": str(groups[""][1]), "options": ["bind", *options]}
+    if shown.whole is not None:
+        mount |= {"type": "bind", "source": str(shown.whole), "options": ["bind", *options]}
+        return
+    if not shown.groups:
         return
     deep = [_RECURSIVE[option] for option in options if option in _RECURSIVE]
     mount |= {"type": "bind", "source": GROUPS, "options": ["rbind", *options, *deep]}
-    bundle.groups = []
-    for names, (hierarchy, group) in groups.items():
-        name = hierarchy.name if names else "unified"
-        place = posixpath.join(GROUPS, name)
-        bundle.groups.append(Bind(str(group), place, mount["destination"], recursive=False))
-        links = (word for word in names.split(",") if word and word != name and "=" not in word)
-        bundle.links.update(dict.fromkeys(links, name))
-
-
-def _group_below(hierarchy: Path, request: CreateRequest) -> Path | None:
-    for file in request.procs:
-        if file.is_relative_to(hierarchy):
-            return file.parent
-    return None
+    bundle.groups = [
+        Bind(str(group), posixpath.join(GROUPS, name), mount["destination"], recursive=False)
+        for name, group in shown.groups.items()
+    ]
+    bundle.links.update(shown.links)
 
 
 # ---- checks

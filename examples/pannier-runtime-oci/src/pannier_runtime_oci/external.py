@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.linux.process import die_with_parent
+from pannier.runtimes.mechanism import Failure
 
 from pannier_runtime_oci.groups import enter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CONSOLE", "Failure", "Runtime"]
+__all__ = ["CONSOLE", "Runtime"]
 
 CONSOLE = "console.sock"
 
@@ -32,21 +33,18 @@ _NUMBERS = (
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Failure(Exception):
-    """The runtime refused. *number* is execve's, where it was that which failed; else 0."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.number = 0
-        if _EXECUTING.search(text):
-            found = (number for pattern, number in _NUMBERS if pattern.search(text))
-            self.number = next(found, 0)
+def failure(text: str) -> Failure:
+    """Return the error for what the runtime has said; with execve's errno, where that failed."""
+    if not _EXECUTING.search(text):
+        return Failure(text)
+    found = (number for pattern, number in _NUMBERS if pattern.search(text))
+    return Failure(text, next(found, 0))
 
 
 class Runtime:
     """The program and the container. The working directory is the bundle.
 
-    Every call raises :class:`Failure` with the program's own last word.
+    Every call raises :class:`~pannier.runtimes.mechanism.Failure` with the program's own last word.
     """
 
     def __init__(self, program: str, id: str) -> None:
@@ -109,7 +107,7 @@ class Runtime:
         except OSError as error:
             raise Failure(f"cannot execute {self._program}: {error.strerror}") from error
         if done.returncode:
-            raise Failure(_complaint() or _sudden_end(self._program, done.returncode, procs))
+            raise failure(_complaint() or _sudden_end(self._program, done.returncode, procs))
 
 
 def _sudden_end(program: str, status: int, procs: Sequence[int]) -> str:

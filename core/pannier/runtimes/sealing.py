@@ -19,44 +19,58 @@ from pannier.linux.sealed import sealed_copy
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["start_sealed"]
 
-# Our package is put together by hand: its own __init__ would load the plugin machinery. The paths
-# come from us because the interpreter runs isolated, without the site module.
+# A plugin's package is put together by hand: its own __init__ would load the plugin machinery. The
+# paths come from us because the interpreter runs isolated, without the site module.
 _BOOT = """\
 import sys
-_, number, core, plugin = sys.argv
-sys.path.insert(0, core)
-package = type(sys)("pannier_runtime_native")
-package.__path__ = [plugin]
-sys.modules[package.__name__] = package
-from pannier_runtime_native.{module} import main
-main(int(number))
+sys.path[:0] = {paths!r}
+for name, folders in {packages!r}.items():
+    package = type(sys)(name)
+    package.__path__ = folders
+    sys.modules[name] = package
+from {module} import main
+main(int(sys.argv[1]))
 """
 
 
-def start_sealed(module: str, connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start ``main(number)`` of a module of this package; *number* is the connection's descriptor.
+def start_sealed(
+    module: str,
+    connection: socket.socket,
+    *,
+    packages: Iterable[str] = (),
+    paths: Sequence[str] = (),
+    errors: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start ``main(number)`` of a module; *number* is the connection's descriptor.
 
+    :param packages: those of plugins, imported here already, that are needed there. What their
+        ``__init__`` does is not done there.
+    :param paths: where the rest of what it imports is found; Pannier itself and the standard
+        library always are.
+    :param errors: a descriptor for its output and errors; ours without it.
     :raises DriverError: the interpreter cannot be copied.
     """
     interpreter = getattr(sys, "_base_executable", None) or sys.executable
+    boot = _BOOT.format(
+        module=module,
+        paths=[str(Path(pannier.__file__).parents[1]), *paths],
+        packages={name: list(sys.modules[name].__path__) for name in packages},
+    )
     try:
         copy = sealed_copy(interpreter, "pannier")
     except OSError as error:
         raise _copy_failed(error) from error
     try:
         return subprocess.Popen(
-            [
-                interpreter,
-                *("-I", "-S", "-X", "utf8", "-c", _BOOT.format(module=module)),
-                str(connection.fileno()),
-                str(Path(pannier.__file__).parents[1]),
-                str(Path(__file__).parent),
-            ],
+            [interpreter, "-I", "-S", "-X", "utf8", "-c", boot, str(connection.fileno())],
             executable=f"/proc/self/fd/{copy}",
             stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
             pass_fds=(copy, connection.fileno()),
             env=_environment(),
             start_new_session=True,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from pannier_runtime_native.messages import ProcessJob
+    from pannier.runtimes.jobs import ProcessJob
 
 __all__ = [
     "ExecuteError",
@@ -88,7 +88,7 @@ def limit(process: ProcessJob) -> None:
     os.umask(process["umask"])
     if process["scheduling"] is not None:
         # Loaded in those processes only that were told to have it at hand.
-        from pannier_runtime_native.scheduling import schedule  # noqa: PLC0415
+        from pannier.runtimes.scheduling import schedule  # noqa: PLC0415
 
         schedule(process["scheduling"])
 

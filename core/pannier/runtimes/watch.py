@@ -7,20 +7,20 @@ import select
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import ExitEvent, RuntimeWatch
-from pannier_runtime_native.channel import receive
+from pannier.runtimes.channel import receive
 
 if TYPE_CHECKING:
     import socket
 
-    from pannier_runtime_native.store import Store
+    from pannier.runtimes.store import Store
 
-__all__ = ["NativeWatch"]
+__all__ = ["Watch"]
 
 
-class NativeWatch(RuntimeWatch):
-    """Reads what the shim tells; where there is no shim, what it left behind.
+class Watch(RuntimeWatch):
+    """Reads what the monitor tells; where there is no monitor, what it left behind.
 
-    :param connection: None where the shim has ended already.
+    :param connection: None where the monitor has ended already.
     """
 
     def __init__(self, id: str, store: Store, connection: socket.socket | None) -> None:

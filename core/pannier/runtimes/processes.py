@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.drivers.base import IdMap
     from pannier.drivers.runtime import Connection, StdioSpec
-    from pannier_runtime_native.descriptors import DescriptorList
-    from pannier_runtime_native.messages import (
+    from pannier.runtimes.descriptors import DescriptorList
+    from pannier.runtimes.jobs import (
         ConnectionJob,
         LogJob,
         ProcessJob,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pannier.linux.userns import Ranges
-    from pannier_runtime_native.options import MountOptions
+    from pannier.runtimes.options import MountOptions
 
 __all__ = ["DescriptorList", "open_bind"]
 

@@ -1,44 +1,45 @@
-"""The monitor: one container's, between the daemon and the external runtime.
+"""A container's monitor: between the daemon, which comes and goes, and the container's processes.
 
-The runtime's commands come and go; the processes that they leave behind become this process's
-children, since it is a subreaper. It keeps their streams, log and exit statuses, answers the driver
-on a socket in the container's folder, and lives until the first process has ended and its output is
-delivered, whether or not a driver does.
+It is the parent of the processes, keeps their streams, log and exit statuses, and answers the
+driver (:mod:`pannier.runtimes.supervised`) on a socket in the container's folder. It lives until
+the first process has ended and its output is delivered, whether or not a driver does. How the
+container is made is its :class:`~pannier.runtimes.mechanism.Mechanism`'s business.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
-import signal
-import socket
+import sys
 import time
-import traceback
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from pannier.linux.process import set_child_subreaper, set_dumpable, set_name
 from pannier.linux.terminal import set_size
+from pannier.runtimes.channel import receive, send
+from pannier.runtimes.mechanism import Failure
+from pannier.runtimes.pipes import open_pipes
 from pannier.stdio.log import LogFile
 from pannier.stdio.loop import READ, Loop
-from pannier.stdio.streams import Streams
+from pannier.stdio.small import failure_text, signal, suppress
+from pannier.stdio.streams import STDOUT, Streams
 
-from pannier_runtime_oci import place
-from pannier_runtime_oci.console import Console
-from pannier_runtime_oci.external import Failure, Runtime
-from pannier_runtime_oci.store import SOCKET, start_time
-from pannier_runtime_oci.wire import receive, send
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
-    from pannier_runtime_oci.jobs import ContainerJob, Event, ExecJob, Reply, StdioJob
+    from pannier.runtimes.jobs import Event, ExecJob, MonitorJob, Reply, StdioJob
+    from pannier.runtimes.mechanism import Launched, Mechanism
 
-__all__ = ["Monitor", "reply"]
+__all__ = ["Monitor", "main"]
 
-_PATIENCE = 10.0
-_MOST_UNTOLD = 1000
+_SOCKET = "shim.sock"  # as pannier.runtimes.store has it, which is too heavy for here
 _BACKLOG = 64
-_PIECE = 512
+_FAREWELL = 5.0
+_MOST_DESCRIPTORS = 1 << 20
+_MOST_UNTOLD = 1000
+_PATIENCE = 10.0
+_STAT_START = 19
 
 
 class Member:
@@ -56,54 +57,40 @@ class Member:
 
 
 class Monitor:
-    """The monitor's state, and its answers. The working directory is the bundle."""
+    """The monitor's state, and its answers. The working directory is the container's folder."""
 
-    def __init__(self, job: ContainerJob, descriptors: list[int]) -> None:
+    def __init__(self, job: MonitorJob, descriptors: list[int], mechanism: Mechanism) -> None:
         self._job = job
+        self._mechanism = mechanism
         self._loop = Loop()
-        self._runtime = Runtime(job["runtime"], job["id"])
-        self._watchers: list[socket.socket] = []
+        self._watchers: list[_socket.socket] = []
         self._untold: list[Event] = []
         self._kept: list[int] = []
-        self._deleting: list[socket.socket] = []
+        self._deleting: list[_socket.socket] = []
         self._started = False
         self._done = False
         self._first = Member(None, self._streams(job["stdio"], descriptors, first=True))
         self._members: dict[str | None, Member] = {None: self._first}
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 
     def begin(self, descriptors: list[int]) -> Reply:
-        """Have the runtime create the container; answer with its first process's id."""
+        """Have the container created; answer with its first process's id."""
         try:
             return {"pid": self._create(descriptors)}
-        except Failure as failure:
-            return _refusal(failure)
-        except OSError as error:
-            return {"error": "refused", "text": str(error)}
+        except (Failure, OSError) as error:
+            return _refusal(error)
 
     def _create(self, descriptors: list[int]) -> int:
-        job = self._job
-        procs = [descriptors[number] for number in job["procs"]]
-        place.prepare(descriptors[job["root"]])
-        place.attach(job["binds"], descriptors)
-        if job["groups"] is not None:
-            place.attach_groups(job["groups"], descriptors)
-        if job["own_cgroups"]:
-            place.make_cgroup_namespace(job["group"], procs)
-        with Console(job["stdio"]) as console:
-            self._first.pid = self._runtime.create(console.theirs)
-            # Noted before it leaves the runtime's group: by one of the two it can be found.
-            self._note("pid", f"{self._first.pid} {start_time(self._first.pid)}\n")
-            for descriptor in procs:
-                os.write(descriptor, b"%d" % self._first.pid)
-            place.leave_group(job["group"])
-            console.connect(self._first.streams)
-        log = job["stdio"]["log"]
-        kept = set() if log is None else {log["file"], log["folder"]}
+        stdio = self._job["stdio"]
+        self._launch(self._first, stdio, lambda ends: self._mechanism.create(stdio, ends))
+        pid = self._first.pid
+        self._note("pid", f"{pid} {_start_time(pid)}\n")
+        self._mechanism.noted(pid)
+        kept = _log_descriptors(stdio)
         _close(item for number, item in enumerate(descriptors) if number not in kept)
-        self._listener.bind(SOCKET)
+        self._listener.bind(_SOCKET)
         self._listener.listen(_BACKLOG)
-        return self._first.pid
+        return pid
 
     def _streams(self, stdio: StdioJob, descriptors: list[int], *, first: bool) -> Streams:
         log = stdio["log"]
@@ -116,9 +103,35 @@ class Monitor:
             held=not first,
         )
 
-    def _note(self, name: str, text: str) -> None:
-        Path(f"{name}.new").write_text(text, encoding="ascii")
-        Path(f"{name}.new").rename(name)
+    @staticmethod
+    def _launch(member: Member, stdio: StdioJob, launch: Callable[[list[int]], Launched]) -> None:
+        """Have a process launched with its ends of the pipes, and keep ours."""
+        ends: list[int] = []
+        ours: list[int] = []
+        stdin = -1
+        if not stdio["terminal"]:
+            ends, stdin, ours = open_pipes(stdio)
+        try:
+            launched = launch(ends)
+        except BaseException:
+            _close([*ours, *([stdin] if stdin >= 0 else [])])
+            raise
+        finally:
+            _close(ends)
+        member.pid = launched.pid
+        if stdio["terminal"]:
+            ours, stdin = [launched.master], launched.master if stdio["stdin"] else -1
+        if stdin >= 0:
+            member.streams.set_stdin(stdin)
+        for stream, source in enumerate(ours, STDOUT):
+            member.streams.add_source(source, stream)
+
+    @staticmethod
+    def _note(name: str, text: str) -> None:
+        staged = f"{name}.new"
+        with open(staged, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib is not loaded here
+            file.write(text)
+        os.rename(staged, name)  # noqa: PTH104 - as above
 
     # ---- life
 
@@ -134,21 +147,21 @@ class Monitor:
             try:
                 self._loop.run_once()
             except Exception:  # noqa: BLE001 - the container must not suffer for it
-                traceback.print_exc()
+                _complain()
 
     def end(self) -> None:
         """Clean up behind the container."""
         if self._first.pid and self._first.status is None:
             with suppress(ProcessLookupError):
                 os.kill(self._first.pid, signal.SIGKILL)
-        with suppress(Failure):
-            self._runtime.delete()
-        place.leave_group(self._job["group"])
-        Path(SOCKET).unlink(missing_ok=True)
+        with suppress(Failure, OSError):
+            self._mechanism.delete()
+        with suppress(FileNotFoundError):
+            os.unlink(_SOCKET)  # noqa: PTH108 - pathlib is not loaded here
 
     def _on_child(self, waking: int) -> None:
         with suppress(BlockingIOError):
-            os.read(waking, _PIECE)
+            os.read(waking, 512)
         self._reap()
 
     def _reap(self) -> None:
@@ -210,7 +223,7 @@ class Monitor:
                 self._end_watch(watcher)
         return told
 
-    def _end_watch(self, watcher: socket.socket) -> None:
+    def _end_watch(self, watcher: _socket.socket) -> None:
         self._loop.unwatch(watcher.fileno())
         self._watchers.remove(watcher)
         watcher.close()
@@ -218,11 +231,12 @@ class Monitor:
     # ---- answers
 
     def _on_connection(self) -> None:
-        connection, _ = self._listener.accept()
+        descriptor, _ = self._listener._accept()  # type: ignore[attr-defined] # noqa: SLF001 - not in the stubs
+        connection = _socket.socket(fileno=descriptor)
         connection.settimeout(_PATIENCE)
         self._loop.watch(connection.fileno(), READ, lambda _: self._on_request(connection))
 
-    def _on_request(self, connection: socket.socket) -> None:
+    def _on_request(self, connection: _socket.socket) -> None:
         self._loop.unwatch(connection.fileno())
         message = receive(connection)
         if message is None:
@@ -230,39 +244,38 @@ class Monitor:
             return
         request, descriptors = message
         try:
-            answer: Reply | None = getattr(self, f"do_{request['do']}")(
+            reply: Reply | None = getattr(self, f"do_{request['do']}")(
                 request, descriptors, connection
             )
-        except Failure as failure:
-            answer = _refusal(failure)
+        except (Failure, OSError) as error:
+            reply = _refusal(error)
         except Exception as error:  # noqa: BLE001 - told to the driver; the container goes on
-            traceback.print_exc()
-            answer = {"error": "refused", "text": f"{type(error).__name__}: {error}"}
-        if answer is not None:
-            reply(connection, answer)
+            _complain()
+            reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
+        if reply is not None:
+            _answer(connection, reply)
 
     def do_state(self, *_: object) -> Reply:
         """Answer with the state. One that has ended runs on until its output is delivered."""
         ended = self._has_ended()
-        status = self._started or ended
-        return {
-            "status": "running" if status else "created",
-            "pid": 0 if ended else self._first.pid,
-        }
+        status = "running" if self._started or ended else "created"
+        return {"status": status, "pid": 0 if ended else self._first.pid}
 
     def do_start(self, request: Any, descriptors: list[int], *_: object) -> Reply:
         """Let the first process execute."""
         if self._started or self._has_ended():
             _close(descriptors)
             return self._conflict()
-        clients = request["clients"]
-        self._kept += descriptors[len(clients) :]
-        for job, client in zip(clients, descriptors, strict=False):
+        jobs = request["connections"]
+        self._kept += descriptors[len(jobs) :]
+        for job, client in zip(jobs, descriptors, strict=False):
             self._first.streams.attach(job, client)
+        self._first.streams.deliver_pending()
         try:
-            self._runtime.start()
-        except Failure:
-            os.kill(self._first.pid, signal.SIGKILL)
+            self._mechanism.start()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(self._first.pid, signal.SIGKILL)
             raise
         self._started = True
         return {}
@@ -290,7 +303,7 @@ class Monitor:
         if member is None or member.status is not None:
             _close(descriptors)
             return _no_process(member)
-        member.streams.attach(request["client"], descriptors[0])
+        member.streams.attach(request["connection"], descriptors[0])
         return {}
 
     def do_resize(self, request: Any, *_: object) -> Reply:
@@ -303,7 +316,7 @@ class Monitor:
                 set_size(member.streams.master, request["rows"], request["columns"])
         return {}
 
-    def do_watch(self, _: object, __: object, connection: socket.socket) -> None:
+    def do_watch(self, _: object, __: object, connection: _socket.socket) -> None:
         """Tell of every exit from now on, and of those that nobody was told of."""
         self._watchers.append(connection)
         # It never sends: what it polls is its end.
@@ -312,11 +325,18 @@ class Monitor:
         for event in untold:
             self._tell(event)
 
-    def do_delete(self, _: object, __: object, connection: socket.socket) -> None:
+    def do_delete(self, _: object, __: object, connection: _socket.socket) -> None:
         """Kill the container, and end; the answer is the end of the connection."""
         self._deleting.append(connection)  # open to our very end
         if self._first.status is None:
             os.kill(self._first.pid, signal.SIGKILL)
+        if self._done:
+            # It has ended by itself: clients may take the rest of its output, for a while.
+            self._loop.call_later(_FAREWELL, self._abandon)
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
         for member in self._members.values():
             member.streams.abandon()
 
@@ -329,26 +349,32 @@ class Monitor:
         if job["exec_id"] in self._members:
             _close(descriptors)
             return {"error": "conflict", "text": f"there is a process {job['exec_id']}"}
-        member = Member(job["exec_id"], self._streams(job["stdio"], descriptors, first=False))
+        stdio, client = job["stdio"], job["connection"]
+        member = Member(job["exec_id"], self._streams(stdio, descriptors, first=False))
         procs = [descriptors[number] for number in job["procs"]]
         try:
-            with Console(job["stdio"]) as console:
-                member.pid = self._runtime.execute(job["process"], console.theirs, procs)
-                console.connect(member.streams)
+            self._launch(
+                member,
+                stdio,
+                lambda ends: self._mechanism.execute(job["process"], stdio, ends, procs),
+            )
         except BaseException:
             _close(descriptors)
-            if member.pid:  # it runs, and nobody could talk to it
-                os.kill(member.pid, signal.SIGKILL)
             self._reap()
             if self._has_ended():
                 return self._conflict()
             raise
         _close(procs)
         self._members[member.exec_id] = member
-        if (client := job["client"]) is not None:
+        if client is not None:
             member.streams.attach(client, descriptors[client["socket"]])
         member.streams.release()
         return {"pid": member.pid}
+
+
+def _log_descriptors(stdio: StdioJob) -> set[int]:
+    log = stdio["log"]
+    return set() if log is None else {log["file"], log["folder"]}
 
 
 def _no_process(member: Member | None) -> Reply:
@@ -357,10 +383,10 @@ def _no_process(member: Member | None) -> Reply:
     return {"error": "conflict", "text": "it has stopped"}
 
 
-def _refusal(failure: Failure) -> Reply:
-    if failure.number:
-        return {"error": "start", "text": str(failure), "errno": failure.number}
-    return {"error": "refused", "text": str(failure)}
+def _refusal(error: Failure | OSError) -> Reply:
+    if isinstance(error, Failure) and error.number:
+        return {"error": "start", "text": str(error), "errno": error.number}
+    return {"error": "refused", "text": str(error)}
 
 
 def _close(descriptors: Iterable[int]) -> None:
@@ -368,7 +394,66 @@ def _close(descriptors: Iterable[int]) -> None:
         os.close(descriptor)
 
 
-def reply(connection: socket.socket, answer: Reply) -> None:
+def _start_time(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - procfs
+        return int(file.read().rpartition(b")")[2].split()[_STAT_START])
+
+
+def _complain() -> None:
+    """Write the error being handled to the monitor's log, which is its standard error."""
+    with suppress(OSError):
+        os.write(2, failure_text().encode())
+
+
+def _answer(connection: _socket.socket, reply: Reply) -> None:
     """Send an answer to whoever still waits for it, and close."""
-    with connection, suppress(OSError):
-        send(connection, answer)
+    with suppress(OSError):
+        send(connection, reply)
+    connection.close()
+
+
+def _settle(number: int) -> None:
+    """Be a process that is nobody's child and has none of its parent's signals or descriptors."""
+    if os.fork():
+        os._exit(0)
+    os.closerange(3, number)
+    os.closerange(number + 1, _MOST_DESCRIPTORS)
+    os.set_inheritable(number, False)
+    os.setsid()
+    set_dumpable(False)  # a container that it enters must not look into it
+    set_name("pannier-monitor")
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with suppress(OSError):  # two belong to the C library
+            signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Handlers and not SIG_IGN, because execve takes handlers back by itself.
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, lambda *_: None)
+    set_child_subreaper()
+    os.umask(0o022)
+
+
+def main(number: int) -> None:
+    """Be a monitor: take a container's job from the socket *number*, and serve it to its end."""
+    _settle(number)
+    driver = _socket.socket(fileno=number)
+    message = receive(driver)
+    if message is None:
+        return
+    job, descriptors = message
+    os.chdir(descriptors[job["folder"]])
+    module, _, name = job["mechanism"].partition(":")
+    __import__(module)
+    mechanism = getattr(sys.modules[module], name)(job["id"], job["job"], descriptors)
+    monitor = Monitor(job, descriptors, mechanism)
+    reply: Reply = {"error": "refused", "text": "the monitor has failed"}
+    try:
+        reply = monitor.begin(descriptors)
+        if "error" not in reply:
+            _answer(driver, reply)
+            monitor.serve()
+    finally:
+        monitor.end()
+        if "error" in reply:
+            # Only now: whoever is told takes the folder away.
+            _answer(driver, reply)

@@ -8,7 +8,7 @@ from pannier.linux.scheduling import set_io_priority, set_personality, set_sched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pannier_runtime_native.messages import SchedulingJob
+    from pannier.runtimes.jobs import SchedulingJob
 
 __all__ = ["schedule"]
 

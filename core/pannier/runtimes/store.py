@@ -1,8 +1,8 @@
-"""The driver's state: a folder for each container, which is the runtime's bundle, too.
+"""A driver's state: a folder for each container, which its monitor shares.
 
-``shim.sock``: the monitor's socket, while it lives. ``pid``: the first process's id, and the time
-of its start in clock ticks. ``exit``: its exit status and when it came. ``runtime``: the external
-runtime's own state. ``monitor.log``: what went wrong in the monitor.
+``shim.sock``: the monitor's socket, while it lives. ``pid``: the first process's pid, and the time
+of its start in clock ticks. ``exit``: its exit status and when it came, once it has ended. Other
+files are the driver's own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import socket
 import time
 from dataclasses import dataclass
 from errno import ENOENT, ENOTEMPTY
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
 
-from pannier_runtime_oci import groups
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["SOCKET", "Exit", "Store", "start_time"]
 
@@ -45,9 +43,14 @@ class Exit:
 
 
 class Store:
-    """Finds and forgets containers by their folders."""
+    """Finds and forgets containers by their folders.
 
-    def __init__(self, state: Path) -> None:
+    :param clear: kills what else there may be of a container whose monitor has ended, by its
+        folder; idempotent, and called before its first process is looked for.
+    """
+
+    def __init__(self, state: Path, clear: Callable[[Path], object] | None = None) -> None:
+        self._clear = clear
         self._containers = state.absolute() / "containers"
         self._containers.mkdir(mode=0o700, exist_ok=True)
 
@@ -84,13 +87,12 @@ class Store:
 
     def ids(self) -> Iterator[str]:
         """Yield every container's id."""
-        yield from sorted(entry.name for entry in self._containers.iterdir())
+        with os.scandir(self._containers) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield from names
 
     def connect(self, id: str) -> socket.socket | None:
-        """Return a connection to a container's monitor; None where that has ended.
-
-        :raises DriverError: it cannot be reached.
-        """
+        """Return a connection to a container's monitor; None where that has ended."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(_PATIENCE)
         try:
@@ -105,7 +107,7 @@ class Store:
             return None
         except OSError as error:
             connection.close()
-            raise DriverError(f"cannot reach the monitor of {id}: {error}") from error
+            raise DriverError(f"cannot reach the monitor of {id}: {error.strerror}") from error
         return connection
 
     def exit(self, id: str) -> Exit | None:
@@ -117,33 +119,33 @@ class Store:
         return Exit(int(status), float(finished), bool(lost))
 
     def lost(self, id: str) -> Exit:
-        """Note that a container's monitor has ended without a word: see to it that all has ended.
+        """Note that a monitor has ended without a word, and see to it that all else has ended.
 
-        :raises DriverError: as :meth:`kill_orphans`.
+        A first process that is killed with its monitor may live: set-uid programs escape that.
         """
-        self.kill_orphans(id)
+        self.kill_orphan(id)
         lost = Exit(_LOST_STATUS, time.time(), lost=True)
         folder = self.folder(id)
+        staged = folder / "exit.lost"
         with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-            (folder / "exit.lost").write_text(f"{lost.status} {lost.finished!r} lost\n")
-            (folder / "exit.lost").rename(folder / "exit")
+            staged.write_text(f"{lost.status} {lost.finished!r} lost\n")
+            staged.rename(folder / "exit")
         return lost
 
-    def kill_orphans(self, id: str) -> None:
-        """Kill what has lost its monitor, and await its end.
-
-        Until the first process is noted, it is in the runtime's own control group.
+    def kill_orphan(self, id: str) -> None:
+        """Kill what has lost its monitor, and await the first process's end.
 
         :raises DriverError: it does not end.
         """
-        groups.clear(groups.group_name(self.folder(id)))
+        if self._clear is not None:
+            self._clear(self.folder(id))
         try:
-            pid, start = map(int, (self.folder(id) / "pid").read_text().split())
-            pidfd = os.pidfd_open(pid)
+            pid, start = (self.folder(id) / "pid").read_text().split()
+            pidfd = os.pidfd_open(int(pid))
         except (FileNotFoundError, ProcessLookupError):
             return
         try:
-            if start_time(pid) != start:
+            if start_time(int(pid)) != int(start):
                 return  # the pid is another process's by now
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -164,8 +166,8 @@ class Store:
             try:
                 shutil.rmtree(folder)
             except OSError as error:
-                # One that is just being killed may have made or removed a last file.
-                if error.errno not in {ENOENT, ENOTEMPTY}:
+                # A monitor that is just ending may remove a last file, or have made one.
+                if error.errno not in (ENOENT, ENOTEMPTY):
                     raise
             if not folder.exists():
                 return
@@ -175,7 +177,7 @@ class Store:
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since the boot; -1 where there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - procfs
+            return int(file.read().rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return -1
-    return int(text.rpartition(")")[2].split()[19])
