@@ -16,7 +16,7 @@ from string import Template
 from typing import TYPE_CHECKING, Final
 
 import pannier
-from pannier.errors import Conflict, InvalidRequest, UnsupportedOperation
+from pannier.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -82,6 +82,17 @@ _TEMPLATES: Final[Mapping[str, _Kind]] = {
         " `[drivers]`.",
         table='parent = "$distribution"  # the group in which containers get theirs',
     ),
+    "runtime": _Kind(
+        short="runtime",
+        hook="pannier_runtime_drivers",
+        contract="RuntimeDriver",
+        kit="RuntimeConformance",
+        suffix="Runtime",
+        what="Containers run in namespaces of their own on the host's kernel, each under a monitor"
+        " of Pannier's that keeps its streams, log and exit status while the daemon is away.",
+        use="A container on it: `pannier run --runtime $id …`.",
+        table='hidden = []  # paths that no container sees, besides those that it is told to hide',
+    ),
     "log": _Kind(
         short="log",
         hook="pannier_log_drivers",
@@ -95,16 +106,9 @@ _TEMPLATES: Final[Mapping[str, _Kind]] = {
     ),
 }
 
-_WITHOUT: Final[Mapping[str, tuple[str, str]]] = {
-    "runtime": (
-        "even the smallest has to keep streams, logs and exit statuses while the daemon is away",
-        "begin with the contract in pannier.drivers.runtime, and with a whole driver",
-    ),
-}
-"""Kinds of which there is no honest skeleton: why, and what to begin with instead."""
+KINDS: Final = tuple(_TEMPLATES)
+"""Of what there is a skeleton: every kind of driver."""
 
-KINDS: Final = (*_TEMPLATES, *_WITHOUT)
-"""What may be asked for; a kind without a skeleton is refused with the reason."""
 
 
 def new_plugin(kind: str, name: str, folder: Path, *, installed: Collection[str] = ()) -> Path:
@@ -116,12 +120,8 @@ def new_plugin(kind: str, name: str, folder: Path, *, installed: Collection[str]
     :param installed: the ids of drivers of that kind which are installed here.
     :return: the new folder.
     :raises InvalidRequest: the name cannot be one, or the folder cannot be written to.
-    :raises UnsupportedOperation: there is no skeleton for this kind.
     :raises Conflict: there is such a driver, or such a folder.
     """
-    if kind in _WITHOUT:
-        reason, hint = _WITHOUT[kind]
-        raise UnsupportedOperation(f"there is no skeleton for {kind} drivers: {reason}", hint=hint)
     if kind not in _TEMPLATES:
         raise InvalidRequest(f"there is no kind of driver {kind!r}", hint=f"{', '.join(KINDS)}")
     if not _ID.fullmatch(name):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 
 from pannier.linux.capabilities import drop_bounding, raise_ambient, set_capabilities
@@ -32,6 +33,7 @@ __all__ = [
     "become",
     "execute",
     "failure_of",
+    "import_nothing_more",
     "limit",
     "look_for",
     "take_streams",
@@ -49,6 +51,17 @@ class ExecuteError(Exception):
     def __init__(self, program: bytes, number: int) -> None:
         super().__init__(_describe(os.fsdecode(program), number))
         self.number = number
+
+
+def import_nothing_more() -> None:
+    """Have every import fail from now on, in a process that is about to enter a container.
+
+    Where Python would look for a module there, it would find the image's, and run it as root.
+    """
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path.clear()
+    sys.path_importer_cache.clear()
 
 
 def take_streams(descriptors: tuple[int, int, int], kept: Sequence[int] = ()) -> None:

@@ -11,7 +11,9 @@ from pannier.linux import mounts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MountOptions", "known_options", "parse_options"]
+    from pannier.drivers import oci
+
+__all__ = ["MountOptions", "is_bind", "known_options", "parse_options"]
 
 _SET = {
     "ro": mounts.MOUNT_ATTR_RDONLY,
@@ -69,6 +71,12 @@ class MountOptions:
     idmap: bool = False
     recursive_idmap: bool = False
     data: tuple[tuple[str, bytes | None], ...] = ()
+
+
+def is_bind(mount: oci.Mount) -> bool:
+    """Whether a mount shows a path of the host's."""
+    options = mount.get("options", ())
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
 
 def parse_options(options: Iterable[str], destination: str) -> MountOptions:

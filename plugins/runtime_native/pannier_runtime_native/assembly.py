@@ -11,26 +11,28 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from errno import EINVAL, ENOENT, ENOTDIR
+from errno import EINVAL
 
 from pannier.linux import mounts
-from pannier.linux.filesystems import DEVPTS, PROC, filesystem_type
 from pannier.linux.namespaces import CLONE_NEWCGROUP, unshare
 from pannier.linux.paths import (
-    RESOLVE_BENEATH,
-    RESOLVE_NO_SYMLINKS,
-    RESOLVE_NO_XDEV,
     open_in_root,
-    openat2,
 )
 from pannier.linux.process import set_domainname, set_hostname
+from pannier.linux.rootmounts import (
+    attach,
+    attach_filesystem,
+    enter_root,
+    hide,
+    new_filesystem,
+    open_console,
+    protect,
+    set_parameter,
+)
 from pannier.linux.rootpath import (
     make_directory,
-    make_file,
     make_parent,
-    open_plain_directory,
 )
-from pannier.linux.terminal import number, open_master, open_slave
 from pannier.stdio.small import suppress
 from pannier_runtime_native.copyup import copy_tree
 
@@ -91,16 +93,15 @@ class Assembly:
         """Mount a new instance of a filesystem."""
         # What is only now made as a place to mount on has nothing to copy, nor a mode worth taking.
         copy_up = copy_up and self._exists(destination)
-        fresh = self._fresh(kind, source, attributes, options)
+        fresh = new_filesystem(kind, source, attributes, options)
         try:
-            opener = open_plain_directory if kind in ("proc", "sysfs") else make_directory
-            target = opener(self._root, destination)
-            try:
-                if copy_up:
+            if copy_up:
+                target = make_directory(self._root, destination)
+                try:
                     copy_tree(target, fresh)
-                mounts.move_mount(fresh, dir_fd=target)
-            finally:
-                os.close(target)
+                finally:
+                    os.close(target)
+            attach_filesystem(self._root, destination, kind, fresh)
         except BaseException:
             os.close(fresh)
             raise
@@ -116,33 +117,9 @@ class Assembly:
             return False
         return True
 
-    @staticmethod
-    def _fresh(
-        kind: str, source: bytes, attributes: int, options: list[tuple[str, bytes | None]]
-    ) -> int:
-        context = mounts.fsopen(kind)
-        try:
-            with suppress(OSError):
-                mounts.fsconfig_set(context, "source", source)
-            for key, value in options:
-                if value is None:
-                    mounts.fsconfig_flag(context, key)
-                else:
-                    mounts.fsconfig_set(context, key, value)
-            mounts.fsconfig_create(context)
-            return mounts.fsmount(context, attributes)
-        finally:
-            os.close(context)
-
     def do_bind(self, destination: bytes, index: int) -> None:
         """Attach what was opened and cloned in the host's view."""
-        source = self._descriptors[index]
-        make = make_directory if stat.S_ISDIR(os.fstat(source).st_mode) else make_file
-        target = make(self._root, destination)
-        try:
-            mounts.move_mount(source, dir_fd=target)
-        finally:
-            os.close(target)
+        attach(self._root, destination, self._descriptors[index])
 
     def do_attributes(self, destination: bytes, attributes: int) -> None:
         """Change the attributes of the mount at a place."""
@@ -193,11 +170,7 @@ class Assembly:
         """Bind a node that was made outside this user namespace, where none may be made."""
         node = mounts.clone_tree(f"{DEVICES}/{name}")
         try:
-            target = make_file(self._root, path)
-            try:
-                mounts.move_mount(node, dir_fd=target)
-            finally:
-                os.close(target)
+            attach(self._root, path, node)
         finally:
             os.close(node)
 
@@ -212,89 +185,17 @@ class Assembly:
 
     def do_terminal(self) -> None:
         """Open a terminal of the container's own devpts, and show it as /dev/console."""
-        self.master = open_master(self._root)
-        self.slave = open_slave(self.master)
-        seen = open_in_root(self._root, f"dev/pts/{number(self.master)}")
-        try:
-            if (
-                filesystem_type(seen) != DEVPTS
-                or os.fstat(seen).st_rdev != os.fstat(self.slave).st_rdev
-            ):
-                raise OSError(EINVAL, "something else has taken the terminal's place")
-            copy = mounts.clone_tree("", dir_fd=seen)
-        finally:
-            os.close(seen)
-        try:
-            target = make_file(self._root, b"dev/console")
-            try:
-                mounts.move_mount(copy, dir_fd=target)
-            finally:
-                os.close(target)
-        finally:
-            os.close(copy)
+        self.master, self.slave = open_console(self._root)
 
     # ---- what is hidden
 
     def do_mask(self, path: bytes) -> None:
         """Hide a file behind /dev/null, a folder behind an empty one; nothing where neither is."""
-        try:
-            target = open_in_root(self._root, path)
-        except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                return
-            raise
-        try:
-            if stat.S_ISDIR(os.fstat(target).st_mode):
-                cover = self._empty_directory()
-            else:
-                cover = self._null()
-            try:
-                mounts.move_mount(cover, dir_fd=target)
-            finally:
-                os.close(cover)
-        finally:
-            os.close(target)
-
-    def _empty_directory(self) -> int:
-        attributes = (
-            mounts.MOUNT_ATTR_RDONLY
-            | mounts.MOUNT_ATTR_NOSUID
-            | mounts.MOUNT_ATTR_NODEV
-            | mounts.MOUNT_ATTR_NOEXEC
-        )
-        return self._fresh("tmpfs", b"tmpfs", attributes, [("nr_blocks", b"1"), ("ro", None)])
-
-    def _null(self) -> int:
-        # The container's own, where it really is one: a mask must not be a file of the image's.
-        with suppress(OSError):
-            found = open_in_root(self._root, b"dev/null")
-            try:
-                status = os.fstat(found)
-                if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
-                    return mounts.clone_tree("", dir_fd=found)
-            finally:
-                os.close(found)
-        ours = mounts.clone_tree(self._null_path)
-        mounts.mount_setattr(ours, set=mounts.MOUNT_ATTR_RDONLY)
-        return ours
+        hide(self._root, path, self._null_path)
 
     def do_readonly(self, path: bytes) -> None:
         """Let nobody write below a path; nothing where it is missing."""
-        try:
-            target = open_in_root(self._root, path)
-        except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                return
-            raise
-        try:
-            copy = mounts.clone_tree("", dir_fd=target, recursive=True)
-            try:
-                mounts.mount_setattr(copy, set=mounts.MOUNT_ATTR_RDONLY, recursive=True)
-                mounts.move_mount(copy, dir_fd=target)
-            finally:
-                os.close(copy)
-        finally:
-            os.close(target)
+        protect(self._root, path)
 
     # ---- names, parameters, control groups
 
@@ -309,15 +210,8 @@ class Assembly:
     def do_sysctl(self, path: bytes, value: bytes) -> None:
         """Set a kernel parameter, through a procfs that we mounted ourselves."""
         if self._proc < 0:
-            self._proc = self._fresh("proc", b"proc", 0, [])
-        resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
-        parameter = openat2(self._proc, b"sys/" + path, os.O_WRONLY, resolve=resolve)
-        try:
-            if filesystem_type(parameter) != PROC:
-                raise OSError(EINVAL, "not a file of procfs", path)
-            os.write(parameter, value)
-        finally:
-            os.close(parameter)
+            self._proc = new_filesystem("proc", b"proc")
+        set_parameter(self._proc, path, value)
 
     def do_group(self, namespace: bool) -> None:  # noqa: FBT001 - as the message has it
         """Wait until we are in our control group, and only then make it a namespace's root."""
@@ -329,11 +223,7 @@ class Assembly:
 
     def do_pivot(self) -> None:
         """Make the root the root, and let go of everything else."""
-        os.fchdir(self._root)
-        mounts.pivot_root(".", ".")
-        # Now the host's tree lies on top of ours, at this very place.
-        mounts.umount(".", mounts.MNT_DETACH)
-        os.chdir("/")
+        enter_root(self._root)
 
     def do_directory(self, path: bytes) -> None:
         """Make the working directory where it is missing."""

@@ -11,7 +11,7 @@ from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux import mounts
 from pannier.runtimes.descriptors import open_bind
 from pannier.runtimes.groups import shown_groups
-from pannier.runtimes.options import MountOptions, parse_options
+from pannier.runtimes.options import MountOptions, is_bind, parse_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,16 +23,10 @@ if TYPE_CHECKING:
     from pannier.runtimes.descriptors import DescriptorList
     from pannier_runtime_native.messages import Instruction
 
-__all__ = ["MountPlanner", "is_bind"]
+__all__ = ["MountPlanner"]
 
 _HARDENED = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
 _KINDS = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "ramfs"}
-
-
-def is_bind(mount: oci.Mount) -> bool:
-    """Whether a mount shows a path of the host's."""
-    options = mount.get("options", ())
-    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
 
 class MountPlanner:

@@ -13,7 +13,6 @@ from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux.namespaces import (
     CLONE_FLAGS,
     CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
@@ -22,9 +21,11 @@ from pannier.linux.namespaces import (
     CLONE_NEWUTS,
 )
 from pannier.runtimes.descriptors import DescriptorList
+from pannier.runtimes.options import is_bind
 from pannier.runtimes.processes import process_job, process_steps, stdio_job
+from pannier.runtimes.sysctls import sysctl_path
 from pannier_runtime_native.composing import scheduling_job, solo_job
-from pannier_runtime_native.mounting import MountPlanner, is_bind
+from pannier_runtime_native.mounting import MountPlanner
 from pannier_runtime_native.refusals import PROPAGATION, refuse
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ _NAMESPACE_FILES = {
     "cgroup": "cgroup",
     "time": "time",
 }
-_IPC_SYSCTLS = ("kernel/msg", "kernel/shm", "kernel/sem", "fs/mqueue/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,28 +297,10 @@ def _plan_names(spec: oci.Spec, planner: MountPlanner, namespaces: _Namespaces) 
         if domain := spec.get("domainname"):
             planner.add(Step("set domainname", domain), "domainname", os.fsencode(domain))
     for key, value in spec["linux"].get("sysctl", {}).items():
-        path = _sysctl_path(key)
-        private = (
-            (path.startswith("net/") and own & CLONE_NEWNET)
-            or (path.startswith(_IPC_SYSCTLS) and own & CLONE_NEWIPC)
-            or (path == "kernel/domainname" and own & CLONE_NEWUTS)
-        )
-        if not private or ".." in path.split("/"):
-            raise InvalidRequest(
-                f"sysctl {key!r} is not in a namespace of the container's own",
-                hint="set it on the host; a container may set net.* and kernel.msg*, sem, shm*",
-            )
+        path = sysctl_path(key, own)
         planner.add(
             Step("write sysctl", key, value), "sysctl", os.fsencode(path), os.fsencode(value)
         )
-
-
-def _sysctl_path(key: str) -> str:
-    """Return the path below /proc/sys; as in sysctl(8), the first separator seen is the one."""
-    slash, dot = key.find("/"), key.find(".")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return key
-    return key.translate(str.maketrans("./", "/."))
 
 
 def _device_number(path: str, major: int, minor: int) -> int:
