@@ -36,7 +36,7 @@ class _Kind:
     """What the templates need to know of a kind of driver.
 
     :param short: the kind's word in the distribution's name.
-    :param what: the README's sentence; likewise *use* and *table*.
+    :param what: the README's sentence; likewise *use* and *table*. *more* is a section of it.
     """
 
     short: str
@@ -47,7 +47,23 @@ class _Kind:
     what: str
     use: str
     table: str
+    more: str = ""
 
+
+_ISOLATION: Final = """\
+## What it isolates, and what it does not
+
+A container has mount, pid, network, ipc, uts and cgroup namespaces (as far as it was not told to
+share some), a root that it cannot leave, and the capabilities, filter of system calls, masked
+and read-only paths that it was given.
+
+It has **no user namespace**: root in a container is the host's root, held back by these alone. The
+kernel is the host's. Refused by name are `userns-remap`, `--init`, `--privileged` and `--device`,
+`--pid host` and `--pid container:ID`, `--oom-score-adj`, `--domainname`, hooks, and a root whose
+mounts spread; so is every field of a specification that it does not know. Limits are the resource
+driver's business, as with every runtime.
+
+"""
 
 _TEMPLATES: Final[Mapping[str, _Kind]] = {
     "storage": _Kind(
@@ -91,7 +107,8 @@ _TEMPLATES: Final[Mapping[str, _Kind]] = {
         what="Containers run in namespaces of their own on the host's kernel, each under a monitor"
         " of Pannier's that keeps its streams, log and exit status while the daemon is away.",
         use="A container on it: `pannier run --runtime $id …`.",
-        table='hidden = []  # paths that no container sees, besides those that it is told to hide',
+        table="hidden = []  # paths that no container sees, besides those that it is told to hide",
+        more=_ISOLATION,
     ),
     "log": _Kind(
         short="log",
@@ -108,7 +125,6 @@ _TEMPLATES: Final[Mapping[str, _Kind]] = {
 
 KINDS: Final = tuple(_TEMPLATES)
 """Of what there is a skeleton: every kind of driver."""
-
 
 
 def new_plugin(kind: str, name: str, folder: Path, *, installed: Collection[str] = ()) -> Path:
@@ -164,7 +180,7 @@ def _values(template: _Kind, kind: str, name: str) -> dict[str, str]:
         "kit": template.kit,
         "version": pannier.__version__,
     }
-    for part in ("what", "use", "table"):
+    for part in ("what", "use", "table", "more"):
         values[part] = Template(getattr(template, part)).substitute(values)
     return values
 

@@ -5,15 +5,14 @@ Numbers called a *descriptor* are indexes into the descriptors that came with th
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from pannier.stdio.jobs import ConnectionJob, LogJob
+if TYPE_CHECKING:
+    from pannier.stdio.jobs import ConnectionJob, LogJob
 
 __all__ = [
-    "ConnectionJob",
     "Event",
     "ExecJob",
-    "LogJob",
     "MonitorJob",
     "ProcessJob",
     "Reply",

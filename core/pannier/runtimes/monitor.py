@@ -77,7 +77,7 @@ class Monitor:
         """Have the container created; answer with its first process's id."""
         try:
             return {"pid": self._create(descriptors)}
-        except (Failure, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - told to the driver
             return _refusal(error)
 
     def _create(self, descriptors: list[int]) -> int:
@@ -247,11 +247,8 @@ class Monitor:
             reply: Reply | None = getattr(self, f"do_{request['do']}")(
                 request, descriptors, connection
             )
-        except (Failure, OSError) as error:
-            reply = _refusal(error)
         except Exception as error:  # noqa: BLE001 - told to the driver; the container goes on
-            _complain()
-            reply = {"error": "internal", "text": f"{type(error).__name__}: {error}"}
+            reply = _refusal(error)
         if reply is not None:
             _answer(connection, reply)
 
@@ -383,10 +380,16 @@ def _no_process(member: Member | None) -> Reply:
     return {"error": "conflict", "text": "it has stopped"}
 
 
-def _refusal(error: Failure | OSError) -> Reply:
-    if isinstance(error, Failure) and error.number:
-        return {"error": "start", "text": str(error), "errno": error.number}
-    return {"error": "refused", "text": str(error)}
+def _refusal(error: Exception) -> Reply:
+    """Return the answer for an error that is being handled."""
+    if isinstance(error, Failure):
+        if error.number:
+            return {"error": "start", "text": str(error), "errno": error.number}
+        return {"error": "refused", "text": str(error)}
+    if isinstance(error, OSError):
+        return {"error": "refused", "text": str(error)}
+    _complain()
+    return {"error": "internal", "text": f"{type(error).__name__}: {error}"}
 
 
 def _close(descriptors: Iterable[int]) -> None:

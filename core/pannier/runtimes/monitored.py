@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pannier.drivers.runtime import CreateRequest
     from pannier.runtimes.descriptors import DescriptorList
     from pannier.runtimes.jobs import MonitorJob
+    from pannier.runtimes.mechanism import Mechanism
 
 __all__ = ["Blueprint", "MonitoredRuntime"]
 
@@ -58,8 +59,8 @@ class MonitoredRuntime(SupervisedRuntime):
     Keeping descriptors (:attr:`RuntimeCapability.KEEP_DESCRIPTORS`) is offered: declare it.
     """
 
-    mechanism: ClassVar[str]
-    """``module:class`` of the mechanism, in a package of the driver's own. The package's
+    mechanism: ClassVar[type[Mechanism]]
+    """What makes a container, of a module in a package of the driver's own. The package's
     ``__init__`` is not run in a monitor."""
 
     @abstractmethod
@@ -77,7 +78,7 @@ class MonitoredRuntime(SupervisedRuntime):
         blueprint = self.draw(request, folder)
         descriptors = blueprint.descriptors
         job: MonitorJob = {
-            "mechanism": self.mechanism,
+            "mechanism": f"{self.mechanism.__module__}:{self.mechanism.__qualname__}",
             "id": request.id,
             "folder": descriptors.add_path(folder, os.O_RDONLY | os.O_DIRECTORY, "the folder"),
             "stdio": stdio_job(request.stdio, request.spec["process"], request.idmap, descriptors),
@@ -117,7 +118,7 @@ class MonitoredRuntime(SupervisedRuntime):
             starter = start_sealed(
                 "pannier.runtimes.monitor",
                 connection,
-                packages=(self.mechanism.partition(".")[0].partition(":")[0],),
+                packages=(self.mechanism.__module__.partition(".")[0],),
                 paths=[path for path in sys.path if path.startswith("/")],
                 errors=log,
             )

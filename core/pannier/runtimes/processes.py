@@ -1,4 +1,4 @@
-"""From the OCI specification's ``process`` to what the shim is told."""
+"""From the OCI specification's ``process``, and from clients, to what a monitor is told."""
 
 from __future__ import annotations
 
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
     from pannier.drivers.base import IdMap
     from pannier.drivers.runtime import Connection, StdioSpec
     from pannier.runtimes.descriptors import DescriptorList
-    from pannier.runtimes.jobs import (
-        ConnectionJob,
-        LogJob,
-        ProcessJob,
-        SchedulingJob,
-        StdioJob,
-    )
+    from pannier.runtimes.jobs import ProcessJob, SchedulingJob, StdioJob
+    from pannier.stdio.jobs import ConnectionJob, LogJob
 
 __all__ = ["connection_job", "process_job", "process_steps", "stdio_job"]
 

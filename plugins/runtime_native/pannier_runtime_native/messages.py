@@ -7,15 +7,8 @@ from __future__ import annotations
 
 from typing import TypeAlias, TypedDict
 
-from pannier.runtimes.jobs import (
-    ConnectionJob,
-    ExecJob,
-    LogJob,
-    ProcessJob,
-    Reply,
-    SchedulingJob,
-    StdioJob,
-)
+from pannier.runtimes.jobs import ExecJob, ProcessJob, Reply, SchedulingJob, StdioJob
+from pannier.stdio.jobs import ConnectionJob, LogJob
 
 __all__ = [
     "ConnectionJob",

@@ -166,7 +166,7 @@ class TestForgetsButDoesNotKill(Subject):
 
     class driver(NativeRuntime):
         def delete(self, id: str) -> None:
-            self._store.remove(id)
+            self.store.remove(id)
 
 
 class TestExecutesAtOnce(Subject):

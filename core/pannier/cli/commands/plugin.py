@@ -26,7 +26,7 @@ def new(context: click.Context, kind: str, name: str, folder: Path) -> None:
 
     NAME is the driver's id. The distribution is called after the kind and the name, has an entry
     point, a README and tests, and passes the conformance kit as it is; its comments say what to do
-    next. Nothing that is there is overwritten. There is no skeleton for runtime drivers.
+    next. Nothing that is there is overwritten.
 
     \b
     Example:

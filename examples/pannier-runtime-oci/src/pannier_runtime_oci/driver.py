@@ -19,6 +19,7 @@ from pannier.runtimes.options import MountOptions
 
 from pannier_runtime_oci import groups
 from pannier_runtime_oci.bundle import draw, process_of
+from pannier_runtime_oci.mechanism import OciMechanism
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,7 @@ class OciRuntime(MonitoredRuntime):
     """Has an external OCI runtime make containers, each under a monitor of ours."""
 
     id: ClassVar[str] = "runc"
-    mechanism: ClassVar[str] = "pannier_runtime_oci.mechanism:OciMechanism"
+    mechanism: ClassVar[type[OciMechanism]] = OciMechanism
     capabilities: ClassVar[AbstractSet[RuntimeCapability]] = frozenset(
         {RuntimeCapability.KEEP_DESCRIPTORS}
     )
