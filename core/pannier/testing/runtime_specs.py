@@ -13,6 +13,7 @@ from pannier.drivers.base import IdMap, IdMapping
 from pannier.drivers.runtime import ExecRequest, RuntimeCapability, StdioSpec
 from pannier.errors import UnsupportedOperation
 from pannier.linux.capabilities import CAPABILITIES as CAPABILITY_BITS
+from pannier.linux.mounts import MS_BIND, MS_SHARED, mount, umount
 from pannier.testing.base import mandatory, refuses, requires
 from pannier.testing.runtime_bench import (
     CAPABILITIES,
@@ -172,6 +173,21 @@ class SpecTests(RuntimeTests):
         for point in points[5:]:
             assert point.startswith(("/proc/", "/sys/", "/dev/")), point
         assert str(bench.rootfs.parent) not in {line.split(" ")[3] for line in out.splitlines()}
+
+    @mandatory
+    def test_its_mounts_are_not_the_hosts(self, bench: RuntimeBench) -> None:
+        """Its root is copied from a shared mount: what is mounted in it does not spread there."""
+        root = str(bench.rootfs)
+        mount(root, root, None, MS_BIND)
+        try:
+            mount(None, root, None, MS_SHARED)
+            bench.runs(make_spec(*FOREVER))
+            mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+            points = [line.split(" ")[4] for line in mounted]
+            assert [point for point in points if point.startswith(root)] == [root]
+            bench.driver.delete("box")
+        finally:
+            umount(root)
 
     @mandatory
     def test_nothing_is_handed_down(self, bench: RuntimeBench) -> None:

@@ -80,6 +80,8 @@ class Assembly:
     def do_root(self) -> None:
         """Attach the root, still beside the host's."""
         mounts.move_mount(self._root, PLACEHOLDER)
+        # What is mounted in it would else be mounted wherever it was copied from.
+        mounts.mount_setattr(self._root, propagation=mounts.MS_PRIVATE, recursive=True)
 
     def do_filesystem(  # noqa: PLR0917 - as the message has them
         self,
