@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import _socket
 import os
-import sys
 import time
 
-from pannier.linux.process import set_child_subreaper, set_dumpable, set_name
 from pannier.linux.terminal import set_size
 from pannier.runtimes.channel import receive, send
 from pannier.runtimes.mechanism import Failure
@@ -31,12 +29,11 @@ if TYPE_CHECKING:
     from pannier.runtimes.jobs import Event, ExecJob, MonitorJob, Reply, StdioJob
     from pannier.runtimes.mechanism import Launched, Mechanism
 
-__all__ = ["Monitor", "main"]
+__all__ = ["Monitor", "answer"]
 
 _SOCKET = "shim.sock"  # as pannier.runtimes.store has it, which is too heavy for here
 _BACKLOG = 64
 _FAREWELL = 5.0
-_MOST_DESCRIPTORS = 1 << 20
 _MOST_UNTOLD = 1000
 _PATIENCE = 10.0
 _STAT_START = 19
@@ -250,7 +247,7 @@ class Monitor:
         except Exception as error:  # noqa: BLE001 - told to the driver; the container goes on
             reply = _refusal(error)
         if reply is not None:
-            _answer(connection, reply)
+            answer(connection, reply)
 
     def do_state(self, *_: object) -> Reply:
         """Answer with the state. One that has ended runs on until its output is delivered."""
@@ -408,55 +405,8 @@ def _complain() -> None:
         os.write(2, failure_text().encode())
 
 
-def _answer(connection: _socket.socket, reply: Reply) -> None:
+def answer(connection: _socket.socket, reply: Reply) -> None:
     """Send an answer to whoever still waits for it, and close."""
     with suppress(OSError):
         send(connection, reply)
     connection.close()
-
-
-def _settle(number: int) -> None:
-    """Be a process that is nobody's child and has none of its parent's signals or descriptors."""
-    if os.fork():
-        os._exit(0)
-    os.closerange(3, number)
-    os.closerange(number + 1, _MOST_DESCRIPTORS)
-    os.set_inheritable(number, False)
-    os.setsid()
-    set_dumpable(False)  # a container that it enters must not look into it
-    set_name("pannier-monitor")
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with suppress(OSError):  # two belong to the C library
-            signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # Handlers and not SIG_IGN, because execve takes handlers back by itself.
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(signum, lambda *_: None)
-    set_child_subreaper()
-    os.umask(0o022)
-
-
-def main(number: int) -> None:
-    """Be a monitor: take a container's job from the socket *number*, and serve it to its end."""
-    _settle(number)
-    driver = _socket.socket(fileno=number)
-    message = receive(driver)
-    if message is None:
-        return
-    job, descriptors = message
-    os.chdir(descriptors[job["folder"]])
-    module, _, name = job["mechanism"].partition(":")
-    __import__(module)
-    mechanism = getattr(sys.modules[module], name)(job["id"], job["job"], descriptors)
-    monitor = Monitor(job, descriptors, mechanism)
-    reply: Reply = {"error": "refused", "text": "the monitor has failed"}
-    try:
-        reply = monitor.begin(descriptors)
-        if "error" not in reply:
-            _answer(driver, reply)
-            monitor.serve()
-    finally:
-        monitor.end()
-        if "error" in reply:
-            # Only now: whoever is told takes the folder away.
-            _answer(driver, reply)

@@ -103,8 +103,7 @@ class MonitoredRuntime(SupervisedRuntime):
             reply = exchange(ours, job, opened, id)
         if reply is None:
             raise DriverError(
-                f"the monitor of {id} has ended while it created it",
-                hint=f"{folder}/monitor.log may say why",
+                f"the monitor of {id} has ended while it created it: {_last_word(folder)}"
             )
         if "error" in reply:
             raise failure(reply, f"cannot create {id}")
@@ -116,7 +115,7 @@ class MonitoredRuntime(SupervisedRuntime):
         log = os.open(folder / "monitor.log", flags, 0o600)
         try:
             starter = start_sealed(
-                "pannier.runtimes.monitor",
+                "pannier.runtimes.monitor_main",
                 connection,
                 packages=(self.mechanism.__module__.partition(".")[0],),
                 paths=[path for path in sys.path if path.startswith("/")],
@@ -128,6 +127,12 @@ class MonitoredRuntime(SupervisedRuntime):
             raise DriverError(f"a monitor could not be started: {error}") from error
         finally:
             os.close(log)
+
+
+def _last_word(folder: Path) -> str:
+    """Return the last line of a monitor's log, which goes with the folder."""
+    text = (folder / "monitor.log").read_text(encoding="utf-8", errors="replace")
+    return text.strip().rpartition("\n")[2] or "it said nothing"
 
 
 class _Create(Operation):

@@ -119,13 +119,22 @@ def parent_of(pid: int) -> int:
     [
         ("refuses", "cannot create box: the toy refuses"),
         ("stumbles", "cannot create box: KeyError: 'box'"),
-        ("dies", "the monitor of box has ended while it created it"),
+        ("dies", "the monitor of box has ended while it created it: it said nothing"),
     ],
 )
 def test_a_creation_that_fails(driver: Toy, wanted: str, said: str) -> None:
     """What the mechanism said is the error, and there is no container."""
     with pytest.raises(DriverError, match=said):
         create(driver, wanted)
+    assert list(driver.containers()) == []
+
+
+def test_a_mechanism_that_cannot_be_loaded(driver: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says why: its author has nothing else to go by."""
+    broken = type("Toy", (), {"__module__": "toy.broken"})
+    monkeypatch.setattr(Toy, "mechanism", broken)
+    with pytest.raises(DriverError, match=r"ended.*No module named 'toy.broken'"):
+        create(driver, "runs")
     assert list(driver.containers()) == []
 
 
