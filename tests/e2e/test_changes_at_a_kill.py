@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
 import random
 import select
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.agreement import disagreements, settled
-from support.changes import BOX, CHANGES, LAYER, REGISTRY
+from support.changes import BOX, CHANGES, LAYER, REGISTRY, SECONDS, asked
 from support.daemon import Daemon, leftovers
 from support.images import image
 from support.registry import FaultyRegistry
@@ -29,19 +27,6 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("PANNIER_KILLS", "1"))
 """In each change; more of them find rarer moments."""
-
-SECONDS = 60.0
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("d", timeout=SECONDS)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
-        self.sock.connect(self._path)
 
 
 class Changer:
@@ -96,13 +81,8 @@ class Changer:
         return answer
 
     def _asked(self, method: str, path: str, body: dict[str, Any] | bytes) -> tuple[int, str]:
-        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        target = f"/v1.51{path}".replace(REGISTRY, self.registry)
-        with contextlib.closing(_Connection(self.daemon.socket)) as connection:
-            connection.request(method, target, data, {"Content-Type": kind})
-            response = connection.getresponse()
-            return response.status, response.read().decode()
+        target = path.replace(REGISTRY, self.registry)
+        return asked(self.daemon, method, target, body)
 
     def call_and_kill(self, change: Change, within: float) -> bool:
         """Make the call and kill the daemon at some moment of so many seconds."""

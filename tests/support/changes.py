@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from support.images import Entry, docker_archive, image, layer, tar
 
-__all__ = ["BOX", "CHANGES", "LAYER", "REGISTRY", "Change"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.daemon import Daemon
+
+__all__ = ["BOX", "CHANGES", "LAYER", "REGISTRY", "SECONDS", "Change", "asked"]
 
 REGISTRY = "REGISTRY"
 """Stands in paths and command lines for the address of a registry that has ``made:1``."""
+
+SECONDS = 60.0
+"""How long anything may take that is waited for."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("d", timeout=SECONDS)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(SECONDS)
+        self.sock.connect(self._path)
+
+
+def asked(
+    daemon: Daemon,
+    method: str,
+    path: str,
+    body: dict[str, Any] | bytes,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, str]:
+    """Make one call of a daemon's; return status and whole answer.
+
+    :param body: JSON, or an archive.
+    :raises ConnectionError: the daemon has gone; http.client's errors where it went meanwhile.
+    """
+    kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with contextlib.closing(_Connection(daemon.socket)) as connection:
+        connection.request(method, f"/v1.51{path}", data, {"Content-Type": kind, **(headers or {})})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 @dataclass(frozen=True)

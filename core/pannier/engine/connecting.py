@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pannier.drivers.network import NetworkCapability
 from pannier.drivers.operations import Transaction
-from pannier.engine.gateways import move_default_route
+from pannier.engine import links
+from pannier.engine.wiring import marked, open_netns
 from pannier.engine.workers import uninterrupted
-from pannier.errors import DriverError, Forbidden, InvalidRequest
+from pannier.errors import Forbidden, InvalidRequest, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
-    from pannier.engine.hostfiles import HostFiles
-    from pannier.engine.launching import Launch
-    from pannier.engine.lifecycle import Lifecycle
+    from pannier.engine.hostfiles import HostFiles, Link
     from pannier.engine.model import Container, EndpointOptions, Network
     from pannier.engine.registry import Live, Registry
     from pannier.engine.store import Store
     from pannier.engine.telling import Teller
+    from pannier.engine.wiring import Wiring
     from pannier.engine.workers import Workers
 
 __all__ = ["Connecting"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger("pannier.engine")
+
 
 @dataclass(slots=True)
 class Connecting:
-    """Changes the networks that a container is in."""
+    """Changes the networks that a container is in.
+
+    While it changes those of one that runs, the record has a note of it: an engine that is killed
+    meanwhile leaves a route and files that are neither as before nor as after, for the next one to
+    put right.
+    """
 
     registry: Registry
     store: Store
     endpoints: Endpoints
-    lifecycle: Lifecycle
+    wiring: Wiring
     files: HostFiles
     names: NameService
     teller: Teller
@@ -67,9 +75,7 @@ class Connecting:
             self.endpoints.check_options(network, options)
             leads_out = self.endpoints.gateway(container) == network.name
             joining = self.endpoints.joining(container, network.name, options, leads_out=leads_out)
-            launch = self._launch(live)
-            container = await self.workers.run(self._attach, container, joining, launch)
-            live.container = container
+            live.container = await self._join(live, container, joining)
         self.teller.network(container, network, "connect")
 
     def _check_live(self, network: Network, how: str) -> None:
@@ -80,34 +86,52 @@ class Connecting:
                 f"{network.driver} allows no changes"
             )
 
-    def _launch(self, live: Live) -> Launch | None:
-        """Look up what /etc/hosts is made of; None where nobody reads it yet."""
-        running = live.container.state.running
-        return self.lifecycle.launch(live.container) if running else None
-
-    def _attach(self, container: Container, joining: Joining, launch: Launch | None) -> Container:
-        transaction = Transaction()
-        before = replace(container, networks=_without(container.networks, joining.network.name))
-        if container.state.running:
-            netns = self._netns(container)
-            try:
-                plan = joining.driver.plan_attach(joining.request, netns)
-                attachment = transaction.run(plan)
-            finally:
-                os.close(netns)
-            for descriptor in attachment.descriptors:
-                os.close(descriptor)
-            endpoints = {**container.endpoints, joining.network.name: attachment.endpoint}
-            container = replace(container, endpoints=endpoints)
+    async def _join(self, live: Live, after: Container, joining: Joining) -> Container:
+        """Have the record say that a container is in a network, and let it be so."""
+        before = live.container
+        if not before.state.running:
+            await self.workers.run(self.store.save, after)
+            return after
+        linked = links.there(before, self.registry, named=self.endpoints.named(before))
+        await self._record(live, marked(before))
         try:
-            if launch is not None:
-                self._begin_names(before, container)
-            self.store.save(container)
-            self._rewrite_hosts(container, launch)
+            return await self.workers.run(self._attach, before, after, joining, linked)
+        except BaseException:
+            route = joining.request.default_route
+            await self._take_back(live, before, linked, route=route)
+            raise
+
+    async def _take_back(
+        self, live: Live, before: Container, linked: tuple[Link, ...], *, route: bool
+    ) -> None:
+        """Have route and files be as they were; what is not done now the next engine does."""
+        try:
+            settle = self.wiring.settle
+            live.container = await self.workers.run(settle, before, linked, route=route)
+        except PannierError as error:
+            _log.warning("%s: not all is as before: %s", before.id[:12], error)
+
+    def _attach(
+        self, before: Container, after: Container, joining: Joining, linked: tuple[Link, ...]
+    ) -> Container:
+        transaction = Transaction()
+        netns = open_netns(before)
+        try:
+            plan = joining.driver.plan_attach(joining.request, netns)
+            attachment = transaction.run(plan)
+        finally:
+            os.close(netns)
+        for descriptor in attachment.descriptors:
+            os.close(descriptor)
+        endpoints = {**before.endpoints, joining.network.name: attachment.endpoint}
+        after = replace(after, endpoints=endpoints)
+        try:
+            self._begin_names(before, after)
+            # The driver has moved the route, unless what went before left that undone.
+            return self.wiring.settle(after, linked, route=before.state.rewiring)
         except BaseException:
             transaction.rollback()
             raise
-        return container
 
     def _begin_names(self, before: Container, after: Container) -> None:
         """Serve names from now on, where this is the first network of a user's."""
@@ -131,7 +155,8 @@ class Connecting:
                 for joining in self.endpoints.attached(container)
                 if joining.network.name == network.name
             ]
-            launch = self._launch(live)
+            running = container.state.running
+            linked = links.there(container, self.registry, named=self.endpoints.named(container))
             left = replace(
                 container,
                 networks=_without(container.networks, network.name),
@@ -139,14 +164,17 @@ class Connecting:
             )
             # The record first: if the engine is killed now, the next one takes a link away that is
             # in no record, whereas it would believe in an endpoint that has none.
-            await self._record(live, left)
+            await self._record(live, marked(left) if running else left)
             try:
                 await self.workers.run(self._leave, container, attached)
             except BaseException:
                 await self._record(live, container)
                 raise
-            led_out = self.endpoints.gateway(container) == network.name
-            await self.workers.run(self._left, left, launch, led_out=led_out)
+            if running:
+                led_out = self.endpoints.gateway(container) == network.name
+                settle = self.wiring.settle
+                route = led_out or container.state.rewiring
+                live.container = await self.workers.run(settle, left, linked, route=route)
         self.teller.network(container, network, "disconnect")
 
     async def _record(self, live: Live, container: Container) -> None:
@@ -155,42 +183,12 @@ class Connecting:
 
     def _leave(self, container: Container, attached: list[Joining]) -> None:
         for joining in attached:
-            netns = self._netns(container) if container.state.running else None
+            netns = open_netns(container) if container.state.running else None
             try:
                 joining.driver.detach(joining.request, netns)
             finally:
                 if netns is not None:
                     os.close(netns)
-
-    def _left(self, container: Container, launch: Launch | None, *, led_out: bool) -> None:
-        if led_out and container.state.running:
-            self._lead_out(container)
-        self._rewrite_hosts(container, launch)
-
-    def _lead_out(self, container: Container) -> None:
-        """Move the default route to the network that leads out now."""
-        endpoint = container.endpoints.get(self.endpoints.gateway(container))
-        if endpoint is None:
-            return
-        netns = self._netns(container)
-        try:
-            move_default_route(netns, endpoint)
-        except OSError as error:
-            raise DriverError(
-                f"container {container.name}: the default route could not be moved to the "
-                f"network of {endpoint.interface}: {error.strerror}",
-                hint="restart the container",
-            ) from error
-        finally:
-            os.close(netns)
-
-    def _netns(self, container: Container) -> int:
-        path = f"/proc/{container.state.pid}/ns/net"
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _rewrite_hosts(self, container: Container, launch: Launch | None) -> None:
-        if launch is not None:
-            self.files.attached(container, launch.joins, container.endpoints, launch.links)
 
 
 def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:

@@ -16,6 +16,8 @@ from pannier.engine.dnsnames import ContainerNames, HostResolvers
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pannier.dns.sockets import DNSSockets
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.model import Container
@@ -30,17 +32,20 @@ _log = logging.getLogger("pannier.engine")
 
 @dataclass(slots=True)
 class NameService:
-    """Serves names to every container on a network of a user's.
+    """Serves names to every container on a network of a user's, or that was on one.
 
     The sockets are made on a worker thread, before the container's process runs: what it asks at
     once waits in them. The runtime keeps duplicates of them, where it can, so that a question asked
     while no daemon runs waits for the next one, which takes them over.
+
+    :param asks: whether a container's own files have it look names up here.
     """
 
     registry: Registry
     networks: NetworkStore
     endpoints: Endpoints
     resolv_conf: str
+    asks: Callable[[Container], bool]
     _servers: dict[str, DNSServer] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _resolvers: HostResolvers = field(init=False)
@@ -116,7 +121,11 @@ class NameService:
     def unserved(self) -> list[Container]:
         """Return the running containers that ought to be served and are not: to recover them."""
         found = [live.container for live in self.registry if live.container.state.running]
-        return [one for one in found if self.endpoints.named(one) and not self.serves(one.id)]
+        return [
+            one
+            for one in found
+            if not self.serves(one.id) and (self.endpoints.named(one) or self.asks(one))
+        ]
 
     def _serve(self, container: Container, sockets: DNSSockets) -> None:
         self.close(container.id)

@@ -36,6 +36,7 @@ from pannier.engine.telling import Teller
 from pannier.engine.transfers import Transfers
 from pannier.engine.updating import Updater
 from pannier.engine.volumes import Volumes, VolumeStore
+from pannier.engine.wiring import Wiring
 from pannier.engine.workers import Workers
 from pannier.images.registry.settings import RegistryOptions
 
@@ -77,7 +78,10 @@ class Engine:
         volumes = VolumeStore(settings.root / "volumes", store, settings.userns_remap)
         endpoints = Endpoints(drivers, networks)
         files = HostFiles(settings, folder, endpoints.named)
-        self._names = names = NameService(registry, networks, endpoints, settings.resolv_conf)
+        wiring = Wiring(store, endpoints, files)
+        self._names = names = NameService(
+            registry, networks, endpoints, settings.resolv_conf, files.asks_embedded
+        )
         memory = SharedMemory(settings.state / "shm")
         launcher = Launcher(settings, folder, drivers, store, files, memory, names)
         self._health = health = HealthMonitor(store, drivers, launcher, teller, workers)
@@ -164,9 +168,7 @@ class Engine:
             teller,
             workers,
         )
-        connecting = Connecting(
-            registry, store, endpoints, lifecycle, files, names, teller, workers
-        )
+        connecting = Connecting(registry, store, endpoints, wiring, files, names, teller, workers)
         self.networks = Networks(drivers, networks, connecting, registry, self.events, workers)
         self.system = System(
             settings, drivers, store, registry, networks, self.images, self.volumes, workers
@@ -178,6 +180,7 @@ class Engine:
             drivers,
             networks,
             endpoints,
+            wiring,
             launcher,
             supervisor,
             memory,

@@ -124,6 +124,13 @@ class HostFiles:
         if _read(path) == self._resolv_conf(before, host_network=False):
             _overwrite(path, self._resolv_conf(after, host_network=False))
 
+    def asks_embedded(self, container: Container) -> bool:
+        """Whether a container that was started looks names up at the embedded DNS.
+
+        So it does from its first network of a user's on, also when it has left that one.
+        """
+        return EMBEDDED in resolvers(f"{self._folder}/{container.id}/resolv.conf")
+
     def _hosts(
         self,
         container: Container,

@@ -6,6 +6,7 @@ more name, that of its owner with the alias: ``/web/db``.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pannier.engine.model import Container
     from pannier.engine.registry import Registry
 
-__all__ = ["names", "resolve", "shown", "without"]
+__all__ = ["names", "resolve", "shown", "there", "without"]
 
 _DEFAULT_MODES = {"", "default", "bridge"}
 
@@ -41,9 +42,28 @@ def resolve(container: Container, registry: Registry) -> Iterator[Link]:
                 f"Cannot link to a non running container: /{other.name} AS "
                 f"/{container.name}/{alias}"
             )
-        address = next((item.address for item in other.endpoints.values() if item.address), "")
-        names = tuple(dict.fromkeys((alias, other.id[:12], other.name)))
-        yield Link(address, names, tuple(_environment(container, alias, other, address)))
+        yield _link(container, alias, other)
+
+
+def there(container: Container, registry: Registry, *, named: bool) -> tuple[Link, ...]:
+    """Return what the links of a container that runs lead to now: some may have ended meanwhile.
+
+    :param named: whether the embedded DNS knows them; then there are none.
+    """
+    found = []
+    for entry in () if named else container.host.links:
+        ref, alias = _split(entry)
+        with contextlib.suppress(NotFound):
+            other = registry.find(ref).container
+            if other.state.running:
+                found.append(_link(container, alias or other.name, other))
+    return tuple(found)
+
+
+def _link(container: Container, alias: str, other: Container) -> Link:
+    address = next((item.address for item in other.endpoints.values() if item.address), "")
+    names = tuple(dict.fromkeys((alias, other.id[:12], other.name)))
+    return Link(address, names, tuple(_environment(container, alias, other, address)))
 
 
 def names(registry: Registry) -> dict[str, tuple[str, ...]]:

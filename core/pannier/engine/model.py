@@ -279,6 +279,7 @@ class ContainerState:
 
     :param manually_stopped: stopped or killed by a user, which ends ``unless-stopped``.
     :param restart_asked: a user's restart is under way, which the next engine is to finish.
+    :param rewiring: a network is being joined or left, and route and files may not say so yet.
     :param health: None for a container that has never been probed.
     """
 
@@ -293,6 +294,7 @@ class ContainerState:
     manually_stopped: bool = False
     health: Health | None = None
     restart_asked: bool = False
+    rewiring: bool = False
 
     @property
     def running(self) -> bool:

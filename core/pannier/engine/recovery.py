@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import ExitEvent
+from pannier.engine import links
 from pannier.engine.model import Status
 from pannier.engine.registry import Live
 from pannier.engine.supervision import wants_restart
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pannier.engine.sharedmemory import SharedMemory
     from pannier.engine.store import Store
     from pannier.engine.supervision import Supervisor
+    from pannier.engine.wiring import Wiring
     from pannier.engine.workers import Workers
 
 __all__ = ["Recovery"]
@@ -77,6 +79,7 @@ class Recovery:
     drivers: DriverSet
     networks: NetworkStore
     endpoints: Endpoints
+    wiring: Wiring
     launcher: Launcher
     supervisor: Supervisor
     memory: SharedMemory
@@ -104,6 +107,7 @@ class Recovery:
                 live.set_state(replace(live.container.state, pid=what.pid))
             live.begun = self._begun(live.container)
         await self.workers.bulk(self._reconcile)
+        await self._rewire(found)
         for live in self.registry:
             what = found.get(live.container.id)
             if what is not None and (what.watch is not None or what.unknown is not None):
@@ -217,6 +221,23 @@ class Recovery:
                 _log.warning("the network driver %s could not be reconciled: %s", id, error)
 
     # On the event loop's thread.
+
+    async def _rewire(self, found: dict[str, _Found]) -> None:
+        """Put right what follows from networks that were being joined or left.
+
+        The links themselves the drivers have taken away, or hold, as the records say.
+        """
+        for live in self.registry:
+            container = live.container
+            what = found.get(container.id)
+            if not container.state.rewiring or what is None or not what.pid:
+                continue
+            linked = links.there(container, self.registry, named=self.endpoints.named(container))
+            try:
+                settle = self.wiring.settle
+                live.container = await self.workers.run(settle, container, linked, route=True)
+            except PannierError as error:
+                _log.warning("%s: its networks are not all in use: %s", container.id[:12], error)
 
     async def _lost(self, live: Live) -> None:
         """Handle a container that should run and of which the runtime knows nothing."""

@@ -220,6 +220,7 @@ class Supervisor:
             finished=int(event.finished * 1e9) or time.time_ns(),
             restart_count=container.state.restart_count + restarts,
             health=healthstate.halted(container.state.health),
+            rewiring=False,
         )
         container = replace(container, state=state, endpoints={})
         self.store.save_state(container)

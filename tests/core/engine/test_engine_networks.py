@@ -10,6 +10,7 @@ from pannier.bounded import Patience
 from pannier.drivers.network import Endpoint, Subnet
 from pannier.engine.hostfiles import Link, hosts, resolv_conf
 from pannier.engine.model import ContainerConfig, EndpointOptions, HostOptions
+from pannier.engine.wiring import Wiring
 from pannier.errors import (
     Conflict,
     DriverError,
@@ -22,7 +23,10 @@ from support.engine_rig import Rig, engine_test
 from support.fakes import FakeNetwork
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pannier.drivers.network import NetworkDriver, NetworkSpec
+    from pannier.engine.model import Container
 
 
 @engine_test
@@ -181,11 +185,55 @@ async def test_what_fails_behind_a_disconnect_does_not_undo_it(rig: Rig) -> None
         raise DriverError("the file is full")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(networks.connecting), "_rewrite_hosts", fail)
+        patch.setattr(Wiring, "rewrite_hosts", fail)
         with pytest.raises(DriverError, match="the file is full"):
             await networks.disconnect("lan", "web")
     [stored] = containers.store.containers()
     assert list(stored.networks) == list(containers.get("web").networks) == ["bridge"]
+    assert stored.state.rewiring, "the next engine is to look at it"
+
+
+@engine_test
+async def test_a_connection_that_fails_late_is_taken_back(rig: Rig) -> None:
+    """Where route and files were changed already they are as before, and the record says so."""
+    networks, containers = rig.engine.networks, rig.engine.containers
+    await networks.create("alpha")  # which leads out, being the first by name
+    container = await rig.run("web")
+    file = rig.folder / "containers" / container.id / "hosts"
+    before = file.read_text()
+    rewrite = Wiring.rewrite_hosts
+    moved: list[str] = []
+
+    def fail(self: Wiring, container: Container, links: Iterable[Link]) -> None:
+        rewrite(self, container, links)
+        if "alpha" in container.networks:
+            assert "172.19.0.9" in file.read_text()
+            raise DriverError("the file is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Wiring, "rewrite_hosts", fail)
+        patch.setattr(Wiring, "lead_out", lambda _, container: moved.extend(container.networks))
+        with pytest.raises(DriverError, match="the file is full"):
+            await networks.connect("alpha", "web", EndpointOptions(address="172.19.0.9"))
+    assert moved == ["bridge"]
+    assert file.read_text() == before
+    [stored] = containers.store.containers()
+    assert stored == containers.get("web") == container
+
+
+@engine_test
+async def test_an_ended_link_is_not_in_the_way_of_a_connection(rig: Rig) -> None:
+    """The container runs already: its file names what runs of what it is linked to."""
+    networks = rig.engine.networks
+    await networks.create("lan")
+    database = await rig.run("db")
+    web = await rig.run("web", host=HostOptions(links=("db:data",)))
+    file = rig.folder / "containers" / web.id / "hosts"
+    assert "data" in file.read_text()
+    await rig.ended(database)
+    await networks.connect("lan", "web", EndpointOptions())
+    assert "data" not in file.read_text()
+    await networks.disconnect("lan", "web")
 
 
 @engine_test

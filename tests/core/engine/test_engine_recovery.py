@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.drivers.network import PortRequest
-from pannier.engine.model import HostOptions, RestartPolicy, Status
+from pannier.engine.model import EndpointOptions, HostOptions, RestartPolicy, Status
 from pannier.engine.recovery import UNKNOWN_STATUS
+from pannier.engine.wiring import Wiring, marked
 from pannier.errors import DriverError
 from support.engine_rig import Rig, eventually
 
@@ -196,6 +197,79 @@ def test_a_restart_that_was_cut_is_finished(ended: bool, gone: bool, tmp_path: P
         assert not stored.state.restart_asked
 
     _across(tmp_path, before, meanwhile, after)
+
+
+@pytest.mark.parametrize("rewiring", [False, True])
+def test_a_network_that_was_being_left(
+    rewiring: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Route and hosts file are put right then, and only then: else they are the container's own."""
+    moved: list[str] = []
+    monkeypatch.setattr(
+        Wiring, "lead_out", lambda _, container: moved.extend(container.endpoints), raising=True
+    )
+
+    async def before(rig: Rig) -> None:
+        await rig.engine.networks.create("lan")
+        container = await rig.run("web")
+        await rig.engine.networks.connect("lan", "web", EndpointOptions(address="172.19.0.9"))
+        container = rig.engine.containers.get("web")
+        left = replace(
+            container,
+            networks={"bridge": container.networks["bridge"]},
+            endpoints={"bridge": container.endpoints["bridge"]},
+        )
+        rig.engine.containers.store.save(marked(left, rewiring=rewiring))
+        moved.clear()
+
+    async def after(rig: Rig) -> None:
+        container = rig.engine.containers.get("web")
+        hosts = (rig.folder / "containers" / container.id / "hosts").read_text()
+        assert ("172.19.0.9" in hosts, moved) == (False, ["bridge"]) if rewiring else (True, [])
+        [stored] = rig.engine.containers.store.containers()
+        assert not stored.state.rewiring
+        assert not container.state.rewiring
+
+    _across(tmp_path, before, lambda _: None, after)
+
+
+def test_a_network_that_was_being_left_by_one_that_ended(tmp_path: Path) -> None:
+    """There is nothing to put right any more, and the note goes with the end."""
+
+    async def before(rig: Rig) -> None:
+        container = await rig.run("web")
+        rig.engine.containers.store.save(marked(container))
+
+    def meanwhile(rig: Rig) -> None:
+        rig.runtime.end(next(rig.runtime.containers()), 0)
+
+    async def after(rig: Rig) -> None:
+        await eventually(lambda: rig.status("web") is Status.EXITED)
+        assert not rig.engine.containers.get("web").state.rewiring
+
+    _across(tmp_path, before, meanwhile, after)
+
+
+def test_what_cannot_be_put_right_stays_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine starts all the same, says which container it is, and a later one tries again."""
+
+    def refuse(*_: object) -> None:
+        raise DriverError("no route")
+
+    monkeypatch.setattr(Wiring, "lead_out", refuse)
+
+    async def before(rig: Rig) -> None:
+        container = await rig.run("web")
+        rig.engine.containers.store.save(marked(container))
+
+    async def after(rig: Rig) -> None:
+        assert rig.status("web") is Status.RUNNING
+        assert rig.engine.containers.get("web").state.rewiring
+        assert f"{rig.engine.containers.get('web').id[:12]}: its networks" in caplog.text
+
+    _across(tmp_path, before, lambda _: None, after)
 
 
 def test_a_restart_that_cannot_be_finished(tmp_path: Path) -> None:
