@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pannier.drivers.operations import Abandonment
 from pannier.engine import users
 from pannier.engine.extract import Extraction
 from pannier.engine.gomode import go_mode
@@ -50,7 +51,7 @@ class Archives:
         :raises NotFound: there is nothing.
         """
         async with live.lock:
-            return await self.workers.bulk(self._stat, live.container, path)
+            return await self.workers.bounded(self._stat, live.container, path)
 
     def _stat(self, container: Container, path: str) -> PathStat:
         with self.entering.root(container) as root, _opened(container, root, path) as descriptor:
@@ -66,7 +67,7 @@ class Archives:
         """
         async with live.lock:
             container = live.container
-            stack, found, descriptor = await self.workers.bulk(self._open, container, path)
+            stack, found, descriptor = await self.workers.bounded(self._open, container, path)
         self.teller.container(container, "archive-path")
 
         def pack(out: BinaryIO) -> None:
@@ -78,7 +79,9 @@ class Archives:
         with contextlib.ExitStack() as stack:
             root = stack.enter_context(self.entering.root(container))
             descriptor = stack.enter_context(_opened(container, root, path))
-            return stack.pop_all(), _described(root, descriptor, path), descriptor
+            found = _described(root, descriptor, path)
+            Abandonment.check()  # nobody would close it
+            return stack.pop_all(), found, descriptor
         raise AssertionError
 
     async def _closing(
@@ -139,7 +142,7 @@ class Archives:
         """Return a container's whole root as an archive, without what is mounted in it."""
         async with live.lock:
             container = live.container
-            stack, root = await self.workers.bulk(self._open_bare, container)
+            stack, root = await self.workers.bounded(self._open_bare, container)
         self.teller.container(container, "export")
 
         def pack(out: BinaryIO) -> None:
@@ -150,6 +153,7 @@ class Archives:
     def _open_bare(self, container: Container) -> tuple[contextlib.ExitStack, int]:
         with contextlib.ExitStack() as stack:
             root = stack.enter_context(self.entering.bare_root(container))
+            Abandonment.check()  # nobody would close it
             return stack.pop_all(), root
         raise AssertionError
 

@@ -92,10 +92,13 @@ class Containers:
         return listing.select(query, self.registry, self.images.id_of)
 
     async def sizes(self, ref: str) -> tuple[int, int]:
-        """Return the bytes of a container's own layer, and of its whole root."""
+        """Return the bytes of a container's own layer, and of its whole root.
+
+        :raises DriverError: its storage driver failed, or did not answer in time.
+        """
         container = self.get(ref)
         storage = self.drivers.storage_of(container.storage_driver)
-        own = (await self.workers.bulk(storage.usage, container.id)).size
+        own = (await self.workers.bounded(storage.usage, container.id)).size
         below = 0
         if container.image_id:
             image = await self.images.find(container.image_id)
@@ -103,10 +106,13 @@ class Containers:
         return own, own + below
 
     async def changes(self, ref: str) -> builtins.list[Change]:
-        """Return what a container has changed of its image."""
+        """Return what a container has changed of its image.
+
+        :raises DriverError: its storage driver failed, or did not answer in time.
+        """
         container = self.get(ref)
         storage = self.drivers.storage_of(container.storage_driver)
-        return await self.workers.bulk(storage.changes, container.id)
+        return await self.workers.bounded(storage.changes, container.id)
 
     async def driver_data(self, container: Container) -> dict[str, str]:
         """Return what a container's storage driver tells of its layer; empty where it fails to."""

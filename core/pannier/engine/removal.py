@@ -154,6 +154,7 @@ class Remover:
         now = time.time_ns()
         until = [moment(value, now) for value in filters.get("until", ())]
         deleted, reclaimed = [], 0
+        silent: set[str] = set()
         for live in self.registry:
             container = live.container
             if (
@@ -163,14 +164,31 @@ class Remover:
             ):
                 continue
             try:
-                size = await self.workers.bulk(self._size, container)
+                size = await self._measured(container, silent)
                 await self.remove(live)
-            except PannierError:  # started or removed meanwhile
+            except (Conflict, NotFound):  # started or removed meanwhile
+                continue
+            except PannierError as error:
+                _log.warning("%s could not be pruned: %s", container.id[:12], error)
                 continue
             deleted.append(container.id)
             reclaimed += size
         self.events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
         return PruneResult(tuple(deleted), reclaimed)
+
+    async def _measured(self, container: Container, silent: set[str]) -> int:
+        """Return a container's size; 0 where it is not to be had, which keeps nothing from going.
+
+        :param silent: the drivers that have failed to answer, which are not asked again.
+        """
+        if container.storage_driver in silent:
+            return 0
+        try:
+            return await self.workers.bounded(self._size, container)
+        except PannierError as error:
+            silent.add(container.storage_driver)
+            _log.warning("%s is pruned without being measured: %s", container.id[:12], error)
+            return 0
 
     def _size(self, container: Container) -> int:
         try:

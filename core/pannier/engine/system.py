@@ -103,12 +103,15 @@ class System:
         )
 
     async def disk_usage(self) -> DiskUsage:
-        """Measure what containers, volumes and layers take up."""
+        """Measure what containers, volumes and layers take up.
+
+        :raises DriverError: a storage driver did not answer in time.
+        """
         images = await self.images.disk_usage()
         sizes = {image.id: image.size for image, _ in images.images}
         containers = [live.container for live in self.registry]
         used = [
-            await self.workers.bulk(self._container_usage, container, sizes)
+            await self.workers.bounded(self._container_usage, container, sizes)
             for container in containers
         ]
         volumes = []

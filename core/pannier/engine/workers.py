@@ -63,6 +63,15 @@ class Workers:
         """Call a function that may take long; its OSError becomes a DriverError."""
         return await self._on(self._bulk, None, function, *args, **kwargs)
 
+    async def bounded(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that may take minutes, as where a driver walks through many files.
+
+        It has the patience of a short step: there is no stream by which it would be seen to go on.
+
+        :raises DriverError: it did not end in time; it goes on, without being waited for.
+        """
+        return await self._on(self._bulk, self._patience, function, *args, **kwargs)
+
     async def _on(
         self,
         pool: Pool,

@@ -134,9 +134,42 @@ async def size(rig: Rig, _: HostOptions) -> None:
     await rig.engine.containers.sizes("victim")
 
 
+async def disk_usage(rig: Rig, _: HostOptions) -> None:
+    """Ask how large everything is."""
+    await rig.engine.system.disk_usage()
+
+
+async def prune(rig: Rig, _: HostOptions) -> None:
+    """Remove it with all others that have stopped, of which there is another one on its driver."""
+    host = HOSTS["storage"]
+    another = await rig.create("another", host=host)
+    victim = rig.engine.containers.get("victim")
+    result = await rig.engine.containers.prune({})
+    assert set(result.deleted) == {victim.id, another.id}
+    assert result.reclaimed == 0
+
+
+async def try_prune(rig: Rig, _: HostOptions) -> None:
+    """Try to remove it with all others that have stopped."""
+    result = await rig.engine.containers.prune({})
+    assert result.deleted == ()
+
+
 async def diff(rig: Rig, _: HostOptions) -> None:
     """Ask what it has changed."""
     await rig.engine.containers.changes("victim")
+
+
+async def download(rig: Rig, _: HostOptions) -> None:
+    """Copy something out of it."""
+    with pytest.raises(PannierError, match="did not answer"):
+        await rig.engine.containers.archive_stat("victim", "/etc")
+    await rig.engine.containers.archive_get("victim", "/etc")
+
+
+async def export(rig: Rig, _: HostOptions) -> None:
+    """Ask for all of its files."""
+    await rig.engine.containers.export("victim")
 
 
 async def top(rig: Rig, _: HostOptions) -> None:
@@ -200,6 +233,10 @@ NOTHING: dict[Any, tuple[Any, ...]] = {
     create: (),
     start: (),
     connect: (start,),
+    prune: (create,),
+    download: (create,),
+    export: (create,),
+    try_prune: (create,),
     make_network: (),
     unmake_network: (make_network,),
 }
@@ -257,10 +294,18 @@ DRIVERS = [
     Bad("storage", "plan_open_root", acting(raises(KeyboardInterrupt())), start),
     Bad("storage", "plan_open_root", hangs, start, "did not answer"),
     Bad("storage", "plan_open_root", acting(hangs), start, "did not answer"),
+    Bad("storage", "plan_open_root", hangs, download, "did not answer"),
+    Bad("storage", "plan_open_root", hangs, export, "did not answer"),
     Bad("storage", "changes", gives("everything"), diff, "list[Change] was due"),
     Bad("storage", "changes", gives(["/etc"]), diff),
+    Bad("storage", "changes", hangs, diff, "did not answer"),
     Bad("storage", "usage", gives(None), size, "gave None, where Usage was due"),
     Bad("storage", "usage", raises(OSError(5, "I/O error")), size, "I/O error"),
+    Bad("storage", "usage", hangs, size, "did not answer"),
+    Bad("storage", "usage", hangs, disk_usage, "did not answer"),
+    Bad("storage", "usage", hangs, prune, "did not answer", logged=True),
+    Bad("storage", "usage", raises(OSError(5, "I/O error")), prune, "I/O error", logged=True),
+    Bad("storage", "remove_container", hangs, try_prune, "could not be pruned", logged=True),
     Bad("storage", "driver_data", gives({"UpperDir": 7}), inspect, logged=True),
     Bad("storage", "driver_data", hangs, inspect, "did not answer", logged=True),
     Bad("storage", "remove_container", raises(AssertionError("stuck")), remove, "stuck"),
