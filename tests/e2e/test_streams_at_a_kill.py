@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ ENDING = {
     "logs": ("GET", "/containers/box/logs?follow=1&stdout=1&stderr=1", ""),
     "stats": ("GET", "/containers/box/stats", ""),
     "wait": ("POST", "/containers/box/wait?condition=next-exit", ""),
+    "wait for a removal": ("POST", "/containers/box/wait?condition=removed", ""),
+    "a stop": ("POST", "/containers/stubborn/stop?t=1000", ""),
+    "a restart": ("POST", "/containers/stubborn2/restart?t=1000", ""),
     "an upload": ("PUT", "/containers/box/archive?path=/tmp", "Transfer-Encoding: chunked\r\n"),
     "a load": ("POST", "/images/load", "Transfer-Encoding: chunked\r\n"),
     "an import": ("POST", "/images/create?fromSrc=-", "Transfer-Encoding: chunked\r\n"),
@@ -55,6 +59,7 @@ LARGE = {
     "a download": "/containers/box/archive?path=/bin",
     "an export": "/containers/box/export",
     "a save": "/images/busybox/get",
+    "a save of several": "/images/get?names=busybox&names=busybox:latest",
 }
 """Answers that are larger than what the kernel holds for a client that does not read."""
 
@@ -77,13 +82,15 @@ def _to_the_end(client: socket.socket) -> bytes:
 def test_streams_of_the_daemon_end_with_it(own_daemon: Daemon) -> None:
     """Whatever a client waits for; and the next daemon serves the same streams again."""
     own_daemon.cli("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo hi; sleep 1000")
+    for name in ("stubborn", "stubborn2"):  # whose first process takes no SIGTERM
+        own_daemon.cli("run", "-d", "--name", name, "busybox", "sleep", "1000")
     with contextlib.ExitStack() as stack:
         clients = {
             name: stack.enter_context(_asked(own_daemon, *request))
             for name, request in ENDING.items()
         }
         # These have begun for certain; of the others the daemon may still be reading the request.
-        for name in ("logs", "stats", "wait", "a websocket"):
+        for name in ("logs", "stats", "wait", "wait for a removal", "a websocket"):
             assert clients[name].recv(12) == (
                 b"HTTP/1.1 101" if name == "a websocket" else b"HTTP/1.1 200"
             )
@@ -91,6 +98,8 @@ def test_streams_of_the_daemon_end_with_it(own_daemon: Daemon) -> None:
         for client in clients.values():
             _to_the_end(client)
     own_daemon.start()
+    # A restart that was under way is gone on with; a stop that was not acknowledged may be.
+    own_daemon.cli("rm", "-f", "stubborn", "stubborn2")
     with _asked(own_daemon, *ENDING["logs"]) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
 
@@ -182,16 +191,17 @@ def test_a_build_that_was_cut_leaves_nothing_running(own_daemon: Daemon) -> None
 
 
 @pytest.mark.parametrize("what", ["attach", "exec"])
-def test_streams_of_processes_go_on(own_daemon: Daemon, what: str) -> None:
+@pytest.mark.parametrize("tty", [False, True], ids=["frames", "tty"])
+def test_streams_of_processes_go_on(own_daemon: Daemon, what: str, tty: bool) -> None:
     """They are served beside the daemon, and end with their process."""
-    own_daemon.cli("run", "-d", "-i", "--name", "box", "busybox", "cat")
+    own_daemon.cli("run", "-d", "-it" if tty else "-i", "--name", "box", "busybox", "cat")
     path, body = "/containers/box/attach?stream=1&stdin=1&stdout=1", ""
     if what == "exec":
         import docker  # noqa: PLC0415 - only this one needs it
 
         maker = docker.APIClient(base_url=own_daemon.host, version="1.43")
-        path = f"/exec/{maker.exec_create('box', ['cat'], stdin=True)['Id']}/start"
-        body = "{}"
+        path = f"/exec/{maker.exec_create('box', ['cat'], stdin=True, tty=tty)['Id']}/start"
+        body = json.dumps({"Tty": tty})
         maker.close()
     headers = f"{UPGRADE}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     with _asked(own_daemon, "POST", path, headers) as client:
@@ -199,14 +209,28 @@ def test_streams_of_processes_go_on(own_daemon: Daemon, what: str) -> None:
         data = b""
         while b"\r\n\r\n" not in data:
             data += client.recv(4096)
+        data = data.partition(b"\r\n\r\n")[2]
+        # A terminal repeats what is typed, and has no frames.
+        read, end = (_typed, b"\r\n") if tty else (_frame, b"\n")
         client.sendall(b"before\n")
-        assert _frame(client, data.partition(b"\r\n\r\n")[2]) == b"before\n"
+        assert read(client, data) == b"before" + end
         own_daemon.kill()
         client.sendall(b"after\n")
-        assert _frame(client, b"") == b"after\n"
+        assert read(client, b"") == b"after" + end
         own_daemon.start()
         own_daemon.cli("rm", "-f", "box")
         assert _to_the_end(client) == b""
+
+
+def _typed(client: socket.socket, data: bytes) -> bytes:
+    """Read a line's echo, and then the line."""
+    while data.count(b"\n") < 2:
+        piece = client.recv(4096)
+        assert piece, "the stream has ended"
+        data += piece
+    echo, _, line = data.partition(b"\n")
+    assert echo + b"\n" == line
+    return line
 
 
 def _frame(client: socket.socket, data: bytes) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.daemon import Daemon
 
-__all__ = ["BOX", "CHANGES", "LAYER", "REGISTRY", "SECONDS", "Change", "asked"]
+__all__ = ["BOX", "CHANGES", "CONTEXT", "LAYER", "REGISTRY", "SECONDS", "Change", "asked"]
 
 REGISTRY = "REGISTRY"
 """Stands in paths and command lines for the address of a registry that has ``made:1``."""
@@ -62,9 +62,11 @@ class Change:
     """A call that changes something.
 
     :param call: method, path and body: JSON, or an archive.
-    :param look: a command line that says how things are.
+    :param look: a command line that says how things are; or ``GET`` and a path, which says
+        ``there`` where the answer is a success.
     :param states: what it may say: before, and after.
     :param before: what makes things ready for it, with command lines.
+    :param asks: the same with calls, which are made after these.
     :param says: what an answer that streams has in it where it was done.
     :param then: a second call, path and body; ``ID`` in the path is the first one's answer.
     :param by_itself: it comes to be done a while after the answer, or after the next start.
@@ -74,6 +76,7 @@ class Change:
     look: tuple[str, ...]
     states: tuple[str, str]
     before: tuple[tuple[str, ...], ...] = ()
+    asks: tuple[tuple[str, str, dict[str, Any] | bytes], ...] = ()
     says: str = ""
     then: tuple[str, dict[str, Any]] | None = None
     by_itself: bool = False
@@ -144,6 +147,12 @@ CHANGES = {
     "rm": Change(("DELETE", "/containers/box?force=1", {}), NAMES, ("box", ""), (BOX,)),
     "container prune": Change(
         ("POST", "/containers/prune", {}), NAMES, ("box", ""), (("create", *BOX[2:]),)
+    ),
+    "resize": Change(
+        ("POST", "/containers/box/resize?h=24&w=80", {}),
+        ("exec", "box", "stty", "size", "-F", "/dev/console"),
+        ("", "24 80"),
+        ((*BOX[:2], "-t", *BOX[2:]),),
     ),
     "rename": Change(
         ("POST", "/containers/box/rename?name=box2", {}), NAMES, ("box", "box2"), (BOX,)
@@ -221,10 +230,23 @@ CHANGES = {
         ("", "1"),
         says="Status: ",
     ),
+    "push": Change(
+        ("POST", f"/images/{REGISTRY}/pushed/push?tag=1", {}),
+        ("GET", f"/distribution/{REGISTRY}/pushed:1/json"),
+        ("", "there"),
+        (("tag", "busybox", f"{REGISTRY}/pushed:1"),),
+        says="digest: sha256:",
+    ),
     "build": Change(
         ("POST", "/build?t=made:1&nocache=1", CONTEXT),
         MADE,
         ("", "made"),
         says="Successfully tagged made:1",
+    ),
+    "builder prune": Change(
+        ("POST", "/build/prune", {}),
+        ("images", "--filter", "dangling=true", "--format", "{{.Repository}}"),
+        ("<none>", ""),
+        asks=(("POST", "/build?nocache=1", CONTEXT),),
     ),
 }

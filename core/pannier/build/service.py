@@ -207,10 +207,12 @@ class Builder:
             if image is not None and leaf and kept + image.size <= keep:
                 kept += image.size
                 continue
+            if image is not None and leaf:
+                # First: without its key no later prune would know it for a step. A key whose image
+                # has gone leads nowhere, and is forgotten by the next one.
+                reclaimed += await self._remove(image)
             await self._workers.run(self._cache.forget, [key])
             removed.append(key)
-            if image is not None and leaf:
-                reclaimed += await self._remove(image)
         attributes = {"reclaimed": str(reclaimed)}
         self._engine.events.publish(EngineEvent("builder", "prune", "", attributes))
         return PruneReport(tuple(removed), reclaimed)
