@@ -65,7 +65,7 @@ class Changer:
 
     def _looked(self, change: Change) -> str:
         if change.look[0] == "GET":
-            return "there" if self._asked(*change.look[:2], b"")[0] == HTTPStatus.OK else ""
+            return "there" if self._asked("GET", change.look[1], b"")[0] == HTTPStatus.OK else ""
         # Of a container that has gone there is nothing to look at.
         words = self._named(change.look)
         return self.daemon.cli(*words, check=not change.by_itself).stdout.strip()
