@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pannier.drivers.base import Driver
 
 __all__ = ["DriverRecord", "load_plugins"]
+
+OURS: Final = "pannier"
+"""The distribution that this module is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def load_plugins(
     manager.add_hookspecs(DriverHooks)
     trace = LoadTrace() if trace is None else trace
     records: list[DriverRecord] = []
-    for point in _installed(records) if points is None else points:
+    for point in _ours_first(_installed(records) if points is None else points):
         records.extend(_load_one(manager, point, kind, trace))
     return _refuse_duplicates(records)
 
@@ -106,6 +109,18 @@ def _installed(records: list[DriverRecord]) -> list[EntryPoint]:
         return [point for points in found.values() for point in points]
 
 
+def _ours_first(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """Return Pannier's own in front, so that no stranger's is registered in place of one."""
+
+    def is_anothers(point: EntryPoint) -> bool:
+        try:
+            return point.dist is None or point.dist.name != OURS
+        except Exception:  # noqa: BLE001 - broken metadata, which its row will tell
+            return True
+
+    return sorted(points, key=is_anothers)
+
+
 def _load_one(
     manager: pluggy.PluginManager, point: EntryPoint, only: str | None, trace: LoadTrace
 ) -> Iterator[DriverRecord]:
@@ -117,7 +132,9 @@ def _load_one(
             plugin = within(LOADING, "importing it", point.load)
         if manager.is_registered(plugin):
             return
-        register = functools.partial(_register, manager, plugin, point.name)
+        # By its distribution, too: names of entry points are each distribution's own.
+        name = f"{row.distribution}:{point.name}"
+        register = functools.partial(_register, manager, plugin, name)
         within(LOADING, "registering it", register)
     except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
         yield row.failed(error)
@@ -177,21 +194,37 @@ def _examine(row: DriverRecord, function: Any, trace: LoadTrace) -> Iterator[Dri
 
 
 def _refuse_duplicates(records: list[DriverRecord]) -> list[DriverRecord]:
-    owners: dict[tuple[str, str], set[str]] = {}
-    classes: dict[tuple[str, str], set[type[Driver]]] = {}
+    """Refuse drivers whose id another one has: all of them, but for Pannier's own.
+
+    Which of two strangers the user wants nobody can know. A driver that Pannier brings keeps its
+    id whatever is installed besides, or a stranger could take the host's containers over.
+    """
+    claims: dict[tuple[str, str], list[DriverRecord]] = {}
     for record in records:
         if record.driver is not None:
-            owners.setdefault((record.kind, record.id), set()).add(record.distribution or "?")
-            classes.setdefault((record.kind, record.id), set()).add(record.driver)
-    result = []
-    for record in records:
-        key = (record.kind, record.id)
-        if len(classes.get(key, ())) > 1:
-            error = ContractViolation(
-                f"two {record.kind} drivers have the id {record.id!r}",
-                hint=f"uninstall one of: {', '.join(sorted(owners[key]))}",
-            )
-            result.append(record.failed(error))
-        else:
-            result.append(record)
-    return result
+            claims.setdefault((record.kind, record.id), []).append(record)
+    return [
+        record if record.driver is None else _unless_taken(record, claims[record.kind, record.id])
+        for record in records
+    ]
+
+
+def _unless_taken(record: DriverRecord, claims: list[DriverRecord]) -> DriverRecord:
+    """Return a record as it is, or refused where its id is somebody else's among *claims*."""
+    if len({claim.driver for claim in claims}) == 1:
+        return record
+    ours = {claim.driver for claim in claims if claim.distribution == OURS}
+    if len(ours) == 1:
+        if record.driver in ours:
+            return record
+        error = ContractViolation(
+            f"the id {record.id!r} is that of a {record.kind} driver of {OURS}'s own",
+            hint=f"uninstall {record.distribution or 'it'}, or ask its author for another id",
+        )
+    else:
+        owners = sorted({claim.distribution or "?" for claim in claims})
+        error = ContractViolation(
+            f"two {record.kind} drivers have the id {record.id!r}",
+            hint=f"uninstall one of: {', '.join(owners)}",
+        )
+    return record.failed(error)

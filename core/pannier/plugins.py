@@ -18,8 +18,6 @@ from pannier.loading import DriverRecord, load_plugins
 from pannier.loadtrace import LoadTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pannier.config import Config
 
 __all__ = ["DriverRecord", "Drivers", "load_plugins"]
@@ -47,6 +45,15 @@ class Drivers:
         for folder in (context.root, context.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return context
+
+    def find(self, kind: str, id: str) -> DriverRecord | None:
+        """Return the record of an id: of the driver that has it, if it was refused to others."""
+        rows = [row for row in self.records if (row.kind, row.id) == (kind, id)]
+        return next((row for row in rows if row.driver is not None), rows[0] if rows else None)
+
+    def installed(self, kind: str) -> list[str]:
+        """Return the ids of a kind's drivers, those that do not work included."""
+        return sorted({row.id for row in self.records if row.kind == kind})
 
     def probe(self, record: DriverRecord) -> DriverRecord:
         """Return the record of a driver after trying it; one that was tried already as it is."""
@@ -99,15 +106,14 @@ class Drivers:
         :raises ConfigError: a table for a driver that is not there, or a wrong key or value.
         """
         for kind, tables in self.config.tables.items():
-            known = {record.id: record for record in self.records if record.kind == kind}
             for id in tables:
-                record = known.get(id)
+                record = self.find(kind, id)
                 if record is None:
-                    self._check_stray(kind, id, known)
+                    self._check_stray(kind, id)
                 elif record.driver is not None:
                     self._check_table(record)
 
-    def _check_stray(self, kind: str, id: str, known: Iterable[str]) -> None:
+    def _check_stray(self, kind: str, id: str) -> None:
         """Refuse a table that is nobody's, unless it may be that of a plugin that does not load."""
         failed = [record.id for record in self.records if not record.kind]
         what = f"{self.config.origin.place(f'{kind}.{id}', '')}: [{kind}.{id}]"
@@ -119,7 +125,7 @@ class Drivers:
             return
         raise ConfigError(
             f"{what} is for a driver that is not installed",
-            hint=f"installed {kind} drivers: {', '.join(sorted(known)) or 'none'}",
+            hint=f"installed {kind} drivers: {', '.join(self.installed(kind)) or 'none'}",
         )
 
     def _check_table(self, record: DriverRecord) -> None:
@@ -168,16 +174,14 @@ class Drivers:
         id = getattr(self.config.drivers, kind)
         if id == "auto":
             return None
-        candidates = [record for record in self.records if record.kind == kind]
-        named = [record for record in candidates if record.id == id]
-        if not named:
-            installed = ", ".join(sorted(record.id for record in candidates)) or "none"
+        named = self.find(kind, id)
+        if named is None:
             raise ConfigError(
                 f"{self.config.origin.place('drivers', kind)}: "
                 f"no {kind} driver {id!r} is installed",
-                hint=f"installed: {installed}",
+                hint=f"installed: {', '.join(self.installed(kind)) or 'none'}",
             )
-        return named[0]
+        return named
 
     def open(self, record: DriverRecord, contract: type[D]) -> D:
         """Open a driver with its own configuration and folders.

@@ -27,7 +27,7 @@ from pannier.plugins import Drivers, load_plugins
 from support.fakes import FakeNetwork, FakeResources, FakeRuntime, FakeStorage, FarLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pannier.drivers.base import DriverContext
@@ -217,6 +217,67 @@ def test_two_drivers_with_one_id_are_both_refused(entry: Callable[..., EntryPoin
     )
     assert [row.usable for row in rows] == [False, False]
     assert "two network drivers have the id 'fine'" in rows[0].reason
+
+
+STRANGER = """
+from pannier.hookspecs import hookimpl
+from pannier_storage_vfs import pannier_storage_drivers as theirs
+
+@hookimpl
+def pannier_storage_drivers():
+    (vfs,) = theirs()
+    return [type("Overlay", (vfs,), {"id": "overlay", "priority": 1000, "__module__": __name__})]
+"""
+
+
+def install(folder: Path, name: str, point: str, code: str) -> None:
+    """Put a distribution with one module, called as it is, into a folder of the path."""
+    info = folder / f"{name}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[pannier]\n{point} = {name}\n")
+    (folder / f"{name}.py").write_text(code)
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a driver that calls itself as one of Pannier's own, its entry point as well."""
+    install(tmp_path, "stranger", "storage_overlay", STRANGER)
+    monkeypatch.syspath_prepend(str(tmp_path))  # before Pannier's: it is found first
+    yield
+    sys.modules.pop("stranger", None)
+
+
+@pytest.mark.usefixtures("stranger")
+def test_pannier_keeps_the_ids_of_its_own_drivers(tmp_path: Path) -> None:
+    """A stranger that takes one is refused, and told so; what the user configured stays."""
+    rows = [row for row in load_plugins(kind="storage") if row.id == "overlay"]
+    owners = {row.distribution: row for row in rows}
+    assert owners["pannier"].usable
+    refused = owners["stranger"]
+    assert not refused.usable
+    assert "'overlay' is that of a storage driver of pannier's own" in refused.reason
+    assert "uninstall stranger" in refused.hint
+    text = '[drivers]\nstorage = "overlay"\n[storage.overlay]\ncolour = 1\n'
+    drivers = Drivers(config.parse(f'[engine]\nroot = "{tmp_path}"\n{text}'))
+    chosen = drivers.check_installed("storage")
+    assert chosen is not None
+    assert chosen.distribution == "pannier"
+    with pytest.raises(ConfigError, match="colour"):
+        drivers.check_tables()
+
+
+def test_names_of_entry_points_are_each_distributions_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two distributions may call theirs alike."""
+    for name in ("first", "second"):
+        code = STRANGER.replace('"id": "overlay"', f'"id": "{name}"')
+        install(tmp_path, name, "driver", code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = {row.id: row for row in load_plugins(kind="storage")}
+    assert rows["first"].usable
+    assert rows["second"].usable
 
 
 def settings(tmp_path: Path, network: str = "auto") -> config.Config:

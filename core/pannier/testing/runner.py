@@ -128,11 +128,10 @@ def run_installed(
 
 
 def _find(drivers: Drivers, kind: str, id: str) -> DriverRecord:
-    rows = [row for row in drivers.records if row.kind == kind]
-    for row in rows:
-        if row.id == id:
-            return row
-    installed = ", ".join(sorted(row.id for row in rows)) or "none"
+    found = drivers.find(kind, id)
+    if found is not None:
+        return found
+    installed = ", ".join(drivers.installed(kind)) or "none"
     raise ConfigError(f"no {kind} driver {id!r} is installed", hint=f"installed: {installed}")
 
 
