@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pannier.engine.promptness import Blocked, promptly
 from pannier.engine.watching import EmptyReads
 from pannier.errors import PannierError
 
@@ -55,12 +56,15 @@ class Ooms:
         self._teller = teller
         self._workers = workers
         self._running: dict[str, _Watched] = {}
+        self._blocking = False
 
     def begin(self, live: Live, *, fresh: bool) -> None:
         """Watch a container that runs.
 
         :param fresh: it was just started; else an earlier engine told what happened before.
         """
+        if self._blocking:  # one watch held everybody up; ends still tell
+            return
         watched = self._running[live.container.id] = _Watched(live, fresh)
         loop = asyncio.get_running_loop()
         watched.timer = loop.call_later(
@@ -106,7 +110,7 @@ class Ooms:
     def _poll(self, watched: _Watched, watch: OomWatch) -> None:
         watched.watch = watch
         try:
-            descriptor = watch.fileno()
+            descriptor = promptly(watch.fileno)
             asyncio.get_running_loop().add_reader(descriptor, self._changed, watched)
         except (PannierError, OSError, RuntimeError, ValueError) as error:
             self._breaks(watched, error)
@@ -117,7 +121,7 @@ class Ooms:
         if watched.watch is None:
             return
         try:
-            times = watched.watch.read()
+            times = promptly(watched.watch.read)
         except PannierError as error:
             self._breaks(watched, error)
             return
@@ -128,6 +132,7 @@ class Ooms:
 
     def _breaks(self, watched: _Watched, error: Exception) -> None:
         """Let go of a watch that fails; the container's end says whether memory ran out."""
+        self._blocking = self._blocking or isinstance(error, Blocked)
         id = watched.live.container.id[:12]
         _log.warning("%s: that its memory runs out is told at its end only: %s", id, error)
         self._let_go(watched)
@@ -149,4 +154,4 @@ class Ooms:
 def _close(watch: OomWatch | None) -> None:
     if watch is not None:
         with contextlib.suppress(PannierError):  # there is nothing more to be had of it
-            watch.close()
+            promptly(watch.close)

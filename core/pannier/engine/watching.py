@@ -4,12 +4,13 @@ A runtime's watch is a stranger's object that the event loop polls. One that rai
 for ever that there is something to read and has nothing, would have the loop spin: it is let go of,
 once and with a word in the log. From then on the runtime is asked, on a worker thread and ever less
 often, for the container's state and a new watch. So a container goes on, and its end is known, if a
-little later.
+little later. A runtime one of whose watches blocked is asked for states only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pannier.bounded import describe
 from pannier.drivers.runtime import ExitEvent
+from pannier.engine.promptness import Blocked, promptly
 from pannier.errors import DriverError, NotFound, PannierError
 
 if TYPE_CHECKING:
@@ -89,12 +91,13 @@ class Watching:
     told: Callable[[Live, ExitEvent], None]
     _polled: dict[str, _Polled] = field(default_factory=dict)
     _broken: dict[str, _Broken] = field(default_factory=dict)
+    _blocking: set[str] = field(default_factory=set)  # runtimes, by their ids
 
     def begin(self, live: Live, watch: RuntimeWatch) -> None:
         """Watch a running container by *watch*, which is closed when it is watched no more."""
         live.watch = watch
         try:
-            descriptor = watch.fileno()
+            descriptor = promptly(watch.fileno)
             asyncio.get_running_loop().add_reader(descriptor, self._readable, live)
         except (PannierError, OSError, RuntimeError, ValueError) as error:
             self.breaks(live, error)
@@ -115,7 +118,7 @@ class Watching:
         if live.watch is None:
             return False
         try:
-            events = live.watch.read()
+            events = promptly(live.watch.read)
         except PannierError as error:
             self.breaks(live, error)
             return False
@@ -145,6 +148,8 @@ class Watching:
     def breaks(self, live: Live, error: Exception) -> None:
         """Ask for a container's state from now on: its watch fails, or cannot be had."""
         id = live.container.id
+        if isinstance(error, Blocked):
+            self._blocking.add(live.container.host.runtime)
         self._let_go(live)
         if id not in self._broken:
             self._broken[id] = _Broken()
@@ -168,7 +173,9 @@ class Watching:
         event = watch = None
         try:
             runtime = self.launcher.runtime(live.container)
-            event, watch = await self.workers.run(_look, runtime, id)
+            only_state = live.container.host.runtime in self._blocking
+            look = functools.partial(_look, runtime, id, only_state=only_state)
+            event, watch = await self.workers.run(look)
         except NotFound:
             event = ExitEvent(id, None, LOST_STATUS, time.time(), lost=True)
         except PannierError as error:
@@ -186,16 +193,18 @@ class Watching:
 
 def _close(live: Live, watch: RuntimeWatch) -> None:
     try:
-        watch.close()
+        promptly(watch.close)
     except PannierError as error:
         _log.warning("%s: its watch was not closed: %s", live.container.id[:12], error)
 
 
-def _look(runtime: RuntimeDriver, id: str) -> tuple[ExitEvent | None, RuntimeWatch | None]:
+def _look(
+    runtime: RuntimeDriver, id: str, *, only_state: bool
+) -> tuple[ExitEvent | None, RuntimeWatch | None]:
     """Return a container's end, if it has come, else a watch; on a worker thread."""
     state = runtime.state(id)
     if state.status != "stopped":
-        return None, runtime.watch(id)
+        return None, None if only_state else runtime.watch(id)
     lost = state.exit_status is None
     status = LOST_STATUS if state.exit_status is None else state.exit_status
     return ExitEvent(id, None, status, state.finished or time.time(), lost), None

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -559,6 +560,63 @@ def test_a_watch_that_breaks(
     asyncio.run(main())
 
 
+def _reads_for_ever() -> Any:
+    ends = os.pipe()
+    try:
+        return os.read(ends[0], 1)
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def _spins() -> Any:
+    while True:
+        pass
+
+
+def _swallows() -> Any:
+    try:
+        threading.Event().wait()
+    except BaseException:  # noqa: BLE001 - as badly as can be
+        return []
+
+
+@pytest.mark.parametrize("blocks", [_reads_for_ever, _spins, _swallows])
+@pytest.mark.parametrize("method", ["fileno", "read", "close"])
+def test_a_watch_that_blocks(
+    method: str,
+    blocks: Callable[[], Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop is held up once, and briefly; the runtime is asked for states from then on."""
+    monkeypatch.setattr("pannier.bounded.AT_ONCE", 0.05)
+    monkeypatch.setattr(watching, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(watching, "LONGEST_PAUSE", 0.02)
+
+    async def main() -> None:
+        rig = BadRig(tmp_path)
+        driver = rig.bad("runtime")
+        made: list[object] = []
+
+        def watch(_: str) -> Any:
+            made.append(BadWatch(**{method: blocks}))
+            return made[-1]
+
+        driver.watch = watch
+        async with serving(rig):
+            await rig.run("beside")
+            await start(rig, HOSTS["runtime"])
+            await end(rig, HOSTS["runtime"])
+            assert rig.engine.containers.get("victim").state.exit_code == 3
+            assert "did not return within 0.05 s" in caplog.text
+            assert len(made) == 1 or method == "close"
+            await goes_on(rig)
+
+    asyncio.run(main())
+
+
 def test_a_watch_that_recovers(tmp_path: Path) -> None:
     """A watch that is good again is used again, and an exit is known at once."""
 
@@ -577,13 +635,20 @@ def test_a_watch_that_recovers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "deeds", [{"read": raises(OSError(5, "I/O error"))}, {"fileno": gives(7.5)}, {"read": gives(0)}]
+    "deeds",
+    [
+        {"read": raises(OSError(5, "I/O error"))},
+        {"fileno": gives(7.5)},
+        {"read": gives(0)},
+        {"read": _reads_for_ever},
+    ],
 )
 def test_a_watch_of_memory_that_breaks(
     deeds: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That memory ran out is then told at the container's end."""
     monkeypatch.setattr("pannier.engine.ooms.DELAY", 0.0)
+    monkeypatch.setattr("pannier.bounded.AT_ONCE", 0.05)
 
     async def main() -> None:
         rig = BadRig(tmp_path)

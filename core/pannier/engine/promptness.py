@@ -1,0 +1,122 @@
+"""Calls of strangers' code on the event loop, cut short where they block.
+
+What a driver hands out to be polled is read on the loop, for the way over a thread would cost every
+container's exit more than the reading. Its contract forbids it to block. Where it does so all the
+same, everybody would wait: so a thread looks on, and has a signal interrupt the call, out of which
+the signal's handler raises. That ends what waits in the kernel, for a lock, or for ever in Python;
+an extension in C that goes on whatever happens it does not.
+
+The thread begins with the first call, and sleeps while there are none.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from pannier import bounded
+from pannier.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Blocked", "promptly"]
+
+T = TypeVar("T")
+
+_SIGNAL: Final = signal.SIGURG
+"""Ignored by whoever does not handle it, and used for nothing else here."""
+
+_IDLE: Final = 10
+"""How often the thread looks in vain before it sleeps until it is woken."""
+
+
+class Blocked(DriverError):
+    """A call that must return at once did not, and was interrupted."""
+
+
+class _Overdue(BaseException):
+    """Raised in a call that takes too long; no ``except Exception`` of a stranger's holds it."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it did not return within {bounded.AT_ONCE:g} s")
+
+
+class _Overseer:
+    """Looks on while the main thread is in a stranger's code."""
+
+    def __init__(self) -> None:
+        self.entered = 0.0  # on the monotonic clock; 0 while the main thread is in no call
+        self.interrupted = False
+        self._used = False
+        self._wanted = threading.Event()
+        self._started = False
+
+    def enter(self) -> None:
+        """Begin to look on. In the main thread."""
+        self.interrupted = False
+        self._used = True
+        self.entered = time.monotonic()
+        if not self._wanted.is_set():
+            self._wanted.set()
+            if not self._started:
+                self._started = True
+                signal.signal(_SIGNAL, self._interrupt)
+                threading.Thread(target=self._look, name="pannier-overseer", daemon=True).start()
+
+    def _interrupt(self, *_: object) -> None:
+        if self.entered:
+            self.interrupted = True
+            raise _Overdue
+
+    def _look(self) -> None:
+        idle = 0
+        while True:
+            if idle >= _IDLE:
+                self._wanted.clear()
+                if not self._used:  # looked at last, or one that has just come would be missed
+                    self._wanted.wait()
+                idle = 0
+            idle = 0 if self._used else idle + 1
+            self._used = False
+            time.sleep(bounded.AT_ONCE / 2)
+            entered = self.entered
+            if entered and time.monotonic() - entered > bounded.AT_ONCE:
+                self._used = True
+                signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)
+
+
+_overseer = _Overseer()
+
+
+def promptly(function: Callable[[], T]) -> T:
+    """Return what *function* returns, or raise what it raises.
+
+    Calls do not nest. Only those on the main thread are overseen, where a daemon's event loop is.
+
+    :raises Blocked: it did not return within :data:`pannier.bounded.AT_ONCE` seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    try:
+        try:
+            _overseer.enter()
+            answer = function()
+        finally:
+            _overseer.entered = 0.0
+    except BaseException as error:
+        if _overseer.interrupted:
+            raise _blocked() from error
+        raise
+    if _overseer.interrupted:  # and it did not let itself be stopped
+        raise _blocked()
+    return answer
+
+
+def _blocked() -> Blocked:
+    return Blocked(
+        f"it did not return within {bounded.AT_ONCE:g} s, while everybody waited",
+        hint="a fault of the driver's: the daemon's log has the place, for its author",
+    )
