@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass, field
@@ -91,10 +92,13 @@ class Outcome:
         return self.status == 0
 
 
-def run_cell(cell: Cell, command: Sequence[str], output: Path, timeout: float) -> Outcome:
-    """Run a command on a kernel; *output* keeps what it printed, its JUnit file, the kernel's log.
+def run_cell(
+    cell: Cell, command: Sequence[str], output: Path, timeout: float, *, printing: int = 1
+) -> Outcome:
+    """Run a command on a kernel; *output* keeps its JUnit file, a guest's console and kernel log.
 
     :param timeout: seconds.
+    :param printing: the descriptor to which is copied what the command prints.
     """
     output.mkdir(parents=True, exist_ok=True)
     junit = output / JUNIT
@@ -104,11 +108,15 @@ def run_cell(cell: Cell, command: Sequence[str], output: Path, timeout: float) -
     failure, status = "", None
     try:
         if cell.kernel == HOST:
-            done = subprocess.run(words, env=os.environ | variables, timeout=timeout, check=False)
+            sys.stdout.flush()
+            environment = os.environ | variables
+            done = subprocess.run(
+                words, env=environment, timeout=timeout, check=False, stdout=printing
+            )
             status = done.returncode
         else:
             machine = Machine(fetch_kernel(cell.kernel), cell.groups, timeout=timeout)
-            status = machine.run(words, output, variables)
+            status = machine.run(words, output, variables, printing=printing)
     except subprocess.TimeoutExpired:
         failure = f"the command did not end within {timeout:.0f} s"
     except (PannierError, OSError) as error:

@@ -30,7 +30,6 @@ from pannier.matrix.trees import TREES, make_disk, trees_to_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
 __all__ = ["CONSOLE", "GUEST", "KERNEL_LOG", "Groups", "Machine", "MachineFailed", "accelerated"]
 
@@ -133,12 +132,20 @@ class Machine:
     disk: int = 4096
     timeout: float = 1800.0
 
-    def run(self, command: Sequence[str], output: Path, variables: dict[str, str]) -> int:
+    def run(
+        self,
+        command: Sequence[str],
+        output: Path,
+        variables: dict[str, str],
+        *,
+        printing: int = 1,
+    ) -> int:
         """Boot, run *command* in this folder there, and return its exit status.
 
         What it prints is printed here while it runs, and kept in *output* with the kernel's log.
 
         :param variables: for the command's environment, besides ours.
+        :param printing: the descriptor that it is printed to.
         :raises MachineFailed: it panicked, hung, or did not boot; the end of its log is said.
         """
         boot = needed()
@@ -160,7 +167,7 @@ class Machine:
             )
             # fmt: on
             try:
-                return self._watch(machine, output)
+                return self._watch(machine, output, printing)
             finally:
                 # Its own session: the emulator goes with it, and nothing else.
                 with contextlib.suppress(ProcessLookupError):
@@ -199,7 +206,7 @@ class Machine:
             make_disk(disk, self.disk, trees)
             yield disk
 
-    def _watch(self, machine: subprocess.Popen[bytes], output: Path) -> int:
+    def _watch(self, machine: subprocess.Popen[bytes], output: Path, printing: int) -> int:
         """Print what the guest prints until it has a status."""
         deadline = time.monotonic() + self.timeout
         position = 0
@@ -207,7 +214,7 @@ class Machine:
             ended = machine.poll() is not None
             status = output / "status"
             done = status.exists()
-            position = _pass_on(output / CONSOLE, position, sys.stdout.buffer)
+            position = _pass_on(output / CONSOLE, position, printing)
             if done:
                 return int(status.read_text())
             if ended:
@@ -227,11 +234,12 @@ def _end_of(output: Path) -> str:
     return (output / KERNEL_LOG).read_text(errors="replace")[-3000:]
 
 
-def _pass_on(path: Path, position: int, out: BinaryIO) -> int:
+def _pass_on(path: Path, position: int, descriptor: int) -> int:
     """Copy what was appended to a file since *position*; return the new one."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(position)
-        out.write(file.read())
-        out.flush()
+        sys.stdout.flush()
+        with open(descriptor, "wb", closefd=False) as out:
+            out.write(file.read())
         return file.tell()
     return position

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +23,20 @@ def test_the_command(cli: Callable[..., Any], tmp_path: Path) -> None:
     bad = cli(*words, "--format", "json", "--", "sh", "-c", "exit 5")
     assert bad.status == 1
     assert json.loads(bad.out)["Status"] == 5
+
+
+def test_json_stands_alone(tmp_path: Path) -> None:
+    """What the command prints goes elsewhere, and is there."""
+    options = ("--kernels", "host", "--output", str(tmp_path), "--format", "json")
+    command = (sys.executable, "-m", "pannier.cli", "matrix", *options, "--")
+    done = subprocess.run(
+        [*command, "sh", "-c", "echo {1}; echo '{' >&2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["Status"] == 0
+    assert done.stderr.endswith("\n{1}\n{\n")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def matrix(
     Each guest runs over this machine's files, in this folder, with a Debian kernel that is
     downloaded once. The table has a row for each driver that the tests name, a column for each
     kernel; the exit status is 1 where the command failed on one of them, or a machine went down.
+    With --format json, what the command prints goes to the standard error.
 
     \b
     Example:
@@ -62,7 +63,7 @@ def matrix(
     for cell in _cells(kernels):
         click.echo(f"== {cell.name}: {' '.join(command)}", err=True)
         folder = (output / cell.name.replace(" ", "-")).absolute()
-        outcomes.append(run_cell(cell, command, folder, timeout))
+        outcomes.append(run_cell(cell, command, folder, timeout, printing=2 if form else 1))
     if form:
         for row in as_json(outcomes):
             click.echo(json.dumps(row))
