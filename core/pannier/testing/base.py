@@ -71,7 +71,17 @@ if TYPE_CHECKING:
 
     from pannier.drivers.operations import Plan
 
-__all__ = ["PLUGIN", "Conformance", "Opened", "Rule", "mandatory", "refuses", "requires", "rule_of"]
+__all__ = [
+    "PLUGIN",
+    "Conformance",
+    "Opened",
+    "Rule",
+    "check_waivers",
+    "mandatory",
+    "refuses",
+    "requires",
+    "rule_of",
+]
 
 D = TypeVar("D", bound=Driver)
 T = TypeVar("T")
@@ -188,7 +198,7 @@ class Conformance(Generic[D]):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _check_overrides(cls)
-        _check_gaps(cls)
+        check_waivers(cls)
 
     patience: ClassVar[float] = 10.0
     """Seconds in which what is removed in the background must be gone."""
@@ -332,22 +342,35 @@ def _tests(cls: type) -> dict[str, object]:
     return found
 
 
+_MACHINERY: Final = frozenset({"no_leaks", "opened", "refused"})
+_KITS_OWN: Final = frozenset({"surroundings", "sweep"})
+"""What only a class of the kit may define: one that says which contract it is of."""
+
+
 def _check_overrides(cls: type[Conformance[Any]]) -> None:
-    """Raise TypeError where a class replaces a test that it inherits."""
+    """Raise TypeError where a class replaces a test that it inherits, or how tests are judged."""
     inherited: set[str] = set()
     for base in cls.__mro__[1:]:
-        inherited |= {name for name in vars(base) if name.startswith("test_")}
+        if issubclass(base, Conformance):
+            inherited |= {name for name in vars(base) if name.startswith("test_")} | _MACHINERY
+            inherited |= _KITS_OWN if "contract" in vars(base) else set()
     replaced = sorted(inherited & set(vars(cls)))
     if replaced:
         raise TypeError(
-            f"{cls.__name__} replaces tests of the kit: {', '.join(replaced)}; "
+            f"{cls.__name__} replaces what is the kit's: {', '.join(replaced)}; "
             f"a class is inherited whole (list what the driver does not hold yet in known_gaps)"
         )
 
 
-def _check_gaps(cls: type[Conformance[Any]]) -> None:
-    """Raise TypeError where known_gaps names what it must not."""
+_ANY_FILE: Final = "any-folder/any-file"
+
+
+def check_waivers(cls: type[Conformance[Any]]) -> None:
+    """Raise TypeError where known_gaps names what it must not, or may_keep everything."""
     tests = _tests(cls)
+    for pattern in cls.may_keep:
+        if fnmatch.fnmatchcase(_ANY_FILE, pattern):
+            raise TypeError(f"{cls.__name__}.may_keep: {pattern!r} would let any file stay")
     for name, reason in cls.known_gaps.items():
         test = tests.get(name)
         if test is None:

@@ -10,12 +10,12 @@ whether the test itself failed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import pannier
-from pannier.testing.base import FAILED, Conformance
+from pannier.testing.base import FAILED, Conformance, check_waivers
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,12 +29,29 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the known gaps as strict expected failures."""
+    """Mark the known gaps as strict expected failures.
+
+    :raises pytest.UsageError: a test of the kit is waived in another way than as a known gap.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and item.cls and issubclass(item.cls, Conformance):
+            _check_waivers(item, item.cls)
             reason = item.cls.known_gaps.get(item.originalname)
             if reason is not None:
                 item.add_marker(pytest.mark.xfail(reason=f"known gap: {reason}", strict=True))
+
+
+def _check_waivers(item: pytest.Function, cls: type[Conformance[Any]]) -> None:
+    try:
+        check_waivers(cls)  # once more: the class may have been changed since it was made
+    except TypeError as error:
+        raise pytest.UsageError(str(error)) from None
+    is_ours = item.function.__module__.startswith(f"{__package__}.")
+    if is_ours and item.get_closest_marker("xfail"):
+        raise pytest.UsageError(
+            f"{cls.__name__}: {item.originalname} is a test of the kit, and marked as xfail; "
+            "list what the driver does not hold yet in known_gaps"
+        )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +13,7 @@ from pannier.testing import Conformance, StorageConformance, mandatory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from support.kit_runs import Run
 
@@ -98,8 +102,68 @@ def test_gaps_that_may_not_be_are_errors(gaps: dict[str, str], message: str) -> 
 def test_the_kit_is_inherited_whole(replacement: object) -> None:
     """A test of the kit can be neither taken out nor replaced."""
     for name in ("test_core", "test_rest"):
-        with pytest.raises(TypeError, match=f"replaces tests of the kit: {name}"):
+        with pytest.raises(TypeError, match=f"replaces what is the kit's: {name}"):
             type("Author", (Small,), {name: replacement})
+
+
+@pytest.mark.parametrize("name", ["no_leaks", "opened", "refused", "sweep", "surroundings"])
+def test_how_tests_are_judged_is_the_kits(name: str) -> None:
+    """An author can replace neither the search for leaks nor what it looks at."""
+    with pytest.raises(TypeError, match=f"replaces what is the kit's: {name}"):
+        type("Author", (StorageConformance,), {name: lambda _: None})
+
+
+@pytest.mark.parametrize("pattern", ["*", "**", "*/*", "[a-z]*"])
+def test_not_everything_may_be_kept(pattern: str) -> None:
+    """That would leave no search for files."""
+    with pytest.raises(TypeError, match="would let any file stay"):
+        type("Author", (Small,), {"may_keep": ("index", pattern)})
+
+
+def collected(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Have pytest collect an author's module."""
+    (tmp_path / "test_mine.py").write_text(
+        "import pytest\n"
+        "from pannier.testing import StorageConformance\n"
+        f'pytest_plugins = "pannier.testing.plugin"\n{body}'
+    )
+    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-c", os.devnull)
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("@pytest.mark.xfail\nclass TestMine(StorageConformance): pass", "is a test of the kit"),
+        (
+            """class TestMine(StorageConformance): pass
+TestMine.known_gaps = {'test_layers_are_listed': 'later'}""",
+            "test_layers_are_listed is mandatory",
+        ),
+    ],
+)
+def test_nothing_is_waived_behind_the_kits_back(tmp_path: Path, body: str, said: str) -> None:
+    """Neither by pytest's own marks, nor once the class was looked at."""
+    outcome = collected(tmp_path, body)
+    assert outcome.returncode == pytest.ExitCode.USAGE_ERROR
+    assert said in outcome.stdout + outcome.stderr
+
+
+def test_an_authors_own_tests_are_the_authors(tmp_path: Path) -> None:
+    """One in the class may be expected to fail."""
+    body = (
+        "class TestMine(StorageConformance):\n"
+        "    @pytest.mark.xfail\n"
+        "    def test_speed(self): raise AssertionError\n"
+    )
+    outcome = collected(tmp_path, body)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "TestMine::test_speed" in outcome.stdout
 
 
 def test_every_test_of_the_kit_says_what_it_is_about() -> None:
