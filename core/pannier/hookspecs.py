@@ -2,8 +2,8 @@
 
 A plugin is a module (or object) named by an entry point of the group ``pannier``. It marks its
 functions with :data:`hookimpl`. A hook returns driver *classes*; the core asks each class whether
-it can work here, and instantiates the chosen one with its own configuration table. Two drivers
-with one id are refused, whichever came first.
+it can work here, and instantiates the chosen one with its own configuration table. Of two drivers
+with one id both are refused, whichever came first, but one that Pannier itself brings stays.
 """
 
 from __future__ import annotations

@@ -219,6 +219,19 @@ def test_two_drivers_with_one_id_are_both_refused(entry: Callable[..., EntryPoin
     assert "two network drivers have the id 'fine'" in rows[0].reason
 
 
+def test_a_hook_that_will_go_warns_and_works(
+    entry: Callable[..., EntryPoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a release, as the promise of stability has it: the author is told what to use."""
+    opts: Any = DriverHooks.pannier_network_drivers
+    deprecated = DeprecationWarning("use pannier_link_drivers in its place")
+    monkeypatch.setitem(opts.pannier_spec, "warn_on_impl", deprecated)
+    point = entry("old", pannier_network_drivers=supplying(Fine))
+    with pytest.warns(DeprecationWarning, match="use pannier_link_drivers"):
+        (row,) = load_plugins([point])
+    assert row.usable
+
+
 STRANGER = """
 from pannier.hookspecs import hookimpl
 from pannier_storage_vfs import pannier_storage_drivers as theirs

@@ -46,7 +46,7 @@ _KVM_CREATE_VM = 0xAE01
 """linux/kvm.h"""
 
 _MODULES = """\
-virtio_blk ext4 overlay btrfs bridge veth macvlan
+virtio_blk ext4 loop overlay btrfs bridge veth macvlan
 nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_ipv4 nft_fib_ipv6""".replace("\n", " ")
 """Loaded before the command runs, which would wait long for each in an emulated machine."""
 
