@@ -29,7 +29,10 @@ T = TypeVar("T")
 _SIGNAL: Final = signal.SIGURG
 """Ignored by whoever does not handle it, and used for nothing else here."""
 
-_IDLE: Final = 10
+_LOOKS: Final = 4
+"""How often the thread must find the same call, one pause after the other, to interrupt it."""
+
+_IDLE: Final = 20
 """How often the thread looks in vain before it sleeps until it is woken."""
 
 
@@ -72,7 +75,8 @@ class _Overseer:
             raise _Overdue
 
     def _look(self) -> None:
-        idle = 0
+        idle = seen = 0
+        last = 0.0
         while True:
             if idle >= _IDLE:
                 self._wanted.clear()
@@ -81,9 +85,12 @@ class _Overseer:
                 idle = 0
             idle = 0 if self._used else idle + 1
             self._used = False
-            time.sleep(bounded.AT_ONCE / 2)
+            time.sleep(bounded.AT_ONCE / _LOOKS)
             entered = self.entered
-            if entered and time.monotonic() - entered > bounded.AT_ONCE:
+            # Counted and not timed: a machine that stands still stops this thread, too.
+            seen = seen + 1 if entered and entered == last else 0
+            last = entered
+            if seen >= _LOOKS:
                 self._used = True
                 signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)
 
