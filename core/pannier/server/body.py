@@ -43,9 +43,10 @@ async def read_fields(request: web.Request, *, empty: bool = False) -> Fields:
 
 
 def _check_content_type(request: web.Request) -> None:
-    # A browser's form cannot send this type without asking first (CORS), so no page can.
-    given = request.headers.get("Content-Type")
-    if given is not None and request.content_type not in {"application/json", "text/plain"}:
+    # A browser sends this type to a stranger only after asking (CORS), unlike a form's text/plain
+    # or none at all: no page can make a user's browser create a container.
+    given = request.headers.get("Content-Type", "")
+    if not given or request.content_type != "application/json":
         raise InvalidRequest(
             f"unsupported Content-Type header ({given}): must be 'application/json'"
         )

@@ -558,15 +558,16 @@ class TestBodies:
         assert engine.containers.known == {}
 
     def test_content_type(self, server: ApiServer, engine: FakeEngine) -> None:
-        """A form, which any web page can send, is refused."""
-        answer = server.request(
-            "POST",
-            "/containers/create",
-            b'{"Image":"busybox"}',
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-        )
-        assert answer.status == 400
-        assert "unsupported Content-Type" in answer.message
+        """What any web page can send, a form's types or none at all, is refused."""
+        for kind in ("application/x-www-form-urlencoded", "text/plain", ""):
+            answer = server.request(
+                "POST",
+                "/containers/create",
+                b'{"Image":"busybox"}',
+                headers={"Content-Type": kind} if kind else {},
+            )
+            assert answer.status == 400
+            assert "unsupported Content-Type" in answer.message
         assert engine.containers.known == {}
 
     def test_null_and_case(self, server: ApiServer) -> None:
