@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-__all__ = ["label_matches", "moment", "refuse_unknown", "truth"]
+__all__ = ["label_matches", "moment", "refuse_unknown", "truth", "until"]
 
 Filters = "Mapping[str, tuple[str, ...]]"
 
@@ -54,6 +55,17 @@ def label_matches(labels: Mapping[str, str], filters: Mapping[str, tuple[str, ..
     return all(has(text) for text in filters.get("label", ())) and not any(
         has(text) for text in filters.get("label!", ())
     )
+
+
+def until(filters: Mapping[str, tuple[str, ...]]) -> int | None:
+    """Return the moment that the filter ``until`` gives, in nanoseconds since the epoch.
+
+    :raises InvalidRequest: there are several, or it is no time.
+    """
+    values = filters.get("until", ())
+    if len(values) > 1:
+        raise InvalidRequest("more than one until filter specified")
+    return moment(values[0], time.time_ns()) if values else None
 
 
 def moment(text: str, now_ns: int) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability, NetworkSpec
-from pannier.engine.filters import label_matches, moment, refuse_unknown, truth
+from pannier.engine.filters import label_matches, refuse_unknown, truth, until
 from pannier.engine.model import Network
 from pannier.engine.results import Event, NetworkPruneResult
 from pannier.engine.workers import uninterrupted
@@ -342,8 +342,7 @@ class Networks:
     async def prune(self, filters: Mapping[str, tuple[str, ...]]) -> NetworkPruneResult:
         """Remove the networks of users that no container, running or not, is in."""
         refuse_unknown(filters, {"label", "label!", "until"})
-        now = time.time_ns()
-        until = [moment(value, now) for value in filters.get("until", ())]
+        limit = until(filters)
         used = {name for live in self.registry for name in live.container.networks}
         deleted = []
         for network in self.networks.all():
@@ -351,7 +350,7 @@ class Networks:
                 self.networks.predefined(network)
                 or network.name in used
                 or not label_matches(network.labels, filters)
-                or any(network.created >= limit for limit in until)
+                or (limit is not None and network.created >= limit)
             ):
                 continue
             try:

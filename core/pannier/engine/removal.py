@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pannier.engine import waiting
-from pannier.engine.filters import label_matches, moment, refuse_unknown
+from pannier.engine.filters import label_matches, refuse_unknown, until
 from pannier.engine.model import Status
 from pannier.engine.results import Event, PruneResult
 from pannier.engine.workers import uninterrupted
@@ -151,15 +150,14 @@ class Remover:
         :raises InvalidRequest: a filter is not known.
         """
         refuse_unknown(filters, {"label", "label!", "until"})
-        now = time.time_ns()
-        until = [moment(value, now) for value in filters.get("until", ())]
+        limit = until(filters)
         deleted, reclaimed = [], 0
         silent: set[str] = set()
         for live in self.registry:
             container = live.container
             if (
                 container.state.status not in {Status.CREATED, Status.EXITED, Status.DEAD}
-                or any(container.created >= limit for limit in until)
+                or (limit is not None and container.created >= limit)
                 or not label_matches(container.config.labels, filters)
             ):
                 continue

@@ -71,6 +71,8 @@ def _filters(filters: dict[str, tuple[str, ...]], *, prune: bool = False) -> Ima
 
 def _single(filters: dict[str, tuple[str, ...]], name: str) -> str | None:
     values = filters.get(name, ())
+    if len(values) > 1 and name == "until":
+        raise InvalidRequest("more than one until filter specified")
     if len(values) > 1:
         raise InvalidRequest(f"invalid filter '{name}': only one value is possible")
     return values[0] if values else None

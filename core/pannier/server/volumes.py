@@ -49,8 +49,9 @@ async def _remove(call: Call) -> web.StreamResponse:
 
 
 async def _prune(call: Call) -> web.StreamResponse:
-    filters = call.query.filters(_PRUNE_FILTERS)
-    if call.version < _ANONYMOUS_ALONE_SINCE:
+    both = call.version < _ANONYMOUS_ALONE_SINCE
+    filters = call.query.filters(_PRUNE_FILTERS - {"all"} if both else _PRUNE_FILTERS)
+    if both:
         filters["all"] = ("true",)
     result = await call.engine.volumes.prune(filters)
     return json_response(

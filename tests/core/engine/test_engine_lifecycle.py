@@ -498,6 +498,8 @@ async def test_prune_removes_the_stopped_ones(rig: Rig) -> None:
     keep = await rig.run("keep")
     await rig.create("old", config=ContainerConfig(labels={"stay": ""}))
     gone = await rig.create("gone")
+    with pytest.raises(InvalidRequest, match="more than one until filter specified"):
+        await rig.engine.containers.prune({"until": ("1h", "2h")})
     result = await rig.engine.containers.prune({"label!": ("stay",)})
     assert result.deleted == (gone.id,)
     assert result.reclaimed == 100

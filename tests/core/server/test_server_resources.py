@@ -88,6 +88,8 @@ class TestImages:
         pruned = server.post("/images/prune")
         assert pruned.json["SpaceReclaimed"] == 77
         assert engine.images.calls[-1][1].dangling is True
+        twice = server.post('/images/prune?filters={"until":["1h","2h"]}')
+        assert (twice.status, twice.message) == (400, "more than one until filter specified")
         server.post('/images/prune?filters={"dangling":["false"]}')
         assert engine.images.calls[-1][1].dangling is False
 
@@ -200,6 +202,8 @@ class TestVolumes:
     def test_prune_and_filters(self, server: ApiServer, engine: FakeEngine) -> None:
         """Filters are passed, unknown ones refused."""
         server.post("/volumes/create", {"Name": "data"})
+        older = server.post('/v1.41/volumes/prune?filters={"all":["1"]}')
+        assert (older.status, older.message) == (400, "invalid filter 'all'")
         pruned = server.post('/volumes/prune?filters={"all":["1"]}')
         assert pruned.json == {"VolumesDeleted": ["data"], "SpaceReclaimed": 5}
         server.get('/volumes?filters={"dangling":{"true":true}}')
