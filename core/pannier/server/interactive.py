@@ -82,6 +82,9 @@ async def _resize(call: Call) -> web.StreamResponse:
 
 def terminal_size(call: Call) -> tuple[int, int]:
     """Return the rows and columns that a resize asks for."""
+    for name, what in (("h", "height"), ("w", "width")):
+        if not call.query.text(name):
+            raise InvalidRequest(f"invalid resize {what}: {name} is not given")
     size = (call.query.integer("h"), call.query.integer("w"))
     for value in size:
         if not 0 <= value <= _MAX_SIZE:

@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTES"]
 
+_NO_CONFIGURATION: Final = 7
+"""Bytes: a body with an option is longer."""
+
 _CONDITIONS: Final = ("not-running", "next-exit", "removed")
 
 
 async def _start(call: Call) -> web.StreamResponse:
-    # The answer to an older client's HostConfig; since API 1.24 the body has no meaning.
+    # What clients before API 1.24 changed by a body must not be left out without a word. A null,
+    # an empty object and the newline after it are no configuration.
+    length = call.request.content_length
+    if (length is None and call.request.can_read_body) or (length or 0) > _NO_CONFIGURATION:
+        raise InvalidRequest(
+            "starting container with non-empty request body was deprecated since API v1.22 and "
+            "removed in v1.24"
+        )
     await call.engine.containers.start(call.name, trace=call.query.boolean("trace"))
     return no_content()
 

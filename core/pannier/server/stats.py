@@ -7,7 +7,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Final
 
-from pannier.errors import NotFound
+from pannier.errors import InvalidRequest, NotFound
 from pannier.server.call import Route
 from pannier.server.respond import JSON_TYPE, encode, json_response, open_stream
 from pannier.server.views.stats import stats_view
@@ -30,7 +30,10 @@ def _memory_total() -> int:
 
 async def _stats(call: Call) -> web.StreamResponse:
     container = call.engine.containers.get(call.name)
-    if call.query.boolean("stream", default=True):
+    streamed = call.query.boolean("stream", default=True)
+    if streamed and call.query.boolean("one-shot"):
+        raise InvalidRequest("cannot have stream=true and one-shot=true")
+    if streamed:
         return await _stream(call, container.id)
     before: Statistics | None = None
     if container.state.running and not call.query.boolean("one-shot"):

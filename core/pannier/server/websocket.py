@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSMsgType, web
 
+from pannier.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -25,8 +27,11 @@ async def attach_websocket(
     Output is as it comes, unframed. The client's closing ends the input and the attachment.
 
     :param hand_over: as of :func:`pannier.server.hijack.hijack`.
+    :raises InvalidRequest: the client asks for no websocket.
     """
     websocket = web.WebSocketResponse(heartbeat=30.0)
+    if not websocket.can_prepare(request):
+        raise InvalidRequest("not websocket protocol", hint="POST …/attach needs none")
     await websocket.prepare(request)
     mine, theirs = socket.socketpair()
     with mine:

@@ -266,10 +266,23 @@ class TestLifecycle:
     def test_malformed_parameters_are_refused(self, server: ApiServer, running: str) -> None:
         """Nothing is stopped because of a number or signal that is none."""
         assert running
-        for path in ("stop?t=abc", "kill?signal=FOO", "stop?signal=NOPE", "restart?t=1.5"):
+        for path in (
+            *("stop?t=abc", "kill?signal=FOO", "stop?signal=NOPE", "restart?t=1.5"),
+            *("resize", "resize?h=5", "resize?w=5&h=", "resize?h=-1&w=1"),
+        ):
             answer = server.post(f"/containers/web/{path}")
             assert answer.status == 400
         assert server.get("/containers/web/json").json["State"]["Running"] is True
+
+    def test_a_start_takes_no_configuration(self, server: ApiServer, engine: FakeEngine) -> None:
+        """A body, which had a meaning once, is refused unless nothing is in it."""
+        create(server)
+        for body in ({"Binds": ["/:/x"]}, b" " * 8):
+            refused = server.post("/containers/web/start", body)
+            assert refused.status == 400
+            assert refused.message.startswith("starting container with non-empty request body")
+        assert not engine.containers.get("web").state.running
+        assert server.post("/containers/web/start", {}).status == 204
 
     def test_start_failures_carry_the_words_clients_look_for(
         self, server: ApiServer, engine: FakeEngine
@@ -418,6 +431,12 @@ class TestProcessesAndChanges:
         assert {"major": 8, "minor": 0, "op": "write", "value": 200} in view["blkio_stats"][
             "io_service_bytes_recursive"
         ]
+
+    def test_a_stream_is_not_one_shot(self, server: ApiServer, running: str) -> None:
+        """The two contradict each other."""
+        assert running
+        answer = server.get("/containers/web/stats?one-shot=1")
+        assert (answer.status, answer.message) == (400, "cannot have stream=true and one-shot=true")
 
     def test_stats_have_two_readings(self, server: ApiServer, running: str) -> None:
         """Without one-shot there is a reading before, from which the CPU's share is counted."""

@@ -213,6 +213,16 @@ class TestAttach:
                 assert client.recv(10) == b"out"
 
 
+class TestWebsocket:
+    """Attaching through a websocket."""
+
+    def test_needs_the_protocol(self, server: ApiServer, running: str) -> None:
+        """A plain request is told what it lacks."""
+        assert running
+        answer = server.get("/containers/web/attach/ws?stream=1")
+        assert (answer.status, answer.message) == (400, "not websocket protocol")
+
+
 class TestExecStart:
     """Starting an exec."""
 
