@@ -64,6 +64,17 @@ def import_nothing_more() -> None:
     sys.path_importer_cache.clear()
 
 
+class FolderError(Exception):
+    """The working directory could not be entered; worded as runc does."""
+
+    def __init__(self, path: bytes, number: int) -> None:
+        reason = os.strerror(number).lower()
+        super().__init__(
+            f'chdir to cwd ("{os.fsdecode(path)}") set in config.json failed: {reason}'
+        )
+        self.number = number
+
+
 def take_streams(descriptors: tuple[int, int, int], kept: Sequence[int] = ()) -> None:
     """Make these the process's stdin, stdout and stderr; everything else ends with execve.
 
@@ -109,9 +120,13 @@ def limit(process: ProcessJob) -> None:
 def wanted_directory(path: bytes) -> None:
     """Go to the working directory, which must lie inside the root.
 
+    :raises FolderError: it is not there, or no folder.
     :raises OSError: EACCES where it is outside: a descriptor of the host's led there.
     """
-    os.chdir(path)
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise FolderError(path, error.errno or 0) from error
     # The kernel writes "(unreachable)" before the path of what no longer hangs below the root.
     if not os.getcwdb().startswith(b"/"):  # noqa: PTH109 - pathlib is not loaded here
         raise OSError(EACCES, "the working directory is outside the container's root", path)
@@ -226,7 +241,7 @@ def _describe(program: str, number: int) -> str:
 
 def failure_of(error: BaseException) -> tuple[int, str]:
     """Return an error's number (0 for none) and text, to be told to the parent."""
-    if isinstance(error, ExecuteError):
+    if isinstance(error, (ExecuteError, FolderError)):
         return error.number, str(error)
     if isinstance(error, OSError):
         return error.errno or 0, str(error)

@@ -109,6 +109,14 @@ def test_a_program_that_does_not_exist(box: Box, running: str) -> None:
     assert box.driver.state(running).status == "running"
 
 
+def test_a_folder_that_does_not_exist(box: Box, running: str) -> None:
+    """A working directory that cannot be entered is named, in runc's words."""
+    words = r'chdir to cwd \("/none"\) set in config.json failed: no such file or directory'
+    with pytest.raises(StartFailed, match=words) as caught:
+        box.exec(running, "true", cwd="/none")
+    assert caught.value.errno == 2
+
+
 def test_signals_reach_it(box: Box, running: str) -> None:
     """And it alone."""
     watch = box.driver.watch(running)
