@@ -321,4 +321,9 @@ def _warnings(container: Container, namespace: Namespace) -> tuple[str, ...]:
     found = []
     if namespace.kind == "host" and (host.ports or host.publish_all):
         found.append("Published ports are discarded when using host network mode")
+    if host.limits.oom_kill_disable and not host.limits.memory:
+        found.append(
+            "OOM killer is disabled for the container, but no memory limit is set, this can "
+            "result in the system running out of resources."
+        )
     return tuple(found)

@@ -45,10 +45,12 @@ class Updater:
             if restart is not None:
                 check_restart(restart)
                 if container.host.auto_remove and restart.name not in ("", "no"):
-                    raise InvalidRequest(
+                    raise _cannot_update(
+                        container,
                         "Restart policy cannot be updated because AutoRemove is enabled for the "
-                        "container"
+                        "container",
                     )
+            _check_swap(limits, container)
             changed = _changed(limits)
             merged = complete_limits(replace(container.host.limits, **changed))
             host = replace(container.host, limits=merged, restart=restart or container.host.restart)
@@ -71,6 +73,20 @@ class Updater:
             if running:
                 resources.update(before.id, before.host.limits, parent)
             raise
+
+
+def _check_swap(limits: Limits, container: Container) -> None:
+    swap = container.host.limits.memory_swap or 0
+    if limits.memory and not limits.memory_swap and 0 < swap < limits.memory:
+        raise _cannot_update(
+            container,
+            "Memory limit should be smaller than already set memoryswap limit, update the "
+            "memoryswap at the same time",
+        )
+
+
+def _cannot_update(container: Container, why: str) -> InvalidRequest:
+    return InvalidRequest(f"Cannot update container {container.id}: {why}")
 
 
 def _changed(limits: Limits) -> dict[str, Any]:

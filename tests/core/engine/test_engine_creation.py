@@ -360,6 +360,19 @@ async def test_host_networking_discards_ports(rig: Rig) -> None:
 
 
 @engine_test
+async def test_no_oom_killer_and_no_limit(rig: Rig) -> None:
+    """A container that could take all of the host's memory is made with a warning."""
+    for limits, warned in (
+        (Limits(oom_kill_disable=True), 1),
+        (Limits(oom_kill_disable=True, memory=64 << 20), 0),
+    ):
+        options = CreateOptions(ContainerConfig(image="small"), HostOptions(limits=limits))
+        result = await rig.engine.containers.create(options)
+        assert len(result.warnings) == warned
+        assert all("OOM killer is disabled" in text for text in result.warnings)
+
+
+@engine_test
 async def test_references_to_containers_are_kept_as_ids(rig: Rig) -> None:
     """A renamed container is still the one whose namespaces are joined."""
     donor = await rig.run("donor", host=HostOptions(ipc_mode="shareable"))

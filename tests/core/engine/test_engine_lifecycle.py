@@ -458,6 +458,10 @@ async def test_update_changes_limits_in_use(rig: Rig) -> None:
     assert containers.get("web").host.restart.name == "always"
     with pytest.raises(InvalidRequest, match="Minimum memory limit allowed is 6MB"):
         await containers.update("web", Limits(memory=1))
+    with pytest.raises(InvalidRequest, match="smaller than already set memoryswap limit"):
+        await containers.update("web", Limits(memory=256 << 20))
+    await containers.update("web", Limits(memory=256 << 20, memory_swap=512 << 20))
+    assert containers.get("web").host.limits.memory == 256 << 20
 
 
 @engine_test

@@ -293,6 +293,15 @@ class TestRefusals:
         """A request for a GPU is refused by name, never ignored."""
         with pytest.raises(UnsupportedOperation, match='could not select device driver "nvidia"'):
             host(DeviceRequests=[{"Driver": "nvidia", "Count": -1}])
+        with pytest.raises(UnsupportedOperation, match=r"capabilities: \[\[gpu\] \[a b\]\]$"):
+            host(DeviceRequests=[{"Capabilities": [["gpu"], ["a", "b"]]}])
+
+    @pytest.mark.parametrize(("name", "words"), [("Cpus", "CPUs"), ("Mems", "memory nodes")])
+    def test_what_the_host_has_not(self, name: str, words: str) -> None:
+        """Processors and memory nodes that are not there are refused with those that are."""
+        assert host(**{f"Cpuset{name}": "0"}) is not None
+        with pytest.raises(InvalidRequest, match=f"Requested {words} are not available"):
+            host(**{f"Cpuset{name}": "0,4000-4001"})
 
     @pytest.mark.parametrize("name", ["a", "a!", "/", "-ab", "a b", "a/b", "", "ab\n"])
     def test_container_names(self, name: str) -> None:

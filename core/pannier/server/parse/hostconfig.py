@@ -59,7 +59,7 @@ def parse_host(fields: Fields) -> HostOptions:
     for request in fields.objects("DeviceRequests"):
         raise UnsupportedOperation(
             f'could not select device driver "{request.text("Driver")}" with capabilities: '
-            f"{request.items('Capabilities')}",
+            f"{_capability_sets(request)}",
             hint="requests for devices by capability (--gpus) are not supported; use --device",
         )
     restart = parse_restart(fields.object("RestartPolicy"))
@@ -113,6 +113,11 @@ def parse_host(fields: Fields) -> HostOptions:
         volume_driver=fields.text("VolumeDriver"),
         isolation=fields.text("Isolation"),
     )
+
+
+def _capability_sets(request: Fields) -> str:
+    sets = (item if isinstance(item, list) else [item] for item in request.items("Capabilities"))
+    return "[" + " ".join(f"[{' '.join(map(str, names))}]" for names in sets) + "]"
 
 
 def parse_restart(fields: Fields) -> RestartPolicy:

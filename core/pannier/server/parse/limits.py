@@ -21,6 +21,8 @@ CPU_PERIOD: Final = 100_000
 
 _MINIMUM_MEMORY: Final = 6 << 20
 _NANO: Final = 10**9
+_PROCESSORS: Final = "/sys/devices/system/cpu/online"
+_NODES: Final = "/sys/devices/system/node/online"
 _CPU_LIST: Final = re.compile(r"\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*")
 
 
@@ -39,8 +41,8 @@ def parse_limits(fields: Fields) -> Limits:
         cpu_shares=_shares(fields.integer("CpuShares")),
         cpu_realtime_period=fields.integer("CpuRealtimePeriod") or None,
         cpu_realtime_runtime=fields.integer("CpuRealtimeRuntime") or None,
-        cpuset_cpus=_cpu_list(fields, "CpusetCpus", "cpuset cpus"),
-        cpuset_mems=_cpu_list(fields, "CpusetMems", "cpuset mems"),
+        cpuset_cpus=_available(fields, "CpusetCpus", "CPUs", _PROCESSORS),
+        cpuset_mems=_available(fields, "CpusetMems", "memory nodes", _NODES),
         pids=_pids(fields.optional_integer("PidsLimit")),
         block_weight=_weight(fields.integer("BlkioWeight")),
         block_weight_device=_device_limits(fields, "BlkioWeightDevice", "Weight"),
@@ -127,6 +129,28 @@ def _cpu_list(fields: Fields, name: str, words: str) -> str | None:
         low, _, high = part.partition("-")
         if high and int(high) < int(low):
             raise InvalidRequest(f"Invalid value {text} for {words}: invalid format: {text}")
+    return text
+
+
+def _numbers(text: str) -> set[int]:
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        low, _, high = part.partition("-")
+        found.update(range(int(low), int(high or low) + 1))
+    return found
+
+
+def _available(fields: Fields, name: str, words: str, online: str) -> str | None:
+    """Read a list of processors or memory nodes, all of which the host must have."""
+    text = _cpu_list(fields, name, f"cpuset {name[-4:].lower()}")
+    try:
+        known = Path(online).read_text().strip()
+    except OSError:  # a kernel without memory nodes: the control group says what it takes
+        return text
+    if text is not None and not _numbers(text) <= _numbers(known):
+        raise InvalidRequest(
+            f"Requested {words} are not available - requested {text}, available: {known}"
+        )
     return text
 
 
