@@ -91,13 +91,14 @@ def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
     found: dict[str, MountPoint] = {}
     for entry in host.volumes_from:
         ref, _, mode = entry.partition(":")
-        if mode not in ("", "ro", "rw", "z", "Z"):
+        options = set(mode.split(",")) if mode else set()
+        if not options <= {"ro", "rw", "z", "Z"} or options >= {"ro", "rw"}:
             raise InvalidRequest(f"invalid mode for volumes-from: {mode}")
         for point in _donor(ref, registry).mounts:
             destination = posixpath.normpath(point.spec.destination)
             if destination in asked or point.spec.kind is MountKind.TMPFS:
                 continue
-            spec = replace(point.spec, read_only=True) if mode == "ro" else point.spec
+            spec = replace(point.spec, read_only=True) if "ro" in options else point.spec
             # The volume goes with the container that it was made for, not with this one.
             found[destination] = replace(point, spec=spec, anonymous=False)
     return list(found.values())

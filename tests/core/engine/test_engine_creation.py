@@ -288,7 +288,10 @@ async def test_volumes_are_made_filled_and_protected(rig: Rig) -> None:
     with pytest.raises(Conflict, match=f"remove box: volume is in use - .{container.id}"):
         await rig.engine.volumes.remove("box")
     (Path(named.source) / "file").write_text("changed")
-    other = await rig.create("other", host=HostOptions(volumes_from=("web:ro",)))
+    for mode in ("ro,rw", "rw,q", "ro,"):
+        with pytest.raises(InvalidRequest, match=f"invalid mode for volumes-from: {mode}"):
+            await rig.create(host=HostOptions(volumes_from=(f"web:{mode}",)))
+    other = await rig.create("other", host=HostOptions(volumes_from=("web:ro,z",)))
     assert [(point.name, point.spec.read_only) for point in other.mounts] == [
         ("box", True),
         (anonymous.name, True),

@@ -73,6 +73,9 @@ class TestRefusals:
             ),
             ({"CpusetCpus": "zz"}, "Invalid value zz for cpuset cpus: invalid format: zz"),
             ({"CpusetCpus": "2-1"}, "Invalid value 2-1 for cpuset cpus: invalid format: 2-1"),
+            ({"Links": ["a:b:c"]}, "bad format for links: a:b:c"),
+            ({"Links": [""]}, "empty string specified for links"),
+            ({"VolumesFrom": [""]}, "volumes-from specification cannot be an empty string"),
             ({"CpuShares": -1}, "invalid CPU shares (-1): value must be a positive integer"),
             ({"BlkioWeight": 5}, "Range of blkio weight is from 10 to 1000"),
             (

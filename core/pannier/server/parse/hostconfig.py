@@ -97,7 +97,7 @@ def parse_host(fields: Fields) -> HostOptions:
         dns_options=fields.strings("DnsOptions"),
         dns_search=fields.strings("DnsSearch"),
         extra_hosts=check_hosts(fields.strings("ExtraHosts")),
-        links=fields.strings("Links"),
+        links=_links(fields.strings("Links")),
         read_only=fields.boolean("ReadonlyRootfs"),
         shm_size=_shm_size(fields.integer("ShmSize")),
         sysctls=fields.string_map("Sysctls"),
@@ -139,9 +139,20 @@ def parse_restart(fields: Fields) -> RestartPolicy:
 
 def _volumes_from(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
+        if not value:
+            raise InvalidRequest("volumes-from specification cannot be an empty string")
         _, colon, mode = value.partition(":")
         if colon and not set(mode.split(",")) <= {"ro", "rw", "z", "Z"}:
             raise InvalidRequest(f"invalid mode: {mode}")
+    return values
+
+
+def _links(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not value:
+            raise InvalidRequest("empty string specified for links")
+        if value.count(":") > 1:
+            raise InvalidRequest(f"bad format for links: {value}")
     return values
 
 
