@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 FULL = ("uid", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
 BSD = ("user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "start", "btime", "command")
 LONG = ("pid", "tty", "time", "comm")
+
+_STANDARD = re.compile(r"-[aAdefFlwx]+")
+_OLD = re.compile(r"[aefluwx]+")
+"""Which processes are shown is settled, however it is asked; the letters of the form count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,15 @@ def columns(arguments: str) -> tuple[str, ...]:
             chosen += [name for name in value.replace(" ", ",").split(",") if name]
         elif word.startswith("-o"):
             chosen += [name for name in word[2:].split(",") if name]
-        elif word.startswith("-"):
+        elif _STANDARD.fullmatch(word):
             full = FULL if "f" in word or "F" in word else full
-        elif "u" in word:
-            full = BSD
+        elif _OLD.fullmatch(word):
+            full = BSD if "u" in word else full
+        else:
+            raise InvalidRequest(
+                f"ps: unknown option {word!r}",
+                hint="there are: -ef and its like, aux and its like, and -o with columns",
+            )
     wanted = chosen or list(full)
     names = []
     for item in wanted:

@@ -222,6 +222,9 @@ def test_unknown_columns() -> None:
     """They are refused by name."""
     with pytest.raises(InvalidRequest, match="unknown column 'shoe'"):
         top.columns("-o pid,shoe")
+    for nonsense in ("nonsense", "-z", "--forest", "-p 1", "auxo"):
+        with pytest.raises(InvalidRequest, match="ps: unknown option"):
+            top.columns(nonsense)
 
 
 def test_inotify(tmp_path: Path) -> None:
