@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.log import LogSource
 
-__all__ = ["check_tag", "expand_tag", "flag", "refuse_unknown", "rotation"]
+__all__ = ["attributes", "check_tag", "expand_tag", "flag", "refuse_unknown", "rotation"]
 
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
@@ -81,6 +81,38 @@ def rotation(
         )
     flag(options, f"{prefix}compress")
     return LogForm(limit, int(files))
+
+
+def attributes(options: Mapping[str, str], source: LogSource) -> dict[str, str]:
+    """Return what ``labels``, ``env``, their ``-regex`` and ``tag`` have said with each line.
+
+    :raises InvalidRequest: a regular expression is none.
+    """
+    variables = dict(entry.partition("=")[::2] for entry in source.environment)
+    found: dict[str, str] = {}
+    for option, values in (("labels", source.labels), ("env", variables)):
+        names = {name.strip() for name in options.get(option, "").split(",")}
+        pattern = _pattern(options, f"{option}-regex")
+        found |= {
+            name: value
+            for name, value in values.items()
+            if name in names or (pattern is not None and pattern.search(name))
+        }
+    if tag := options.get("tag"):
+        try:
+            found["tag"] = expand_tag(tag, source)
+        except InvalidRequest:  # a template that Go knows more of
+            found["tag"] = tag
+    return found
+
+
+def _pattern(options: Mapping[str, str], name: str) -> re.Pattern[str] | None:
+    if not options.get(name):
+        return None
+    try:
+        return re.compile(options[name])
+    except re.error as error:
+        raise InvalidRequest(f"invalid log opt {name}: {options[name]!r}: {error}") from None
 
 
 def check_tag(template: str) -> None:

@@ -10,9 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pannier.drivers.log import LogSource
 from pannier.engine.delivering import Delivery
-from pannier.engine.logdrivers import delivers, driver_of, driver_options
+from pannier.engine.logdrivers import delivers, driver_of, driver_options, source_of
 from pannier.engine.undelivered import is_behind
 from pannier.linux.inotify import IN_MODIFY, IN_MOVED_TO, Inotify
 
@@ -143,17 +142,7 @@ class Deliveries:
                 loop.call_soon_threadsafe(self._told, container.id, course)
 
         log = container.host.log
-        source = LogSource(
-            id=container.id,
-            name=container.name,
-            image_id=container.image_id,
-            image_name=container.image_name,
-            args=container.args,
-            environment=container.config.env,
-            labels=container.config.labels,
-            created=container.created,
-            host=self._host,
-        )
+        source = source_of(container, self._host)
         driver = driver_of(self._drivers, log)
         delivery = Delivery(driver, source, driver_options(log), folder / _LOG, told)
         course = self._courses[container.id] = _Course(delivery, watch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pannier.drivers.log import LogCapability
+from pannier.drivers.log import LogCapability, LogSource
 from pannier.drivers.runtime import LogSpec
 from pannier.errors import InvalidRequest
 
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 
     from pannier.drivers.log import LogDriver
     from pannier.driverset import DriverSet
-    from pannier.engine.model import LogConfig
+    from pannier.engine.model import Container, LogConfig
 
-__all__ = ["complete_log", "delivers", "driver_of", "driver_options", "log_spec", "readable"]
+__all__ = [
+    "complete_log",
+    "delivers",
+    "driver_of",
+    "driver_options",
+    "log_spec",
+    "readable",
+    "source_of",
+]
 
 _OWN = ("mode", "max-buffer-size")
 """Options of every driver. Output is never held back by its log, so that neither has an effect."""
@@ -41,6 +49,24 @@ def driver_of(drivers: DriverSet, log: LogConfig) -> LogDriver:
 def driver_options(log: LogConfig) -> Mapping[str, str]:
     """Return the options that are the driver's."""
     return {name: value for name, value in log.options.items() if name not in _OWN}
+
+
+def source_of(container: Container, host: str) -> LogSource:
+    """Return what of a container may be said with its lines.
+
+    :param host: what the host is called.
+    """
+    return LogSource(
+        id=container.id,
+        name=container.name,
+        image_id=container.image_id,
+        image_name=container.image_name,
+        args=container.args,
+        environment=container.config.env,
+        labels=container.config.labels,
+        created=container.created,
+        host=host,
+    )
 
 
 def complete_log(drivers: DriverSet, log: LogConfig) -> LogConfig:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pannier.drivers.log import LogCapability, LogDriver, LogForm
-from pannier.drivers.logoptions import refuse_unknown, rotation
+from pannier.drivers.log import LogCapability, LogDriver, LogForm, LogSource
+from pannier.drivers.logoptions import attributes, refuse_unknown, rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +65,7 @@ class _Files(LogDriver):
         """Check names and values."""
         refuse_unknown(self.id, options, self.options)
         self.form(options)
+        attributes(options, LogSource("", ""))
 
     def form(self, options: Mapping[str, str]) -> LogForm:
         """Return when a new file is begun, and how many are kept."""

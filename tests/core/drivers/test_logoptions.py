@@ -7,7 +7,14 @@ import re
 import pytest
 
 from pannier.drivers.log import LogForm, LogSource
-from pannier.drivers.logoptions import check_tag, expand_tag, flag, refuse_unknown, rotation
+from pannier.drivers.logoptions import (
+    attributes,
+    check_tag,
+    expand_tag,
+    flag,
+    refuse_unknown,
+    rotation,
+)
 from pannier.errors import InvalidRequest
 
 SOURCE = LogSource(
@@ -44,6 +51,17 @@ def test_tags_that_mean_nothing(template: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(template)) as error:
         check_tag(template)
     assert "{{.Name}}" in str(error.value.hint)
+
+
+def test_attributes() -> None:
+    """Labels and variables are named, or found by an expression; the tag is one more."""
+    source = LogSource("c" * 64, "web", environment=("A=1", "AB=2"), labels={"a.x": "3", "b": "4"})
+    assert attributes({}, source) == {}
+    assert attributes({"env": "A, none", "labels-regex": r"^a\."}, source) == {"A": "1", "a.x": "3"}
+    assert attributes({"env-regex": "B", "tag": "{{.Name}}"}, source) == {"AB": "2", "tag": "web"}
+    assert attributes({"tag": "{{upper .Name}}"}, source) == {"tag": "{{upper .Name}}"}
+    with pytest.raises(InvalidRequest, match="invalid log opt env-regex: '\\('"):
+        attributes({"env-regex": "("}, source)
 
 
 def test_unknown_options() -> None:

@@ -560,6 +560,20 @@ class TestLogs:
         answer = server.get("/containers/web/logs?stdout=1&stderr=1&timestamps=1")
         assert answer.body.startswith(b"\x01\0\0\0\0\0\0\x252026-11-18T11:06:40.123456789Z hello\n")
 
+    def test_details(self, server: ApiServer) -> None:
+        """What the log's options name of labels and variables stands before each line."""
+        create(server, "bare")
+        bare = server.get("/containers/bare/logs?stdout=1&stderr=1&details=1")
+        assert bare.body == b"\x01\0\0\0\0\0\0\x07 hello\n\x02\0\0\0\0\0\0\x06 oops\n"
+        log = {"Config": {"labels": "tier", "env-regex": "^A", "tag": "{{.Name}}"}}
+        labels = {"tier": "a b", "other": "1"}
+        host = {"LogConfig": log}
+        create(server, "told", Tty=True, Labels=labels, Env=["A=1,", "B=2"], HostConfig=host)
+        told = server.get("/containers/told/logs?stdout=1&details=1&timestamps=1")
+        assert told.body.splitlines()[0] == (
+            b"2026-11-18T11:06:40.123456789Z A=1%2C,tag=told,tier=a+b hello"
+        )
+
     def test_options(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
         """Times in every form Docker takes, and a tail that may be `all`."""
         assert running
