@@ -108,9 +108,20 @@ def _normal(text: str, folder: Path, *, any_order: bool) -> str:
     return "\n".join(sorted(lines) if any_order else lines)
 
 
+_NO_CHMOD = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [
+        {"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"},
+    ],
+}
+
+
 def _files(folder: Path) -> None:
     (folder / "busybox.tar").write_bytes(busybox_archive())
     (folder / "f").write_text("copied\n")
+    (folder / "env").write_text("A=1\n# a comment\nB\nC=x y\n")
+    (folder / "labels").write_text("one=1\n# a comment\ntwo\n")
+    (folder / "seccomp.json").write_text(json.dumps(_NO_CHMOD))
     subprocess.run(["tar", "-C", str(folder), "-cf", str(folder / "root.tar"), "f"], check=True)
     for name, text in {
         "context": "FROM busybox AS first\nARG WHAT=nothing\nRUN echo $WHAT > /said\n"
