@@ -17,15 +17,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pannier.linux.namespaces import in_network_namespace
 from support.dockerd import running_dockerd
 from support.images import busybox_archive
-from support.registry import BCRYPT, USER, debian_registry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from support.registries import registry_beside
 
 __all__ = ["STEPS", "Answer", "Step", "answers"]
 
@@ -134,27 +129,6 @@ def _files(folder: Path) -> None:
         (folder / name / "f").write_text("in the context\n")
 
 
-@contextlib.contextmanager
-def _registry(pid: int, folder: Path) -> Iterator[None]:
-    """Run a registry in the network namespace of a daemon."""
-    folder.mkdir()
-    users = folder / "users"
-    users.write_text(f"{USER}:{BCRYPT}\n")
-    auth = f"  htpasswd: {{realm: tests, path: {users}}}"
-    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with debian_registry(
-            folder / "registry",
-            port=_PORT,
-            auth=auth,
-            inside=["nsenter", f"--net=/proc/{pid}/ns/net"],
-            entered=lambda: in_network_namespace(namespace),
-        ):
-            yield
-    finally:
-        os.close(namespace)
-
-
 def answers(host: str, pid: int) -> dict[str, Answer]:
     """Run every step, in order; return the answers by their line.
 
@@ -164,7 +138,7 @@ def answers(host: str, pid: int) -> dict[str, Answer]:
     with tempfile.TemporaryDirectory(prefix="tour-") as made, contextlib.ExitStack() as stack:
         folder = Path(made)
         _files(folder)
-        stack.enter_context(_registry(pid, folder / "registry"))
+        stack.enter_context(registry_beside(pid, folder / "registry", _PORT, private=True))
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": made,

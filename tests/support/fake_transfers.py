@@ -10,12 +10,12 @@ from pannier.errors import Forbidden, NotFound
 from pannier.images.oci import OCI_MANIFEST, Descriptor, Platform
 from pannier.images.registry.choosing import Described
 from pannier.images.registry.listing import SearchResult
-from pannier.images.registry.pull import PulledImage
+from pannier.images.registry.pull import PullDenied, PulledImage
 from pannier.images.registry.push import PushedImage
 from pannier.images.registry.transfers import TransferEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from pannier.images.model import Image
     from pannier.images.reference import Reference
@@ -59,14 +59,15 @@ class FakeTransfers:
         yield PulledImage(self._image, reference, DIGEST, changed=True)
 
     async def push(
-        self, reference: Reference, credentials: Credentials
+        self, reference: Reference, credentials: Credentials, tags: Sequence[Reference] = ()
     ) -> AsyncIterator[TransferEvent | PushedImage]:
-        self.calls.append(("push", str(reference), credentials))
         yield TransferEvent(f"The push refers to repository [{reference.name}]")
-        if "absent" in {reference.path.rpartition("/")[2], reference.tag}:
-            raise NotFound(f"No such image: {reference.familiar}")
-        yield TransferEvent("Pushed", "aaaaaaaaaaaa")
-        yield PushedImage(reference, DIGEST, 528)
+        for one in tags or [reference]:
+            self.calls.append(("push", str(one), credentials))
+            if "absent" in {one.path.rpartition("/")[2], one.tag}:
+                raise NotFound(f"No such image: {one.familiar}")
+            yield TransferEvent("Pushed", "aaaaaaaaaaaa")
+            yield PushedImage(one, DIGEST, 528)
 
     async def log_in(self, registry: str, credentials: Credentials) -> None:
         self.calls.append(("log_in", registry, credentials))
@@ -81,4 +82,6 @@ class FakeTransfers:
         self.calls.append(("describe", str(reference), credentials))
         if "absent" in {reference.path.rpartition("/")[2], reference.tag}:
             raise NotFound("manifest for absent not found")
+        if reference.path.endswith("secret"):
+            raise PullDenied("pull access denied for secret")
         return Described(Descriptor(OCI_MANIFEST, DIGEST, 528), (Platform("linux", "arm64", "v8"),))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Specification"]
+__all__ = ["Specification", "specification"]
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -114,3 +118,13 @@ class Specification:
                 yield from self._check(more, item, f"{where}.{name}")
             elif properties and not more:
                 yield f"{where}.{name} is not specified"
+
+
+def specification() -> Specification:
+    """Return the Docker Engine API's; skips a test where it is not to be found."""
+    path = os.environ.get("PANNIER_API_SPEC")
+    if not path:
+        pytest.skip("set PANNIER_API_SPEC to the path of docker-engine-api-v1.51.yaml")
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install PyYAML")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return Specification(yaml.load(Path(path).read_text(), Loader=loader))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pannier.engine.imagefacts import ImageFacts
 from pannier.engine.model import ContainerConfig, HealthCheck
 from pannier.engine.results import Event
+from pannier.engine.telling import tell_of_image
 from pannier.engine.workers import uninterrupted
 from pannier.errors import NotFound
 from pannier.images.config import Healthcheck, RunConfig
@@ -176,7 +177,7 @@ class Images:
         """Give an image another name."""
         reference = await self._workers.run(self._images.tag, text, name)
         image = await self._workers.run(self._images.get, reference.familiar)
-        self._publish("tag", image.id, reference.familiar)
+        self._publish("tag", image, reference.familiar)
         return reference
 
     @uninterrupted
@@ -206,21 +207,25 @@ class Images:
 
     def _publish_removals(self, removals: Iterable[Removal]) -> None:
         for item in removals:
-            if not isinstance(item, DeletedImage):
-                self._publish("untag", item.image, item.image)
-            elif item.is_image:
-                self._publish("delete", item.id, item.id)
+            if isinstance(item, DeletedImage):
+                if item.is_image:
+                    tell_of_image(self._events, "delete", item.id, item.id, None)
+            elif not item.implied:
+                tell_of_image(self._events, "untag", item.image, item.image, item.labels)
 
     async def load(
         self, chunks: AsyncIterator[bytes], platform: Platform | None = None
     ) -> AsyncIterator[LoadEvent]:
         """Load the images of an archive; yields what happens."""
+        told = set()
         async with self._workers.reading(chunks) as stream:
             events = self._workers.stream(self._images.load(stream, platform))
             async with contextlib.aclosing(events):
                 async for event in events:
-                    if isinstance(event, LoadedImage):
-                        self._publish("load", event.id, event.reference or event.id)
+                    # Once, however many names it has.
+                    if isinstance(event, LoadedImage) and event.id not in told:
+                        told.add(event.id)
+                        self._publish("load", await self.find(event.id), event.id)
                     yield event
 
     async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
@@ -228,9 +233,9 @@ class Images:
 
         :raises NotFound: before anything is sent, where an image does not exist.
         """
-        for name in names:
-            for id, _ in await self._workers.run(self._images.select, name):
-                self._publish("save", id, id)
+        selected = [await self._workers.run(self._images.select, name) for name in names]
+        for id in dict.fromkeys(id for found in selected for id, _ in found):
+            self._publish("save", await self.find(id), id)
         return self._workers.written(lambda out: self._images.save(names, out))
 
     async def import_image(
@@ -239,7 +244,9 @@ class Images:
         """Make an image of a root filesystem."""
         async with self._workers.reading(chunks) as stream:
             added = await self._workers.bulk(self._images.import_image, stream, request)
-        self._publish("import", added.image.id, added.image.id)
+        if request.name is not None:
+            self._publish("tag", added.image, request.name.with_default_tag().familiar)
+        self._publish("import", added.image, added.image.id)
         return added
 
     async def commit(
@@ -265,8 +272,13 @@ class Images:
             created_by=" ".join(container.args),
         )
         added = await self._workers.bulk(self._images.commit, request)
-        self._publish("create", added.image.id, name)
+        self._publish("create", added.image, added.image.id)
+        if request.name is not None:
+            self._publish("tag", added.image, request.name.familiar)
         return added.image.id
 
-    def _publish(self, action: str, id: str, name: str) -> None:
-        self._events.publish(Event("image", action, id, {"name": name}))
+    def _publish(self, action: str, image: Image | None, name: str) -> None:
+        """Say what happened to an image; nothing where it has gone meanwhile."""
+        if image is not None:
+            labels = image.config.config.labels
+            tell_of_image(self._events, action, image.id, name, labels)

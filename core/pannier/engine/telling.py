@@ -1,4 +1,4 @@
-"""Events about containers and their networks, with Docker's attributes."""
+"""Events about images, and about containers and their networks, with Docker's attributes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING
 from pannier.engine.results import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pannier.engine.events import Events
     from pannier.engine.model import Container, Network
 
-__all__ = ["Teller"]
+__all__ = ["Teller", "tell_of_image"]
+
+
+def tell_of_image(
+    events: Events, action: str, actor: str, name: str, labels: Mapping[str, str] | None
+) -> None:
+    """Say that something happened to an image; its labels are told, too.
+
+    :param actor: its id, or the name by which a registry knows it.
+    :param labels: None for those of an image that has gone, as with Docker.
+    """
+    events.publish(Event("image", action, actor, {**(labels or {}), "name": name}))
 
 
 class Teller:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pannier.engine.results import Event
+from pannier.engine.telling import tell_of_image
 from pannier.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from pannier.engine.events import Events
     from pannier.images.images import ImageStore
@@ -84,23 +84,33 @@ class Transfers:
         for one in references:
             async for item in self._run(self._puller.pull, replace(request, reference=one)):
                 yield item
-            self._publish("pull", one)
+        await self._tell("pull", reference if all_tags else reference.with_default_tag())
 
     async def push(
-        self, reference: Reference, credentials: Credentials
+        self, reference: Reference, credentials: Credentials, tags: Sequence[Reference] = ()
     ) -> AsyncGenerator[TransferEvent | PushedImage, None]:
         """Push an image; yields what happens, then what the registry has.
 
         Ending the iteration early gives the transfer up.
-        """
-        request = _request(reference, credentials, None)
-        async for item in self._run(self._pusher.push, request):
-            yield item
-        self._publish("push", reference)
 
-    def _publish(self, action: str, reference: Reference) -> None:
-        name = reference.with_default_tag().familiar
-        self._events.publish(Event("image", action, name, {"name": reference.familiar_name}))
+        :param tags: push these, of the repository that *reference* then is the name of.
+        """
+        opening: TransferEvent | PushedImage | None = None
+        for one in tags or [reference]:
+            request = _request(one, credentials, None)
+            async for item in self._run(self._pusher.push, request):
+                # What repository it is about is said once.
+                if opening is None or item != opening:
+                    yield item
+                opening = opening or item
+        await self._tell("push", reference if tags else reference.with_default_tag())
+
+    async def _tell(self, action: str, reference: Reference) -> None:
+        """Say once what happened, however many tags it was about, by the name that was given."""
+        loop = asyncio.get_running_loop()
+        image = await loop.run_in_executor(self._pool, self._images.find, reference.familiar)
+        labels = None if image is None else image.config.config.labels
+        tell_of_image(self._events, action, reference.familiar, reference.familiar_name, labels)
 
     async def _run(
         self, work: Callable[[TransferRequest], T], request: TransferRequest

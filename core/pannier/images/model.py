@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pannier.images.config import ImageConfig
     from pannier.images.oci import Descriptor, Manifest
     from pannier.images.reference import Reference
@@ -124,10 +126,18 @@ class ImageUser:
 
 @dataclass(frozen=True, slots=True)
 class UntaggedImage:
-    """A reference that was removed, in its familiar form, and the image that it led to."""
+    """A reference that was removed.
+
+    :param reference: in its familiar form.
+    :param image: the id of the image that it led to.
+    :param labels: that image's.
+    :param implied: it only went since the last tag of its repository did.
+    """
 
     reference: str
     image: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,12 +89,14 @@ class Remover:
         # Digests alone would keep the image, though its last tag in that repository is gone.
         rest = [name for name in self._catalog.names(image) if name.name == reference.name]
         if all(name.digest is not None for name in rest):
-            self._untag(image, rest)
+            self._untag(image, rest, implied=True)
 
-    def _untag(self, image: str, names: Sequence[Reference]) -> None:
+    def _untag(self, image: str, names: Sequence[Reference], *, implied: bool = False) -> None:
+        found = self._catalog.image(image)
+        labels = {} if found is None else found.config.config.labels
         for name in names:
             self._catalog.untag(name)
-            self.done.append(UntaggedImage(name.familiar, image))
+            self.done.append(UntaggedImage(name.familiar, image, labels, implied))
 
     def _delete_image(self, image: str, *, force: bool, prune: bool, quiet: bool) -> None:
         try:

@@ -46,7 +46,7 @@ async def _events(call: Call) -> web.StreamResponse:
         raise InvalidRequest(
             f"`since` time ({since // 10**9}) cannot be after `until` time ({until // 10**9})"
         )
-    filters = call.query.filters(_FILTERS)
+    filters = call.query.filters(_FILTERS, others=True)  # as dockerd
     events = call.engine.events.subscribe(since, until, filters)
     response = await open_stream(call, JSON_TYPE)
     async with closed(events):

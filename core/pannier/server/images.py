@@ -12,6 +12,7 @@ from pannier.images.filters import ImageFilters
 from pannier.images.importing import ImportRequest
 from pannier.images.load import LoadedImage, RenamedImage
 from pannier.images.reference import parse_reference
+from pannier.images.registry.transfers import TransferEvent
 from pannier.server import transfers
 from pannier.server.body import body_chunks, read_fields
 from pannier.server.call import Route
@@ -167,7 +168,7 @@ async def _get_many(call: Call) -> web.StreamResponse:
 
 async def _load(call: Call) -> web.StreamResponse:
     platform = parse_platform(call.query.text("platform"))
-    quiet = call.query.boolean("quiet")
+    quiet = call.query.boolean("quiet", default=True)  # so dockerd has it, whatever is documented
     events = call.engine.images.load(body_chunks(call.request), platform)
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
@@ -176,8 +177,9 @@ async def _load(call: Call) -> web.StreamResponse:
                 if isinstance(event, (LoadedImage, RenamedImage)):
                     yield {"stream": f"{event.message}\n"}
                 elif not quiet:
-                    progress = {"current": event.current, "total": event.total}
-                    yield {"status": "Loading layer", "progressDetail": progress, "id": event.layer}
+                    yield transfers.event_message(
+                        TransferEvent("Loading layer", event.layer, event.current, event.total)
+                    )
 
     # docker-py tells a failed load by the message, and takes a bad status for another failure.
     return await message_stream(call, lines(), at_once=True)

@@ -30,7 +30,7 @@ def _options(call: Call, *, websocket: bool = False) -> AttachOptions:
     detach_sequence(keys or None)
     return AttachOptions(
         logs=query.boolean("logs"),
-        stream=query.boolean("stream") or websocket,
+        stream=query.boolean("stream"),
         # A message of a websocket is output and nothing else, as Docker has it.
         raw=websocket,
         stdin=query.boolean("stdin"),

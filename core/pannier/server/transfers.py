@@ -17,7 +17,7 @@ from pannier.server.messages import message_stream, parse_platform
 from pannier.server.respond import closed, json_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from aiohttp import web
 
@@ -104,13 +104,16 @@ async def pull(call: Call) -> web.StreamResponse:
     events = call.engine.transfers.pull(reference, credentials_of(call), platform, all_tags=every)
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
+        done: list[PulledImage] = []
         async with closed(events):
             async for item in events:
                 if isinstance(item, TransferEvent):
                     yield event_message(item)
                 else:
-                    for message in _pulled(item):
-                        yield message
+                    yield {"status": f"Digest: {item.digest}"}
+                    done.append(item)
+        if done:
+            yield _pulled(done, reference.familiar if every else done[0].reference.familiar)
 
     return await message_stream(call, lines())
 
@@ -131,38 +134,39 @@ def _wanted(image: str, tag: str) -> Reference:
     return parse_reference(f"{named.name}{separator}{tag}")
 
 
-def _pulled(pulled: PulledImage) -> list[dict[str, Any]]:
-    name = pulled.reference.familiar
-    done = "Downloaded newer image for" if pulled.changed else "Image is up to date for"
-    return [{"status": f"Digest: {pulled.digest}"}, {"status": f"Status: {done} {name}"}]
+def _pulled(done: Sequence[PulledImage], name: str) -> dict[str, Any]:
+    changed = any(pulled.changed for pulled in done)
+    words = "Downloaded newer image for" if changed else "Image is up to date for"
+    return {"status": f"Status: {words} {name}"}
 
 
 async def _push(call: Call) -> web.StreamResponse:
     tag = call.query.text("tag")
     reference = parse_reference(f"{call.name}:{tag}" if tag else call.name)
-    references = [reference]
+    tags: list[Reference] = []
     if not tag and reference.is_name_only:
-        references = await _tags_of(call, reference)
-    credentials = credentials_of(call)
+        tags = await _tags_of(call, reference)
+    events = call.engine.transfers.push(reference, credentials_of(call), tags)
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
-        for one in references:
-            events = call.engine.transfers.push(one, credentials)
-            async with closed(events):
-                async for item in events:
-                    if isinstance(item, TransferEvent):
-                        yield event_message(item)
-                    else:
-                        for message in _pushed(item):
-                            yield message
+        async with closed(events):
+            async for item in events:
+                if isinstance(item, TransferEvent):
+                    yield event_message(item)
+                else:
+                    for message in _pushed(item):
+                        yield message
 
     words = await _push_words(call, reference)
     return await message_stream(call, lines(), words=words)
 
 
 async def _tags_of(call: Call, reference: Reference) -> list[Reference]:
-    selected = await call.engine.images.select(reference.familiar)
-    return [parse_reference(tag) for _, tags in selected for tag in tags] or [reference]
+    try:
+        selected = await call.engine.images.select(reference.familiar)
+    except NotFound:
+        return []  # the push finds that out, and says it as one of its messages
+    return [parse_reference(tag) for _, tags in selected for tag in tags]
 
 
 async def _push_words(call: Call, reference: Reference) -> Callable[[str], str]:
@@ -238,7 +242,14 @@ def _stars(filters: dict[str, tuple[str, ...]]) -> int:
 
 async def _describe(call: Call) -> web.StreamResponse:
     reference = parse_reference(call.name)
-    found = await call.engine.transfers.describe(reference, credentials_of(call))
+    try:
+        found = await call.engine.transfers.describe(reference, credentials_of(call))
+    except NotFound as error:
+        from pannier.images.registry.pull import PullDenied  # noqa: PLC0415 - imports urllib3
+
+        if isinstance(error, PullDenied):
+            raise Unauthorized(str(error), hint=error.hint) from error
+        raise
     platforms = []
     for one in found.platforms:
         fields = {"architecture": one.architecture, "os": one.os}

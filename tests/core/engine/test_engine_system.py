@@ -128,6 +128,34 @@ async def test_images_tell_events(rig: Rig) -> None:
 
 
 @engine_test
+async def test_events_of_images_tell_their_labels(rig: Rig) -> None:
+    """And the image's id; but of one that has gone there is only that."""
+    images = rig.engine.images
+    await rig.run("web")
+    id = await rig.engine.containers.commit(
+        "web", repository="made", tag="1", changes=("LABEL a=b",)
+    )
+    saved = b"".join([chunk async for chunk in await images.save(["made:1", "made:1"])])
+    await rig.engine.containers.remove("web", force=True)
+    await images.remove("made:1")
+    assert [event async for event in images.load(chunks(saved))]
+    told = [
+        (event.action, event.attributes)
+        for event in rig.engine.events._history
+        if event.kind == "image" and event.actor == id
+    ]
+    named = {"a": "b", "name": id}
+    assert told == [
+        ("create", named),
+        ("tag", {"a": "b", "name": "made:1"}),
+        ("save", named),
+        ("untag", named),
+        ("delete", {"name": id}),
+        ("load", named),
+    ]
+
+
+@engine_test
 async def test_attaching_to_a_paused_container(rig: Rig) -> None:
     """It is refused, as input would go nowhere."""
     await rig.run("web")

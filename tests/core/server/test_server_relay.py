@@ -19,7 +19,10 @@ class TestWebsocket:
     """Attaching through a websocket."""
 
     def test_both_ways(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
-        """Messages are the connection's bytes; the end of output closes the websocket."""
+        """Messages are the connection's bytes; the end of output closes the websocket.
+
+        As with Docker, that is asked for with ``stream``; else there is only the log.
+        """
         shim = engine.containers.shims[running]
 
         async def client() -> None:
@@ -27,7 +30,7 @@ class TestWebsocket:
             async with (
                 aiohttp.ClientSession(connector=connector) as session,
                 session.ws_connect(
-                    "http://d/v1.51/containers/web/attach/ws?stdin=1&stdout=1"
+                    "http://d/v1.51/containers/web/attach/ws?stream=1&stdin=1&stdout=1"
                 ) as websocket,
             ):
                 await asyncio.to_thread(server.run, shim.attached.wait())

@@ -201,6 +201,13 @@ class TestPush:
             answer = server.post(f"/images/{name}/push?tag=absent")
             assert messages(answer)[-1]["errorDetail"] == {"message": words}
 
+    def test_an_image_without_any_tag(self, server: ApiServer) -> None:
+        """What no image is called is said within the stream, as when a tag was asked for."""
+        answer = server.post("/images/nothing.here/absent/push")
+        assert answer.status == 200
+        words = "An image does not exist locally with the tag: nothing.here/absent"
+        assert messages(answer)[-1]["errorDetail"] == {"message": words}
+
 
 class TestSearch:
     """``GET /images/search``."""
@@ -240,6 +247,7 @@ class TestDescribe:
             {"architecture": "arm64", "os": "linux", "variant": "v8"}
         ]
         assert server.get("/distribution/absent/json").status == 404
+        assert server.get("/distribution/secret/json").status == 401  # a log-in is missing
 
 
 class TestLogIn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
@@ -92,7 +93,7 @@ def search(
     endpoint = options.endpoint(_DOCKER_SEARCH) if official else options.endpoints(host)[-1]
     limit = query.limit or _USUAL
     cancellation = cancellation or Cancellation()
-    transport = Transport(endpoint, options, credentials)
+    transport = Transport(endpoint, options, credentials, any_server=True)
     try:
         found = _by_api(transport, term, limit, cancellation)
         if found is None:
@@ -133,12 +134,19 @@ def _result(item: dict[str, Any]) -> SearchResult:
 
 
 def _in_catalog(transport: Transport, term: str, cancellation: Cancellation) -> list[SearchResult]:
-    return [
-        SearchResult(name)
-        for page in pages(transport, "_catalog?n=1000", "registry:catalog:*", cancellation)
-        for name in page.get("repositories") or []
-        if isinstance(name, str) and term in name
-    ]
+    try:
+        return [
+            SearchResult(name)
+            for page in pages(transport, "_catalog?n=1000", "registry:catalog:*", cancellation)
+            for name in page.get("repositories") or []
+            if isinstance(name, str) and term in name
+        ]
+    except NotFound as error:
+        raise RegistryError(
+            f"{transport.endpoint.host} cannot be searched: it has neither a search API nor a "
+            f"catalog",
+            http_status=HTTPStatus.NOT_FOUND,
+        ) from error
 
 
 def check_access(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pannier.images.registry.settings import Endpoint, RegistryOptions
     from pannier.images.registry.transfers import TransferRequest
 
-__all__ = ["PulledImage", "Puller", "describe_at", "repository_at"]
+__all__ = ["PullDenied", "PulledImage", "Puller", "describe_at", "repository_at"]
 
 T = TypeVar("T")
 
@@ -58,6 +58,10 @@ class PulledImage:
     reference: Reference
     digest: str
     changed: bool
+
+
+class PullDenied(NotFound):
+    """The registry does not show us whether there is such an image."""
 
 
 @dataclass(slots=True)
@@ -263,11 +267,7 @@ class _Attempt:
             self._store.workbench.held(config.id, self._lease)
             whole = all(self._store.storage.has_layer(layer.chain_id) for layer in known.layers)
             blobs = all(self._store.content.has(layer.blob.digest) for layer in known.layers)
-            if whole and blobs:
-                for layer in known.layers:
-                    event = TransferEvent("Already exists", short_id(layer.blob.digest))
-                    self._request.report(event)
-                return True
+            return whole and blobs
         return False
 
     def _arrival(self, descriptor: Descriptor, *, quiet: bool = False) -> Arrival:
@@ -323,7 +323,7 @@ def _in_dockers_words(error: PannierError, reference: Reference) -> NotFound:
     """Return what Docker's clients look for when an image is not there, or not for us."""
     name = reference.familiar_name
     if isinstance(error, AccessDenied):
-        return NotFound(
+        return PullDenied(
             f"pull access denied for {name}, repository does not exist or may require "
             f"'docker login': {error.words}",
             hint=error.hint,

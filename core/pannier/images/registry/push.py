@@ -128,7 +128,7 @@ class _Push:
         manifest = parse_document(raw, image.manifest.media_type, image.id)
         assert isinstance(manifest, Manifest)
         unique = {layer.diff_id: layer for layer in image.layers}
-        for layer in unique.values():
+        for layer in reversed(unique.values()):  # as Docker lists them: the top one first
             self._request.report(TransferEvent("Preparing", short_id(layer.diff_id)))
         config = Descriptor(manifest.config.media_type, image.id, len(image.config.raw))
         with (

@@ -85,12 +85,21 @@ class Request:
 
 
 class Transport:
-    """Requests to one server. Safe to use from several threads."""
+    """Requests to one server. Safe to use from several threads.
+
+    :param any_server: also one that does not know the distribution API, as an index for searches.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, options: RegistryOptions, credentials: Credentials = ANONYMOUS
+        self,
+        endpoint: Endpoint,
+        options: RegistryOptions,
+        credentials: Credentials = ANONYMOUS,
+        *,
+        any_server: bool = False,
     ) -> None:
         self.endpoint = endpoint
+        self._any_server = any_server
         self._options = options
         self._credentials = credentials
         self._finding = threading.Lock()
@@ -266,7 +275,7 @@ class Transport:
                 break  # it speaks TLS, but not with us: the first failure says why
             if status == HTTPStatus.UNAUTHORIZED:
                 authorizer.learn(challenge, "")
-            elif status == HTTPStatus.NOT_FOUND:
+            elif status == HTTPStatus.NOT_FOUND and not self._any_server:
                 raise RegistryError(
                     f"{host} is no registry: it answers 404 to {urlsplit(root).path}",
                     http_status=status,

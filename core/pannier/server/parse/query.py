@@ -70,10 +70,13 @@ class Query:
         value = self._values.get(name, "")
         return 0 if value in {"", "0"} else parse_time(value, now)
 
-    def filters(self, allowed: Collection[str]) -> dict[str, tuple[str, ...]]:
+    def filters(
+        self, allowed: Collection[str], *, others: bool = False
+    ) -> dict[str, tuple[str, ...]]:
         """Read ``filters``, in today's form or the one of before API 1.22.
 
         :param allowed: the names that this listing knows.
+        :param others: leave others out; else they are refused.
         """
         text = self._values.get("filters", "")
         if not text:
@@ -86,10 +89,10 @@ class Query:
             return {}
         if not isinstance(value, dict):
             raise InvalidRequest("invalid filter: an object is expected")
-        for name in value:
-            if name not in allowed:
-                raise InvalidRequest(f"invalid filter '{name}'", hint=_known(allowed))
-        return {name: _filter_values(name, item) for name, item in value.items()}
+        unknown = [name for name in value if name not in allowed]
+        if unknown and not others:
+            raise InvalidRequest(f"invalid filter '{unknown[0]}'", hint=_known(allowed))
+        return {name: _filter_values(name, item) for name, item in value.items() if name in allowed}
 
 
 def _known(allowed: Collection[str]) -> str:

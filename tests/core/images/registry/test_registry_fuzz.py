@@ -201,7 +201,7 @@ def test_any_search_result_is_understood_or_refused(answer: object) -> None:
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(PannierError):
         patch.setattr(
             "pannier.images.registry.listing.Transport",
-            lambda *_: _Canned(200, {}, json.dumps(answer).encode()),
+            lambda *_, **__: _Canned(200, {}, json.dumps(answer).encode()),
         )
         for found in search(RegistryOptions(), SearchQuery("registry.test/x")):
             assert isinstance(found.stars, int)

@@ -109,7 +109,7 @@ class TestPlain:
     def test_one_that_was_loaded_before(
         self, registry: FaultyRegistry, rig: Rig, small: BuiltImage
     ) -> None:
-        """Nothing comes down again; it gets the registry's names."""
+        """Nothing comes down again, layers are not spoken of; it gets the registry's names."""
         loaded = image(small.layers, tags=["mine:1"])
         list(rig.store.load(io.BytesIO(docker_archive([loaded]))))
         pushed = registry.put(small)
@@ -117,7 +117,7 @@ class TestPlain:
         assert pulled.image.tags == (f"{registry.host}/a/b:1", "mine:1")
         assert pulled.image.digests == (f"{registry.host}/a/b@{pushed}",)
         assert registry.lines("GET .*/blobs/") == []
-        assert rig.statuses().count("Already exists") == 2
+        assert rig.statuses() == ["Pulling from a/b"]
 
     def test_every_tag(self, registry: FaultyRegistry, rig: Rig, small: BuiltImage) -> None:
         """However many pages they fill."""
