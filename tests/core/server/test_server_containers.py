@@ -84,7 +84,6 @@ class TestCreateAndInspect:
         view = server.get(f"/containers/{id[:12]}/json").json
         shown = view["HostConfig"]
         expected = host | {
-            "CapAdd": ["CAP_NET_ADMIN"],
             "Mounts": [{"Type": "volume", "Source": "vol", "Target": "/m", "ReadOnly": True}],
             "Devices": [
                 {

@@ -419,7 +419,7 @@ class TestMeanings:
         assert nothing.oom_kill_disable is None
 
     def test_small_things(self) -> None:
-        """Names are made uniform; what stands for the default is the default."""
+        """What stands for the default is the default; capabilities stay as they were asked for."""
         options = host(
             NetworkMode="default",
             CapAdd=["net_admin", "CAP_CHOWN", "all"],
@@ -428,7 +428,7 @@ class TestMeanings:
             RestartPolicy={"Name": ""},
         ).host
         assert options.network_mode == ""
-        assert options.cap_add == ("CAP_NET_ADMIN", "CAP_CHOWN", "ALL")
+        assert options.cap_add == ("net_admin", "CAP_CHOWN", "all")
         assert options.device_rules == (DeviceRule(True, "b", 8, None, "r"),)
         assert options.security_options == (
             "seccomp=unconfined",

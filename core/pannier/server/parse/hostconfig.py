@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pannier.drivers.resources import DeviceRule
 from pannier.engine.model import DeviceMapping, HostOptions, LogConfig, RestartPolicy, Ulimit
+from pannier.engine.validate import capability_names
 from pannier.errors import InvalidRequest, UnsupportedOperation
-from pannier.linux.capabilities import CAPABILITIES
 from pannier.server.parse.hostmodes import (
     check_cgroupns,
     check_hosts,
@@ -161,15 +161,10 @@ def _log_config(fields: Fields) -> LogConfig:
 
 
 def _capabilities(fields: Fields, name: str) -> tuple[str, ...]:
-    normal = []
-    for value in fields.strings(name):
-        word = value.upper()
-        if word != "ALL":
-            word = word if word.startswith("CAP_") else f"CAP_{word}"
-            if word not in CAPABILITIES:
-                raise InvalidRequest(f'invalid {name}: unknown capability: "{word}"')
-        normal.append(word)
-    return tuple(normal)
+    # Kept as they were asked for: clients compare what is shown with what they would ask for now.
+    asked = tuple(fields.strings(name))
+    capability_names(asked, name)
+    return asked
 
 
 def _device(fields: Fields) -> DeviceMapping:
