@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from support.daemon import Daemon
 
-__all__ = ["APPLICATIONS", "build_images", "why_not"]
+__all__ = ["APPLICATIONS", "KEPT", "build_images", "why_not", "why_not_kept"]
 
 APPLICATIONS = Path(__file__).parent.parent / "e2e" / "applications"
 _VARIABLE = "PANNIER_REAL_APPS"
+KEPT = Path(os.environ[_VARIABLE]) if os.environ.get(_VARIABLE) else None
+"""The folder that keeps what was downloaded."""
+
 _PACKAGES = {
     "nginx": ("nginx-light",),
     "postgresql": ("postgresql",),
@@ -29,13 +32,20 @@ _PACKAGES = {
 }
 
 
-def why_not() -> str:
-    """Return what is missing for real applications; empty where nothing is."""
-    if not os.environ.get(_VARIABLE):
+def why_not_kept() -> str:
+    """Return what is missing for clients that are downloaded; empty where nothing is."""
+    if KEPT is None:
         return (
-            f"takes minutes and Debian's mirror: set {_VARIABLE} to a folder that may keep what is"
+            f"takes minutes and downloads: set {_VARIABLE} to a folder that may keep what is"
             " downloaded (it is made where it is missing), and run pytest tests/e2e -k real"
         )
+    return ""
+
+
+def why_not() -> str:
+    """Return what is missing for real applications; empty where nothing is."""
+    if reason := why_not_kept():
+        return reason
     if shutil.which("debootstrap") is None:
         return "needs debootstrap: apt-get install debootstrap"
     return ""
@@ -75,14 +85,14 @@ def build_images(daemon: Daemon, work: Path) -> Iterator[str]:
 
     :param work: a folder for the builds' contexts.
     """
-    kept = Path(os.environ[_VARIABLE])
-    kept.mkdir(parents=True, exist_ok=True)
-    _download(kept)
-    daemon.cli("import", str(kept / "minbase.tar"), "debian:minbase")
+    assert KEPT is not None, why_not()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    _download(KEPT)
+    daemon.cli("import", str(KEPT / "minbase.tar"), "debian:minbase")
     for image in _PACKAGES:
         context = work / image
         shutil.copytree(APPLICATIONS / "images" / image, context)
-        shutil.copytree(kept / image, context / "packages")
+        shutil.copytree(KEPT / image, context / "packages")
         daemon.cli("build", "-t", f"real/{image}", str(context), timeout=600)
         shutil.rmtree(context)
         yield f"real/{image}"
