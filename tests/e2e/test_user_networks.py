@@ -135,6 +135,18 @@ def test_names_follow_what_happens(net: Daemon) -> None:
     assert looked_up(net, "web", "again") == looked_up(net, "web", "base") != []
 
 
+def test_a_container_that_has_left_all_networks(net: Daemon) -> None:
+    """None is shown, and started again it still talks to itself, and can come back."""
+    idle(net, "hermit")
+    net.cli("network", "disconnect", "lan", "hermit")
+    assert net.inspect("hermit")["NetworkSettings"]["Networks"] == {}
+    net.cli("restart", "-t", "0", "hermit")
+    assert net.inspect("hermit")["NetworkSettings"]["Networks"] == {}
+    net.cli("exec", "hermit", "ping", "-c", "1", "-w", "5", "127.0.0.1")
+    net.cli("network", "connect", "lan", "hermit")
+    assert looked_up(net, "hermit", "hermit") == [address(net, "hermit")]
+
+
 def test_networks_keep_to_themselves(net: Daemon) -> None:
     """Neither names nor packets pass from one to another; a container in both sees both."""
     net.cli("network", "create", "other")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pannier.engine.model import EndpointOptions
     from pannier.engine.networks import NetworkStore
 
-__all__ = ["gateway_of", "move_default_route"]
+__all__ = ["gateway_of", "move_default_route", "set_loopback_up"]
+
+_LOOPBACK = 1
 
 
 def gateway_of(networks: Mapping[str, EndpointOptions], known: NetworkStore) -> str:
@@ -31,6 +33,16 @@ def gateway_of(networks: Mapping[str, EndpointOptions], known: NetworkStore) -> 
         return network is not None and network.internal, -networks[name].gw_priority, name
 
     return min(networks, key=rank, default="")
+
+
+def set_loopback_up(netns: int) -> None:
+    """Have a container talk to itself that is on no network, and so has no driver who sees to it.
+
+    :param netns: a descriptor of the container's network namespace.
+    :raises OSError: the kernel refused.
+    """
+    with in_network_namespace(netns), NetlinkSocket(ROUTE) as netlink:
+        netlink.request([rtnl.set_up(_LOOPBACK)])
 
 
 def move_default_route(netns: int, endpoint: Endpoint) -> None:

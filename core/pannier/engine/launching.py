@@ -24,6 +24,7 @@ from pannier.drivers.runtime import (
 )
 from pannier.engine import devices, healthstate, mounting, spec, users
 from pannier.engine.folders import ensure_folder
+from pannier.engine.gateways import set_loopback_up
 from pannier.engine.localvolume import LocalMounts
 from pannier.engine.logdrivers import log_spec
 from pannier.engine.model import ContainerState, Status
@@ -290,9 +291,12 @@ class Launcher:
         endpoints: dict[str, Endpoint] = {}
         keep: list[int] = []
         netns = None
-        if launch.joinings and conductor.executes:
+        own = launch.joins.donor is None and not launch.joins.host_network
+        if (launch.joinings or own) and conductor.executes:
             netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             held.append(netns)
+            if not launch.joinings:
+                set_loopback_up(netns)
         for joining in launch.joinings:
             plan = joining.driver.plan_attach(joining.request, netns)
             attachment = conductor.run(

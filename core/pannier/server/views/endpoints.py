@@ -66,13 +66,8 @@ _PREDEFINED = {"bridge", "host", "none"}
 
 
 def endpoints_view(container: Container) -> dict[str, dict[str, Any]]:
-    """Return ``NetworkSettings.Networks``."""
+    """Return ``NetworkSettings.Networks``: none for a container that has left all of them."""
     names = dict.fromkeys((*container.networks, *container.endpoints))
-    if not names:
-        mode = container.host.network_mode or "bridge"
-        if mode.startswith("container:"):
-            return {}
-        names = {mode: None}
     return {name: endpoint_view(container, name) for name in names}
 
 
