@@ -105,6 +105,31 @@ def test_udp_is_published(daemon: Daemon) -> None:
     assert answer == b"ping"
 
 
+def test_a_published_port_moves_with_the_way_out(daemon: Daemon) -> None:
+    """Networks come and go, also the last one and with the daemon killed; it answers as before."""
+    for name in ("far", "near"):
+        daemon.cli("network", "create", name)
+    try:
+        flags = ("--network", "near", "-p", "8085:80")
+        daemon.cli("run", "-d", "--name", "mover", *flags, "busybox", "sh", "-c", SERVE)
+        for step, network in (
+            *(("connect", "far"), ("disconnect", "near"), ("connect", "near")),
+            *(("disconnect", "far"), ("disconnect", "near"), ("connect", "far")),
+        ):
+            daemon.cli("network", step, network, "mover")
+            if (step, network) == ("disconnect", "near"):
+                daemon.kill()
+                daemon.start()
+            shown = daemon.cli("port", "mover").stdout
+            alone = not daemon.inspect("mover")["NetworkSettings"]["Networks"]
+            assert shown == ("" if alone else "80/tcp -> 0.0.0.0:8085\n"), (step, network)
+            if not alone:
+                assert fetch(daemon, "127.0.0.1", 8085) == "served\n", (step, network)
+    finally:
+        daemon.cli("rm", "-f", "mover")
+        daemon.cli("network", "rm", "far", "near")
+
+
 def test_another_containers_network_is_joined(daemon: Daemon) -> None:
     """Same namespace, same addresses; and publishing is refused there."""
     daemon.cli("run", "-d", "--name", "first", "busybox", "sleep", "100")

@@ -1,12 +1,15 @@
 """The daemon is killed at each step of joining and leaving a network, of a container that runs.
 
-The next one has the container be as the record says: links, default route, /etc/hosts and names.
+The next one has the container be as the record says: links, default route, published port,
+/etc/hosts and names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,9 @@ FILES = "pannier.engine.hostfiles:HostFiles"
 STORE = "pannier.engine.store:Store"
 
 # Without a server that could be asked further.
-BOX = ("run", "-d", "--name", "box", "--dns", "127.0.0.1", "busybox", "sleep", "1000")
+SERVE = "while :; do echo served | nc -l -p 80; done"
+RUN = ("run", "-d", "--name", "box", "--dns", "127.0.0.1")
+BOX = (*RUN, "-p", "8085:80", "busybox", "sh", "-c", SERVE)
 
 STEPS = {
     # What was joined or left, where the daemon dies, after how many calls; whether it is done.
@@ -82,6 +87,15 @@ def _looked_up(daemon: Daemon) -> str:
     return done.stdout + done.stderr
 
 
+def _served(daemon: Daemon) -> str:
+    """Return what the published port sends now; empty where nobody answers."""
+    with daemon.inside(), contextlib.suppress(OSError), socket.socket() as client:
+        client.settimeout(2)
+        client.connect(("127.0.0.1", 8085))
+        return client.recv(100).decode()
+    return ""
+
+
 def _wrong(daemon: Daemon, leads_out: str) -> list[str]:
     """Return what in the container is not as the record says."""
     addresses = {one["IPAddress"] for one in _networks(daemon).values()}
@@ -93,6 +107,8 @@ def _wrong(daemon: Daemon, leads_out: str) -> list[str]:
         ("default routes", defaults, [_gateway(daemon, leads_out)]),
         ("hosts", {line[0] for line in hosts if name in line}, addresses),
         ("subnets", len(routes) - 1, len(addresses)),
+        ("ports", daemon.cli("port", "box").stdout, "80/tcp -> 0.0.0.0:8085\n"),
+        ("served", _served(daemon), "served\n"),
     ]
     return [f"{what}: {here} for {there}" for what, here, there in compared if here != there]
 

@@ -316,6 +316,7 @@ class FakeNetwork(NetworkDriver):
         self.world = world
         self.reconciled: list[tuple[EndpointRequest, Endpoint]] | None = None
         self.created: dict[str, NetworkSpec] = {}
+        self.asked: list[EndpointRequest] = []
 
     def namespace(self, argument: str) -> Namespace:
         return Namespace("new")
@@ -335,6 +336,7 @@ class FakeNetwork(NetworkDriver):
 
     def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
         name = f"endpoint:{request.network.name}:{request.container}"
+        self.asked.append(request)
         sockets: list[int] = []
 
         def attach() -> None:

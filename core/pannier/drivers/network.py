@@ -140,6 +140,9 @@ class EndpointRequest:
     :param interface: the wished name inside (``eth0``); None picks the next free ``ethN``.
     :param link_local: further addresses that the interface gets, of 169.254.0.0/16 or fe80::/64.
     :param default_route: whether this endpoint's gateway becomes the default route.
+    :param held: what earlier endpoints of this container published. Its monitor keeps the sockets
+        that reserve these for as long as the container runs: where a port asked for is among them,
+        it is published again without a further reservation.
     """
 
     container: str
@@ -151,6 +154,7 @@ class EndpointRequest:
     default_route: bool = True
     ports: tuple[PortRequest, ...] = ()
     link_local: tuple[str, ...] = ()
+    held: tuple[PortBinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,10 @@ class NetworkDriver(Driver):
     @abstractmethod
     def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
         """Give a container its endpoint; in a new namespace the loopback link comes up as well.
+
+        An endpoint that is attached already stays as it is, but for its published ports: without
+        any in the request they are withdrawn, and those of the request are published where it has
+        none. So the ports of a running container move with its default route.
 
         :param netns: a descriptor of the container's network namespace; None only when the plan
             will be described and not executed: nothing may be reserved before execution.

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability
 from pannier.drivers.operations import Transaction
-from pannier.engine import links
-from pannier.engine.wiring import marked, open_netns
+from pannier.engine import links, portmoves
+from pannier.engine.wiring import close_all, marked, open_netns
 from pannier.engine.workers import uninterrupted
 from pannier.errors import Forbidden, InvalidRequest, PannierError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.hostfiles import HostFiles, Link
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connecting"]
 
-T = TypeVar("T")
-
 _log = logging.getLogger("pannier.engine")
 
 
@@ -39,8 +35,8 @@ class Connecting:
     """Changes the networks that a container is in.
 
     While it changes those of one that runs, the record has a note of it: an engine that is killed
-    meanwhile leaves a route and files that are neither as before nor as after, for the next one to
-    put right.
+    meanwhile leaves a route, published ports and files that are neither as before nor as after, for
+    the next one to put right.
     """
 
     registry: Registry
@@ -95,43 +91,45 @@ class Connecting:
         linked = links.there(before, self.registry, named=self.endpoints.named(before))
         await self._record(live, marked(before))
         try:
-            return await self.workers.run(self._attach, before, after, joining, linked)
+            joined, kept = await self.workers.run(self._attach, before, after, joining, linked)
         except BaseException:
             route = joining.request.default_route
             await self._take_back(live, before, linked, route=route)
             raise
+        live.kept += kept
+        return joined
 
     async def _take_back(
         self, live: Live, before: Container, linked: tuple[Link, ...], *, route: bool
     ) -> None:
         """Have route and files be as they were; what is not done now the next engine does."""
         try:
-            settle = self.wiring.settle
-            live.container = await self.workers.run(settle, before, linked, route=route)
+            await self._settle(live, before, linked, route=route)
         except PannierError as error:
             _log.warning("%s: not all is as before: %s", before.id[:12], error)
 
+    async def _settle(
+        self, live: Live, container: Container, linked: tuple[Link, ...], *, route: bool
+    ) -> None:
+        settle = self.wiring.settle
+        live.container, kept = await self.workers.run(settle, container, linked, route=route)
+        live.kept += kept
+
     def _attach(
         self, before: Container, after: Container, joining: Joining, linked: tuple[Link, ...]
-    ) -> Container:
+    ) -> tuple[Container, tuple[int, ...]]:
+        """Return the container, and descriptors that are to be kept for it."""
         transaction = Transaction()
-        netns = open_netns(before)
-        try:
-            plan = joining.driver.plan_attach(joining.request, netns)
-            attachment = transaction.run(plan)
-        finally:
-            os.close(netns)
-        for descriptor in attachment.descriptors:
-            os.close(descriptor)
-        endpoints = {**before.endpoints, joining.network.name: attachment.endpoint}
-        after = replace(after, endpoints=endpoints)
+        after, kept = self.wiring.attach(transaction, after, joining)
         try:
             self._begin_names(before, after)
             # The driver has moved the route, unless what went before left that undone.
-            return self.wiring.settle(after, linked, route=before.state.rewiring)
+            after, more = self.wiring.settle(after, linked, route=before.state.rewiring)
         except BaseException:
             transaction.rollback()
+            close_all(kept)
             raise
+        return after, kept + more
 
     def _begin_names(self, before: Container, after: Container) -> None:
         """Serve names from now on, where this is the first network of a user's."""
@@ -157,11 +155,7 @@ class Connecting:
             ]
             running = container.state.running
             linked = links.there(container, self.registry, named=self.endpoints.named(container))
-            left = replace(
-                container,
-                networks=_without(container.networks, network.name),
-                endpoints=_without(container.endpoints, network.name),
-            )
+            left = portmoves.leaving(container, network.name)
             # The record first: if the engine is killed now, the next one takes a link away that is
             # in no record, whereas it would believe in an endpoint that has none.
             await self._record(live, marked(left) if running else left)
@@ -172,9 +166,8 @@ class Connecting:
                 raise
             if running:
                 led_out = self.endpoints.gateway(container) == network.name
-                settle = self.wiring.settle
                 route = led_out or container.state.rewiring
-                live.container = await self.workers.run(settle, left, linked, route=route)
+                await self._settle(live, left, linked, route=route)
         self.teller.network(container, network, "disconnect")
 
     async def _record(self, live: Live, container: Container) -> None:
@@ -189,7 +182,3 @@ class Connecting:
             finally:
                 if netns is not None:
                     os.close(netns)
-
-
-def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
-    return {key: value for key, value in mapping.items() if key != name}

@@ -183,16 +183,13 @@ class Endpoints:
     ) -> Joining:
         """Return how a container joins the network *name*.
 
-        :param leads_out: it gets the default route, and the ports that are published nowhere yet.
+        :param leads_out: it gets the default route and the published ports.
         :raises NotFound: there is no such network.
         """
         network = self._networks.find(name)
         driver = self.driver(network)
         ports: tuple[PortRequest, ...] = ()
-        elsewhere = any(
-            endpoint.ports for other, endpoint in container.endpoints.items() if other != name
-        )
-        if leads_out and not elsewhere and NetworkCapability.PUBLISH in driver.capabilities:
+        if leads_out and NetworkCapability.PUBLISH in driver.capabilities:
             ports = _ports(container.host, container.config.exposed_ports)
         return Joining(
             network,
@@ -206,6 +203,7 @@ class Endpoints:
                 link_local=options.link_local,
                 default_route=leads_out,
                 ports=ports,
+                held=container.state.reserved,
             ),
         )
 

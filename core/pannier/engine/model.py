@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pannier.drivers.base import IdMap
-from pannier.drivers.network import Endpoint, PortRequest, Subnet
+from pannier.drivers.network import Endpoint, PortBinding, PortRequest, Subnet
 from pannier.drivers.resources import DeviceRule, Limits
 from pannier.engine.healthstate import Health, HealthCheck
 
@@ -281,6 +281,7 @@ class ContainerState:
     :param restart_asked: a user's restart is under way, which the next engine is to finish.
     :param rewiring: a network is being joined or left, and route and files may not say so yet.
     :param health: None for a container that has never been probed.
+    :param reserved: ports of networks that it has left, whose sockets its monitor keeps.
     """
 
     status: Status = Status.CREATED
@@ -295,6 +296,7 @@ class ContainerState:
     health: Health | None = None
     restart_asked: bool = False
     rewiring: bool = False
+    reserved: tuple[PortBinding, ...] = ()
 
     @property
     def running(self) -> bool:

@@ -235,7 +235,8 @@ class Recovery:
             linked = links.there(container, self.registry, named=self.endpoints.named(container))
             try:
                 settle = self.wiring.settle
-                live.container = await self.workers.run(settle, container, linked, route=True)
+                live.container, kept = await self.workers.run(settle, container, linked, route=True)
+                live.kept += kept
             except PannierError as error:
                 _log.warning("%s: its networks are not all in use: %s", container.id[:12], error)
 

@@ -221,6 +221,7 @@ class Supervisor:
             restart_count=container.state.restart_count + restarts,
             health=healthstate.halted(container.state.health),
             rewiring=False,
+            reserved=(),
         )
         container = replace(container, state=state, endpoints={})
         self.store.save_state(container)

@@ -1,8 +1,8 @@
-"""What follows from the networks of a running container: its default route, and its /etc/hosts.
+"""What follows from a running container's networks: default route, published ports, /etc/hosts.
 
-A container may change both by itself, and what it has changed stays: they are put right only where
-the engine was changing the networks. That it is at that is in the database from before until after,
-so that the engine after a killed one knows where to look.
+A container may change route and file by itself, and what it has changed stays: they are put right
+only where the engine was changing the networks. That it is at that is in the database from before
+until after, so that the engine after a killed one knows where to look.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pannier.drivers.operations import Transaction
+from pannier.engine import portmoves
 from pannier.engine.gateways import move_default_route
 from pannier.engine.joins import Joins
 from pannier.errors import DriverError
@@ -18,12 +20,12 @@ from pannier.errors import DriverError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pannier.engine.endpoints import Endpoints
+    from pannier.engine.endpoints import Endpoints, Joining
     from pannier.engine.hostfiles import HostFiles, Link
     from pannier.engine.model import Container
     from pannier.engine.store import Store
 
-__all__ = ["Wiring", "marked", "open_netns"]
+__all__ = ["Wiring", "close_all", "marked", "open_netns"]
 
 
 def marked(container: Container, *, rewiring: bool = True) -> Container:
@@ -37,27 +39,69 @@ def open_netns(container: Container) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors that were to be kept for a container."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 @dataclass(slots=True)
 class Wiring:
-    """Has route and file follow from a container's record; on worker threads, under its lock."""
+    """Has them follow from a container's record; on worker threads, under its lock."""
 
     store: Store
     endpoints: Endpoints
     files: HostFiles
 
-    def settle(self, container: Container, links: Iterable[Link], *, route: bool) -> Container:
-        """Do so, and keep the record without the note; return it. Idempotent.
+    def settle(
+        self, container: Container, links: Iterable[Link], *, route: bool
+    ) -> tuple[Container, tuple[int, ...]]:
+        """Do so, and keep the record without the note. Idempotent.
 
         :param container: one that runs, and whose networks are its own.
-        :param route: whether the default route is to be moved, besides.
+        :param route: whether the default route is to be moved, and with it the published ports,
+            besides.
+        :returns: the container, and descriptors that reserve further ports, to be kept for it.
         :raises DriverError: the route could not be moved.
+        :raises Conflict: a port that was not reserved for the container is in use on the host.
         """
         if route:
             self.lead_out(container)
         self.rewrite_hosts(container, links)
-        container = marked(container, rewiring=False)
-        self.store.save(container)
-        return container
+        transaction = Transaction()
+        kept: tuple[int, ...] = ()
+        try:
+            if route:
+                container, kept = self._publish(transaction, container)
+            container = marked(container, rewiring=False)
+            self.store.save(container)
+        except BaseException:
+            transaction.rollback()
+            close_all(kept)
+            raise
+        return container, kept
+
+    def attach(
+        self, transaction: Transaction, container: Container, joining: Joining
+    ) -> tuple[Container, tuple[int, ...]]:
+        """Attach an endpoint, or have one publish the ports; see :func:`portmoves.attach`."""
+        others = [
+            other
+            for other in self.endpoints.attached(container)
+            if other.network.name != joining.network.name
+        ]
+        netns = open_netns(container)
+        try:
+            return portmoves.attach(transaction, container, joining, others, netns)
+        finally:
+            os.close(netns)
+
+    def _publish(
+        self, transaction: Transaction, container: Container
+    ) -> tuple[Container, tuple[int, ...]]:
+        """Publish the ports where the way out is now, if they went with the network left."""
+        joining = portmoves.to_be_published(container, self.endpoints)
+        return self.attach(transaction, container, joining) if joining else (container, ())
 
     def lead_out(self, container: Container) -> None:
         """Move the default route to the network that leads out now.

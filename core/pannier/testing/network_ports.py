@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -105,6 +106,24 @@ class PortTests(NetworkTests):
         server = bench.lab.listen(guest.netns, 80)
         bench.lab.talk(server, None, "127.0.0.1", 8080)
         assert not bench.lab.reaches(bench.lab.outside, HOST_ADDRESS, 8080)
+
+    @requires(_PUBLISH, NetworkCapability.LIVE)
+    def test_ports_move_to_another_network(self, bench: NetworkBench) -> None:
+        """The first endpoint gives them up, the second has them, of the reservation there is."""
+        guest = bench.attach(bench.network(), ports=(_WEB,))
+        other = bench.network()
+        beside = bench.attach(
+            other, guest.request.container, netns=guest.netns, default_route=False
+        )
+        without = replace(guest.request, ports=())
+        withdrawn = bench.opened.run(bench.driver.plan_attach(without, guest.netns))
+        assert withdrawn.endpoint == replace(guest.endpoint, ports=())
+        server = bench.lab.listen(guest.netns, 80)
+        wish = replace(beside.request, ports=(_WEB,), held=guest.endpoint.ports)
+        moved = bench.opened.run(bench.driver.plan_attach(wish, guest.netns))
+        assert moved.endpoint == replace(beside.endpoint, ports=guest.endpoint.ports)
+        assert moved.descriptors == ()
+        bench.lab.talk(server, None, HOST_ADDRESS, 8080)
 
     @requires(_PUBLISH)
     def test_one_port_and_twenty_who_want_it(self, bench: NetworkBench) -> None:

@@ -20,6 +20,7 @@ from pannier.drivers.network import (
     Subnet,
 )
 from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
+from pannier_net_bridge import republish
 from pannier_net_bridge.attach import AttachContext, plan
 from pannier_net_bridge.backends import open_firewall
 from pannier_net_bridge.bridges import (
@@ -278,6 +279,9 @@ class BridgeDriver(NetworkDriver):
             discard=lambda lease: self._end(lease, leave_to_kernel=False),
             loopback6=lambda: redirects_loopback6(list(self._networks.values())),
         )
+        lease = self._leases.get(network.spec.id, request.container)
+        if lease is not None and republish.differs(network, request, lease, netns):
+            return republish.plan(context, network, request, lease)
         return plan(context, network, request, netns)
 
     def _ready(self, network: BridgeNetwork) -> tuple[int, int]:
@@ -340,6 +344,10 @@ class BridgeDriver(NetworkDriver):
                 lease = self._leases.get(request.network.id, request.container)
                 if lease is None or lease.address != endpoint.address:
                     lease = _regained(request, endpoint)
+                    self._leases.write(lease)
+                elif lease.ports != endpoint.ports:
+                    # The engine died while they moved: they are where its record says.
+                    lease = replace(lease, ports=endpoint.ports)
                     self._leases.write(lease)
                 alive[lease.id] = lease
             for lease in self._leases.all():

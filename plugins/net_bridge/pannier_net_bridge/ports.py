@@ -13,7 +13,7 @@ from pannier.drivers.network import PortBinding
 from pannier.errors import Conflict, DriverError, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pannier.drivers.network import PortRequest
 
@@ -111,6 +111,7 @@ def reserve(
     endpoint: str,
     host: HostAddresses,
     published: Callable[[PortBinding], bool],
+    held: Collection[PortBinding] = (),
 ) -> list[Reservation]:
     """Reserve a port that is asked for, the first of a range that is free on all that is meant.
 
@@ -120,6 +121,7 @@ def reserve(
 
     :param endpoint: how the endpoint is called in messages.
     :param published: says of a port whether one of our endpoints publishes it.
+    :param held: what sockets of the container's own hold already; it needs no further ones.
     :returns: one for each of the host's addresses that is meant; the port is the same.
     :raises Conflict: all of the ports asked for are in use.
     :raises InvalidRequest: the request is malformed, or the address is none of the host's.
@@ -132,7 +134,7 @@ def reserve(
     attempts = range(first, last + 1) if first else [0] * _ATTEMPTS
     where, reason = place(addresses[0], first), ""
     for port in attempts:
-        attempt = _Attempt(request, addresses, port, published)
+        attempt = _Attempt(request, addresses, port, published, held)
         try:
             return attempt.bind_all()
         except OSError as error:
@@ -179,6 +181,7 @@ class _Attempt:
     addresses: Sequence[str]
     port: int
     published: Callable[[PortBinding], bool]
+    held: Collection[PortBinding] = ()
     where: str = ""
 
     def bind_all(self) -> list[Reservation]:
@@ -201,6 +204,8 @@ class _Attempt:
         wish = PortBinding(self.request.container_port, protocol, address, port)
         if port and self.published(wish):
             raise _AllocatedError
+        if any(collide(one, wish) for one in self.held):
+            return Reservation(wish, None)
         try:
             reserving = _socket(address, protocol)
         except OSError as error:

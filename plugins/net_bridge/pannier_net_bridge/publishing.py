@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Step
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
-    from pannier.drivers.network import EndpointRequest, PortBinding
+    from pannier.drivers.network import EndpointRequest, PortBinding, PortRequest
     from pannier_net_bridge.leases import LeaseBook
     from pannier_net_bridge.networks import BridgeNetwork
 
@@ -36,7 +36,23 @@ class EndpointPorts:
         """Reserve all of them; :meth:`release` undoes it, whole or not."""
         name = self.request.container[:12]
         for port in self.request.ports:
-            self.reservations += reserve(port, name, self._host(), self._is_published)
+            held = self._held(port)
+            wish = replace(port, host_ports=(held[0].host_port,) * 2) if held else port
+            self.reservations += reserve(wish, name, self._host(), self._is_published, held)
+
+    def _held(self, wish: PortRequest) -> list[PortBinding]:
+        """Return what the container's own sockets hold already of a port, on one host port."""
+        first, last = wish.host_ports
+        meant = self._host().meant(wish)
+        found = [
+            one
+            for one in self.request.held
+            if (one.container_port, one.protocol) == (wish.container_port, wish.protocol)
+            and any(collide(replace(one, host_ip=address), one) for address in meant)
+            and (not first or first <= one.host_port <= last)
+            and not self._is_published(one)
+        ]
+        return [one for one in found if one.host_port == found[0].host_port]
 
     def release(self) -> None:
         """Let go of them. Idempotent."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pannier.bounded import Patience
-from pannier.drivers.network import Endpoint, Subnet
+from pannier.drivers.network import Endpoint, PortBinding, PortRequest, Subnet
 from pannier.engine.hostfiles import Link, hosts, resolv_conf
 from pannier.engine.model import ContainerConfig, EndpointOptions, HostOptions
 from pannier.engine.wiring import Wiring
@@ -146,6 +146,40 @@ async def test_connecting_a_running_container(rig: Rig) -> None:
         await networks.disconnect("lan", "web")
     with pytest.raises(Forbidden, match="is not connected to network lan"):
         await networks.disconnect("lan", "web", force=True)
+
+
+@engine_test
+async def test_ports_move_with_the_way_out(rig: Rig) -> None:
+    """To a network that leads out now, and on from one that was left; none is held twice."""
+    networks, containers = rig.engine.networks, rig.engine.containers
+    for name in ("lan", "aaa"):
+        await networks.create(name)
+    host = HostOptions(network_mode="lan", ports=(PortRequest(80, host_ports=(40000, 40000)),))
+    await rig.run("web", host=host)
+    port = PortBinding(80, "tcp", "0.0.0.0", 40000)
+
+    def published() -> dict[str, tuple[PortBinding, ...]]:
+        found = {name: one.ports for name, one in containers.get("web").endpoints.items()}
+        [stored] = containers.store.containers()
+        assert found == {name: one.ports for name, one in stored.endpoints.items()}
+        assert stored.state.reserved == containers.get("web").state.reserved
+        return found
+
+    await networks.connect("aaa", "web", EndpointOptions())
+    assert published() == {"lan": (), "aaa": (port,)}
+    with pytest.MonkeyPatch.context() as patch:
+        # The fake container's network namespace is the test's own.
+        patch.setattr("pannier.engine.wiring.move_default_route", lambda *_: None)
+        await networks.disconnect("aaa", "web")
+    assert published() == {"lan": (port,)}
+    await networks.disconnect("lan", "web")
+    assert published() == {}
+    assert containers.get("web").state.reserved == (port,)
+    await networks.connect("aaa", "web", EndpointOptions())
+    assert published() == {"aaa": (port,)}
+    assert rig.bridge.asked[-1].held == (port,)
+    await containers.stop("web")
+    assert containers.get("web").state.reserved == ()
 
 
 @engine_test
