@@ -30,6 +30,7 @@ from pannier.linux.rtnl_links import (
     set_alias,
     set_bridge_port,
     set_group,
+    set_master,
     set_up,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "set_alias",
     "set_bridge_port",
     "set_group",
+    "set_master",
     "set_up",
 ]

@@ -38,6 +38,7 @@ __all__ = [
     "set_alias",
     "set_bridge_port",
     "set_group",
+    "set_master",
     "set_up",
 ]
 
@@ -163,6 +164,11 @@ def create_veth(
         )
     )
     return Message(_RTM_NEWLINK, payload, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def set_master(name: str, master: int) -> Message:
+    """Make a link a port of a bridge; ENODEV where there is no link of that name."""
+    return Message(_RTM_NEWLINK, _info() + text(_IFLA_IFNAME, name) + u32(_IFLA_MASTER, master))
 
 
 def set_bridge_port(name: str, *, hairpin: bool, isolated: bool) -> Message:

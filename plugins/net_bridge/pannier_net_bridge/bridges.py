@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import socket
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
-from pannier.linux.netlink import ROUTE, NetlinkSocket
+from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket
 from pannier.linux.sysctl import read_sysctl, write_sysctl
 from pannier_net_bridge.reaper import OUR_GROUPS, delete_links
 
@@ -46,6 +46,23 @@ _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _BRIDGE_NETFILTER6: Final = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 
 
+def rejoin(network: BridgeNetwork, links: Collection[str]) -> None:
+    """Make links ports of a network's bridge again, which was deleted and made anew.
+
+    What somebody has put on another bridge stays there. Idempotent.
+    """
+    if not links:
+        return
+    isolated = not network.icc and isolates_ports()
+    with NetlinkSocket(ROUTE) as netlink:
+        index = socket.if_nametoindex(network.bridge)
+        for name in [one.name for one in rtnl.links(netlink) if not one.master]:
+            if name in links:
+                port = rtnl.set_bridge_port(name, hairpin=True, isolated=isolated)
+                with contextlib.suppress(NetlinkError):  # its container has just ended
+                    netlink.request([rtnl.set_master(name, index), port])
+
+
 def ensure_bridge(network: BridgeNetwork) -> int:
     """Have a network's bridge there, with its address, and up; return its MTU in bytes. Idempotent.
 
@@ -57,7 +74,8 @@ def ensure_bridge(network: BridgeNetwork) -> int:
         mtu = network.mtu or _default_mtu(netlink)
         try:
             if link is None:
-                mac = bytes((0x02, 0x42)) + secrets.token_bytes(4)
+                # The same whenever it is made anew: containers remember their gateway by it.
+                mac = bytes((0x02, 0x42)) + network.gateway.packed
                 netlink.request(
                     [
                         rtnl.create_bridge(network.bridge, mac.hex(":"), mtu),

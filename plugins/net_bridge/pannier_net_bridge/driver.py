@@ -30,6 +30,7 @@ from pannier_net_bridge.bridges import (
     names,
     names_with_six,
     redirects_loopback6,
+    rejoin,
     remove_bridge,
     strays,
     taken_subnets,
@@ -153,7 +154,7 @@ class BridgeDriver(NetworkDriver):
             self._confirmed.add(network.id)
             try:
                 self._records.write(network.id, resolved.record())
-                self._mtus[network.id] = ensure_bridge(resolved)
+                self._ensure_bridge(resolved)
                 self._repair()
             except BaseException:
                 if earlier is None:
@@ -290,10 +291,17 @@ class BridgeDriver(NetworkDriver):
             index = socket.if_nametoindex(network.bridge)
             mtu = self._mtus[network.spec.id]
         except (OSError, KeyError):
-            mtu = self._mtus[network.spec.id] = ensure_bridge(network)
+            mtu = self._ensure_bridge(network)
             index = socket.if_nametoindex(network.bridge)
         self._mend()
         return index, mtu
+
+    def _ensure_bridge(self, network: BridgeNetwork) -> int:
+        """Have a network's bridge there, with the links of its endpoints; return its MTU."""
+        id = network.spec.id
+        mtu = self._mtus[id] = ensure_bridge(network)
+        rejoin(network, {lease.link for lease in self._leases.all() if lease.network == id})
+        return mtu
 
     def _mend(self) -> None:
         """Put right what others have done to the rules; changes nothing where nothing is wrong."""

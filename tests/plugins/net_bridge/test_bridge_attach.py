@@ -201,6 +201,23 @@ def test_attach_mends_what_others_broke(
     assert host.talk(server, third.netns, "198.51.100.2", 80) == "198.51.100.1"
 
 
+def test_containers_are_back_on_a_bridge_that_was_deleted(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """With the next container, and with the next start: they reach the outside and one another."""
+    first = host.attach(driver, network)
+    second = host.attach(driver, network)
+    server = host.listen(host.outside, 80)
+    neighbour = host.listen(second.netns, 80)
+    assert host.talk(server, first.netns, "198.51.100.2", 80) == "198.51.100.1"
+    for again in (lambda: host.attach(driver, network), lambda: driver.create_network(network)):
+        host.run("ip", "link", "delete", "pannier0")
+        again()
+        assert host.talk(server, first.netns, "198.51.100.2", 80) == "198.51.100.1"
+        address = second.address
+        assert host.talk(neighbour, first.netns, address, 80)
+
+
 def test_leaving_and_joining_a_running_container(
     host: Any, driver: BridgeDriver, network: NetworkSpec
 ) -> None:
