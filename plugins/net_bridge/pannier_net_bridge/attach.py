@@ -41,7 +41,6 @@ _LOOPBACK: Final = 1
 
 
 _IPV6: Final = 6
-_FIRST_NAME: Final = "eth0"
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
 
 
@@ -164,12 +163,16 @@ class _Attach:
 
     def link_steps(self) -> Sequence[Step]:
         link = self.lease.link if self.lease else _UNKNOWN_LINK
-        peer = self.lease.interface if self.lease else self.request.interface or _FIRST_NAME
+        peer = self.lease.interface if self.lease else self.request.interface or self._first_name
         options = "hairpin on, isolated" if self._isolated else "hairpin on"
         return (
             Step("create link", link, f"veth, with its peer {peer} in the container's namespace"),
             Step("attach link", link, f"to the bridge {self.network.bridge}, {options}"),
         )
+
+    @property
+    def _first_name(self) -> str:
+        return f"{self.network.prefix}0"
 
     @property
     def _isolated(self) -> bool:
@@ -218,15 +221,16 @@ class _Attach:
 
     def _free_name(self) -> str:
         """Return the first ``ethN`` that the namespace does not have."""
-        if rtnl.find_link(self._inside(), _FIRST_NAME) is None:
-            return _FIRST_NAME
+        if rtnl.find_link(self._inside(), self._first_name) is None:
+            return self._first_name
         names = {link.name for link in rtnl.links(self._inside())}
         if not self.context.reaper.idle():
             # One of them may be on its way out.
             self.context.reaper.flush()
             names = {link.name for link in rtnl.links(self._inside())}
+        prefix = self.network.prefix
         return next(
-            name for number in range(len(names) + 1) if (name := f"eth{number}") not in names
+            name for number in range(len(names) + 1) if (name := f"{prefix}{number}") not in names
         )
 
     def _failed(self, error: OSError, lease: Lease) -> Conflict | DriverError:
@@ -250,7 +254,7 @@ class _Attach:
         self.leave()
 
     def address_steps(self) -> Sequence[Step]:
-        link = self.lease.interface if self.lease else self.request.interface or _FIRST_NAME
+        link = self.lease.interface if self.lease else self.request.interface or self._first_name
         (lease,) = self.lease_steps()
         steps = [
             Step("set link up", "lo", "in the container's namespace"),

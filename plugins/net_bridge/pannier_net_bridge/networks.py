@@ -32,6 +32,7 @@ PREDEFINED: Final = "bridge"
 
 _OPTION: Final = "com.docker.network."
 _NAME_LENGTH: Final = 15
+_PREFIX_LENGTH: Final = 12
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TRUE: Final = frozenset({"1", "t", "true"})
 _FALSE: Final = frozenset({"0", "f", "false"})
@@ -48,6 +49,7 @@ class BridgeNetwork:
     :param mtu: in bytes; 0 for the default route's.
     :param icc: whether its endpoints reach one another directly.
     :param bind: the host's address for ports that are published without one.
+    :param prefix: what the interfaces in containers are called, before their number.
     :param six: its IPv6 subnet; None where it has no IPv6.
     """
 
@@ -62,6 +64,7 @@ class BridgeNetwork:
     masquerade: bool
     internal: bool
     bind: str
+    prefix: str
     six: SixSubnet | None = None
 
     def allocatable(self, address: IPv4Address) -> bool:
@@ -137,7 +140,8 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
             default=config.masquerade if predefined else True,
         ),
         internal=spec.internal,
-        bind=spec.options.get(f"{_OPTION}bridge.host_binding_ipv4", ""),
+        bind=_bind(spec),
+        prefix=_prefix(spec),
         six=six,
     )
 
@@ -148,7 +152,7 @@ def bridge_name(spec: NetworkSpec, config: BridgeConfig) -> str:
     :raises InvalidRequest: the name asked for cannot be a link's.
     """
     bridge = config.bridge if spec.id == PREDEFINED else f"br-{spec.id[:12]}"
-    bridge = spec.options.get(f"{_OPTION}bridge.name", bridge)
+    bridge = spec.options.get(f"{_OPTION}bridge.name") or bridge
     if not 0 < len(bridge.encode()) <= _NAME_LENGTH or not _NAME.fullmatch(bridge):
         raise InvalidRequest(
             f'the bridge name "{bridge}" cannot be a link\'s name',
@@ -171,6 +175,9 @@ def check_offered(spec: NetworkSpec) -> None:
     for option, offered in (
         ("bridge.inhibit_ipv4", "false"),
         ("bridge.gateway_mode_ipv4", "nat"),
+        ("bridge.gateway_mode_ipv6", "nat"),
+        ("host_ipv4", ""),
+        ("host_ipv6", ""),
     ):
         value = spec.options.get(_OPTION + option, offered).lower()
         if value not in (offered, "0", ""):
@@ -203,6 +210,29 @@ def _address(text: str, what: str, subnet: IPv4Network) -> IPv4Address:
     if address not in subnet:
         raise InvalidRequest(f"the {what} {address} is not within the subnet {subnet}")
     return address
+
+
+def _bind(spec: NetworkSpec) -> str:
+    text = spec.options.get(f"{_OPTION}bridge.host_binding_ipv4", "")
+    try:
+        return str(IPv4Address(text)) if text else ""
+    except AddressValueError as error:
+        raise InvalidRequest(
+            f'network {spec.name}: {_OPTION}bridge.host_binding_ipv4 is "{text}", not an IPv4 '
+            f"address",
+            hint="use 127.0.0.1, for instance",
+        ) from error
+
+
+def _prefix(spec: NetworkSpec) -> str:
+    prefix = spec.options.get(f"{_OPTION}container_iface_prefix") or "eth"
+    if len(prefix) > _PREFIX_LENGTH or not _NAME.fullmatch(prefix):
+        raise InvalidRequest(
+            f'network {spec.name}: {_OPTION}container_iface_prefix is "{prefix}", with which no '
+            f"link's name can begin",
+            hint=f"use at most {_PREFIX_LENGTH} letters, digits, dots, dashes and underscores",
+        )
+    return prefix
 
 
 def _boolean(spec: NetworkSpec, option: str, *, default: bool) -> bool:

@@ -123,6 +123,17 @@ def test_options_name_the_bridge_its_mtu_and_the_ports_address(
     assert mtus["eth0"] == 1400
 
 
+def test_interfaces_may_be_called_otherwise(host: Any, driver: BridgeDriver) -> None:
+    """By the network's prefix and the next number; an empty option leaves the default."""
+    options = {f"{BRIDGE}name": "", f"{BRIDGE}host_binding_ipv4": ""}
+    plain = driver.create_network(user(1, options=options))
+    named = driver.create_network(
+        user(2, options={"com.docker.network.container_iface_prefix": "lan"})
+    )
+    assert host.attach(driver, named).attachment.endpoint.interface == "lan0"
+    assert host.attach(driver, plain).attachment.endpoint.interface == "eth0"
+
+
 def test_a_link_too_small_for_ipv6(host: Any, driver: BridgeDriver) -> None:
     """IPv6 needs 1280 bytes; a network with less works all the same."""
     spec = driver.create_network(user(1, options={"com.docker.network.driver.mtu": "1000"}))
@@ -212,6 +223,18 @@ def test_a_subnet_that_overlaps_is_a_conflict(
         (user(options={f"{BRIDGE}enable_icc": "maybe"}), InvalidRequest, "maybe"),
         (user(options={"com.docker.network.driver.mtu": "x"}), InvalidRequest, "mtu"),
         (user(options={f"{BRIDGE}inhibit_ipv4": "true"}), UnsupportedOperation, "inhibit"),
+        (user(options={f"{BRIDGE}host_binding_ipv4": "x"}), InvalidRequest, "not an IPv4"),
+        (user(options={f"{BRIDGE}gateway_mode_ipv6": "routed"}), UnsupportedOperation, "mode_ipv6"),
+        (
+            user(options={"com.docker.network.host_ipv4": "10.0.0.9"}),
+            UnsupportedOperation,
+            "host_ipv4",
+        ),
+        (
+            user(options={"com.docker.network.container_iface_prefix": "a/b"}),
+            InvalidRequest,
+            "a/b",
+        ),
         (user(options={f"{BRIDGE}name": "wan0"}), Conflict, "no bridge"),
         (user(options={f"{BRIDGE}name": "pannier0"}), Conflict, "belongs to"),
     ],
