@@ -12,7 +12,7 @@ from pannier.server.parse.create import check_container_name, parse_create
 from pannier.server.parse.hostconfig import parse_restart
 from pannier.server.parse.limits import parse_limits
 from pannier.server.respond import created, json_bytes, json_response, no_content
-from pannier.server.views.container import container_view
+from pannier.server.views.container import add_for_version, container_view
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -82,6 +82,7 @@ async def _inspect(call: Call) -> web.StreamResponse:
     execs = call.engine.execs.ids_of(container)
     layer = await call.engine.containers.driver_data(container)
     view = container_view(container, execs, layer, {}, sizes)
+    add_for_version(view, container, call.version)
     view["HostConfig"]["Links"] = list(call.engine.containers.links_of(container)) or None
     return json_response(view)
 

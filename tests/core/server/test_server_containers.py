@@ -35,6 +35,26 @@ class TestCreateAndInspect:
         )
         assert warned.json["Warnings"] == ["a warning"]
 
+    def test_what_older_clients_look_for(self, server: ApiServer) -> None:
+        """The short id among the aliases, and the address that was asked for, written usually."""
+        lan = {"lan": {"Aliases": ["db"]}}
+        id = create(
+            server,
+            MacAddress="0242.AC11.0007",
+            HostConfig={"NetworkMode": "lan"},
+            NetworkingConfig={"EndpointsConfig": lan},
+        )
+        found = {
+            version: server.get(f"/{version}/containers/{id}/json").json
+            for version in ("v1.44", "v1.45")
+        }
+        aliases = {
+            version: one["NetworkSettings"]["Networks"]["lan"]["Aliases"]
+            for version, one in found.items()
+        }
+        assert aliases == {"v1.44": ["db", id[:12]], "v1.45": ["db"]}
+        assert found["v1.44"]["Config"]["MacAddress"] == "02:42:ac:11:00:07"
+
     def test_inspect_shows_what_was_asked(self, server: ApiServer) -> None:
         """Every option comes back under the name that it was given by."""
         host = {

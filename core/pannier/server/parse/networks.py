@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["check_mac", "parse_auxiliary", "parse_endpoint", "parse_ipam"]
 
-_MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(?:-[0-9a-fA-F]{2}){5}")
+_MAC = re.compile(
+    r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(?:-[0-9a-fA-F]{2}){5}"
+    r"|[0-9a-fA-F]{4}(?:\.[0-9a-fA-F]{4}){2}"
+)
 
 
 def parse_endpoint(fields: Fields) -> EndpointOptions:
@@ -62,7 +65,8 @@ def check_mac(text: str) -> str:
     """Return a MAC address in its usual form, ``02:42:ac:11:00:02``; empty stays empty."""
     if text and _MAC.fullmatch(text) is None:
         raise InvalidRequest(f"invalid MAC address: {text}")
-    return text.replace("-", ":").lower()
+    digits = re.sub(r"[:.-]", "", text).lower()
+    return ":".join(digits[start : start + 2] for start in range(0, len(digits), 2))
 
 
 def parse_ipam(fields: Fields) -> tuple[Subnet, ...]:

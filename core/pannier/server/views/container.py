@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pannier.engine.healthstate import Health
     from pannier.engine.model import Container
 
-__all__ = ["container_view", "state_view"]
+__all__ = ["add_for_version", "container_view", "state_view"]
+
+_NAMES_SINCE = (1, 45)
+"""The first API version with ``DNSNames``; before that Compose looks for the id in ``Aliases``."""
 
 
 def state_view(container: Container) -> dict[str, Any]:
@@ -55,6 +58,19 @@ def health_state_view(health: Health) -> dict[str, Any]:
             for result in health.log
         ],
     }
+
+
+def add_for_version(view: dict[str, Any], container: Container, version: tuple[int, int]) -> None:
+    """Add to a ``ContainerInspectResponse`` what clients of older API versions look for."""
+    mode = container.host.network_mode
+    options = container.networks.get(mode if mode not in {"", "default"} else "bridge")
+    if options is not None and options.mac:
+        view["Config"]["MacAddress"] = options.mac
+    if version < _NAMES_SINCE:
+        for settings in view["NetworkSettings"]["Networks"].values():
+            if settings["DNSNames"] is not None:
+                aliases = [*(settings["Aliases"] or []), container.id[:12]]
+                settings["Aliases"] = list(dict.fromkeys(aliases))
 
 
 def container_view(
