@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-__all__ = ["label_matches", "moment", "refuse_unknown", "truth", "until"]
+__all__ = ["label_matches", "moment", "name_matches", "refuse_unknown", "truth", "until"]
 
 Filters = "Mapping[str, tuple[str, ...]]"
 
@@ -43,6 +43,17 @@ def truth(value: str, name: str) -> bool:
     if value.lower() in {"0", "f", "false"}:
         return False
     raise InvalidRequest(f"invalid filter '{name}={value}'", hint="true or false")
+
+
+def name_matches(pattern: str, name: str) -> bool:
+    """Whether a name holds what a ``name`` filter asks for: a regular expression, as with Docker.
+
+    :raises InvalidRequest: it is none.
+    """
+    try:
+        return pattern == name or re.search(pattern, name) is not None
+    except re.error as error:
+        raise InvalidRequest(f"invalid filter 'name={pattern}': {error}") from None
 
 
 def label_matches(labels: Mapping[str, str], filters: Mapping[str, tuple[str, ...]]) -> bool:
