@@ -15,7 +15,7 @@ from pannier.drivers.network import (
 )
 from pannier.engine.gateways import gateway_of
 from pannier.engine.model import EndpointOptions
-from pannier.errors import InvalidRequest, NotFound, PannierError
+from pannier.errors import InvalidRequest, NotFound, PannierError, UnsupportedOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoints", "Joining"]
 
+_INTERFACE = "com.docker.network.endpoint.ifname"
+_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _MOST_KNOWN = 1024
 """However many arguments containers are made with."""
 
@@ -99,7 +101,13 @@ class Endpoints:
         """Refuse what a network cannot give, before anything is kept.
 
         :raises InvalidRequest: aliases, or addresses where the engine or nobody chose the subnet.
+        :raises UnsupportedOperation: settings of the kernel's for the interface.
         """
+        if options.driver_options.get(_SYSCTLS):
+            raise UnsupportedOperation(
+                f"network {network.name}: the option {_SYSCTLS} is not offered",
+                hint="use --sysctl, with the interface's name",
+            )
         if self._networks.predefined(network) and options.aliases:
             raise InvalidRequest(
                 "network-scoped alias is supported only for containers in user defined networks",
@@ -122,6 +130,12 @@ class Endpoints:
             if network is not None and not self._networks.predefined(network):
                 return True
         return False
+
+    def host_address(self) -> str:
+        """Return the host's address on the default network; its loopback where it has none."""
+        network = self._networks.get(self._drivers.default_network)
+        gateways = [one.gateway for one in network.subnets] if network is not None else []
+        return next((one for one in gateways if one and ":" not in one), "127.0.0.1")
 
     def gateway(self, container: Container) -> str:
         """Return the name of the network that leads out of a container; empty for none."""
@@ -201,6 +215,7 @@ class Endpoints:
                 address6=options.address6 or None,
                 mac=options.mac or None,
                 link_local=options.link_local,
+                interface=options.driver_options.get(_INTERFACE) or None,
                 default_route=leads_out,
                 ports=ports,
                 held=container.state.reserved,

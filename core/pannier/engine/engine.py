@@ -77,7 +77,7 @@ class Engine:
         networks = NetworkStore(drivers, store)
         volumes = VolumeStore(settings.root / "volumes", store, settings.userns_remap)
         endpoints = Endpoints(drivers, networks)
-        files = HostFiles(settings, folder, endpoints.named)
+        files = HostFiles(settings, folder, endpoints.named, endpoints.host_address)
         wiring = Wiring(store, endpoints, files)
         self._names = names = NameService(
             registry, networks, endpoints, settings.resolv_conf, files.asks_embedded

@@ -60,14 +60,20 @@ class HostFiles:
 
     :param folder: where each container has a folder of its own.
     :param named: whether a container is served by the embedded DNS.
+    :param host: says by which address a container reaches the host that has no gateway of its own.
     """
 
     def __init__(
-        self, settings: EngineSettings, folder: Path, named: Callable[[Container], bool]
+        self,
+        settings: EngineSettings,
+        folder: Path,
+        named: Callable[[Container], bool],
+        host: Callable[[], str],
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._named = named
+        self._host = host
 
     def hostname(self, container: Container, joins: Joins) -> str:
         """Return what the container is called inside."""
@@ -147,6 +153,7 @@ class HostFiles:
             links,
             () if joins.host_network else endpoints.values(),
             _names(container, self.hostname(container, joins)),
+            host=self._host(),
         )
 
     def _resolv_conf(self, container: Container, *, host_network: bool) -> str:
@@ -175,14 +182,17 @@ def hosts(
     links: Iterable[Link],
     endpoints: Iterable[Endpoint],
     names: str,
+    *,
+    host: str = "",
 ) -> str:
     """Return the content of /etc/hosts.
 
     :param extra: ``name:address``, as of ``--add-host``; the address may be ``host-gateway``.
     :param names: what the container's own addresses are called.
+    :param host: ``host-gateway`` where none of the endpoints has a gateway.
     """
     endpoints = tuple(endpoints)
-    gateway = next((item.gateway for item in endpoints if item.gateway), "")
+    gateway = next((item.gateway for item in endpoints if item.gateway), host)
     lines = [base if base.endswith("\n") else f"{base}\n"]
     for entry in extra:
         separator = "=" if "=" in entry else ":"

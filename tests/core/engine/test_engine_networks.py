@@ -294,6 +294,20 @@ async def test_connecting_a_stopped_container_waits_for_its_start(rig: Rig) -> N
 
 
 @engine_test
+async def test_options_of_an_endpoint(rig: Rig) -> None:
+    """Docker's name for the interface is passed on; what is not offered is refused."""
+    await rig.engine.networks.create("lan")
+    await rig.run("web")
+    named = EndpointOptions(driver_options={"com.docker.network.endpoint.ifname": "lan0"})
+    await rig.engine.networks.connect("lan", "web", named)
+    assert rig.bridge.asked[-1].interface == "lan0"
+    await rig.engine.networks.create("far")
+    tuned = EndpointOptions(driver_options={"com.docker.network.endpoint.sysctls": "a=1"})
+    with pytest.raises(UnsupportedOperation, match=r"endpoint\.sysctls is not offered"):
+        await rig.engine.networks.connect("far", "web", tuned)
+
+
+@engine_test
 async def test_networks_that_allow_no_changes(rig: Rig) -> None:
     """A container on the host's network, or another's, cannot be connected."""
     await rig.engine.networks.create("lan")
@@ -317,12 +331,17 @@ async def test_prune(rig: Rig) -> None:
 
 
 @engine_test
-async def test_listing_by_type(rig: Rig) -> None:
-    """There are two."""
+async def test_listing_by_type_and_name(rig: Rig) -> None:
+    """There are two types; a name is a pattern, as with Docker."""
     await rig.engine.networks.create("lan")
     listed = rig.engine.networks.list({"type": ("custom",)})
     assert [network.name for network in listed] == ["lan"]
     assert "lan" not in {one.name for one in rig.engine.networks.list({"type": ("builtin",)})}
+    for pattern in ("^la", "an$", "l.n", "lan"):
+        listed = rig.engine.networks.list({"name": (pattern,)})
+        assert [network.name for network in listed] == ["lan"]
+    with pytest.raises(InvalidRequest, match="invalid filter 'name=\\['"):
+        rig.engine.networks.list({"name": ("[",)})
     with pytest.raises(InvalidRequest, match="invalid filter: 'type'='other'"):
         rig.engine.networks.list({"type": ("other",)})
 
@@ -425,6 +444,18 @@ def test_the_hosts_file() -> None:
         "10.0.0.2\tbox.lan box",
         "fd00::2\tbox.lan box",
     ]
+
+
+@engine_test
+async def test_the_host_has_a_name_wherever_a_container_is(rig: Rig) -> None:
+    """By its address on the default network, where the container has no gateway."""
+    container = await rig.run(
+        "web", host=HostOptions(network_mode="host", extra_hosts=("host:host-gateway",))
+    )
+    file = rig.folder / "containers" / container.id / "hosts"
+    [subnet] = rig.engine.networks.get("bridge").subnets
+    assert subnet.gateway
+    assert f"{subnet.gateway}\thost\n" in file.read_text()
 
 
 HOST = "# x\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a\nsearch lan home\noptions edns0\n"
