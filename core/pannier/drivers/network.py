@@ -247,5 +247,6 @@ class NetworkDriver(Driver):
     def reconcile(self, endpoints: Iterable[tuple[EndpointRequest, Endpoint]]) -> None:
         """After a restart of the daemon: hold what these endpoints have, release all else.
 
-        Called once for each opened driver, with the endpoints of all running containers.
+        Called once for each opened driver, with the endpoints of all running containers. Published
+        is what these say, also where the last daemon was killed while ports moved.
         """

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pannier.drivers.network import NetworkCapability, PortRequest
+from pannier.drivers.operations import Transaction
 from pannier.errors import Conflict
 from pannier.testing.base import mandatory, requires
 from pannier.testing.network_bench import NetworkBench, NetworkTests
@@ -124,6 +125,22 @@ class PortTests(NetworkTests):
         assert moved.endpoint == replace(beside.endpoint, ports=guest.endpoint.ports)
         assert moved.descriptors == ()
         bench.lab.talk(server, None, HOST_ADDRESS, 8080)
+
+    @requires(_PUBLISH, NetworkCapability.LIVE)
+    def test_ports_that_did_not_move_after_all(self, bench: NetworkBench) -> None:
+        """Taken back, or cut off by a kill before it was on record, they are where they were."""
+        guest = bench.attach(bench.network(), ports=(_WEB,))
+        server = bench.lab.listen(guest.netns, 80)
+        without = replace(guest.request, ports=())
+        for end in ("rollback", "restart"):
+            transaction = Transaction()
+            withdrawn = transaction.run(bench.driver.plan_attach(without, guest.netns))
+            assert withdrawn.endpoint.ports == ()
+            if end == "rollback":
+                transaction.rollback()
+            else:
+                bench.restart()
+            bench.lab.talk(server, bench.lab.outside, HOST_ADDRESS, 8080)
 
     @requires(_PUBLISH)
     def test_one_port_and_twenty_who_want_it(self, bench: NetworkBench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -227,12 +228,19 @@ async def test_what_fails_behind_a_disconnect_does_not_undo_it(rig: Rig) -> None
     assert stored.state.rewiring, "the next engine is to look at it"
 
 
+def _reservations() -> int:
+    """Return how many descriptors like those of the fake network are open: of devices."""
+    return sum(one.is_char_device() for one in Path("/proc/self/fd").iterdir())
+
+
 @engine_test
 async def test_a_connection_that_fails_late_is_taken_back(rig: Rig) -> None:
     """Where route and files were changed already they are as before, and the record says so."""
     networks, containers = rig.engine.networks, rig.engine.containers
     await networks.create("alpha")  # which leads out, being the first by name
-    container = await rig.run("web")
+    container = await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
+    assert container.endpoints["bridge"].ports
+    descriptors = _reservations()
     file = rig.folder / "containers" / container.id / "hosts"
     before = file.read_text()
     rewrite = Wiring.rewrite_hosts
@@ -251,6 +259,8 @@ async def test_a_connection_that_fails_late_is_taken_back(rig: Rig) -> None:
             await networks.connect("alpha", "web", EndpointOptions(address="172.19.0.9"))
     assert moved == ["bridge"]
     assert file.read_text() == before
+    assert [one.ports for one in rig.bridge.asked[-2:]] == [(), (PortRequest(80),)]
+    assert _reservations() == descriptors, "what was to be kept is closed"
     [stored] = containers.store.containers()
     assert stored == containers.get("web") == container
 

@@ -10,6 +10,7 @@ import pytest
 
 from pannier.drivers.network import PortRequest
 from pannier.engine.model import EndpointOptions, HostOptions, RestartPolicy, Status
+from pannier.engine.portmoves import leaving
 from pannier.engine.recovery import UNKNOWN_STATUS
 from pannier.engine.wiring import Wiring, marked
 from pannier.errors import DriverError
@@ -229,6 +230,34 @@ def test_a_network_that_was_being_left(
         [stored] = rig.engine.containers.store.containers()
         assert not stored.state.rewiring
         assert not container.state.rewiring
+
+    _across(tmp_path, before, lambda _: None, after)
+
+
+def test_ports_of_a_network_that_was_being_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are published where the way out is now, once, and known to be the container's own."""
+    # The fake container's network namespace is the test's own.
+    monkeypatch.setattr(Wiring, "lead_out", lambda *_: None)
+
+    async def before(rig: Rig) -> None:
+        await rig.engine.networks.create("alpha")  # which leads out, being the first by name
+        await rig.run("web", host=HostOptions(ports=(PortRequest(80),)))
+        await rig.engine.networks.connect("alpha", "web", EndpointOptions())
+        container = rig.engine.containers.get("web")
+        assert container.endpoints["alpha"].ports
+        rig.engine.containers.store.save(marked(leaving(container, "alpha")))
+
+    async def after(rig: Rig) -> None:
+        container = rig.engine.containers.get("web")
+        assert {name: len(one.ports) for name, one in container.endpoints.items()} == {"bridge": 1}
+        assert rig.bridge.asked[-1].held == container.endpoints["bridge"].ports
+        assert list(rig.engine.containers.store.containers()) == [container]
+        assert not container.state.rewiring
+        asked = len(rig.bridge.asked)
+        container, kept = rig.engine.networks.connecting.wiring.settle(container, (), route=True)
+        assert (len(rig.bridge.asked), kept) == (asked, ()), "nothing more is to be done"
 
     _across(tmp_path, before, lambda _: None, after)
 
