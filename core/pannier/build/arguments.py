@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pannier.build.instructions import Command
 from pannier.build.words import split_words
 from pannier.errors import InvalidRequest
+from pannier.images.words import name_values
 
 if TYPE_CHECKING:
     from pannier.build.lexer import Statement
@@ -114,22 +115,5 @@ def command_of(text: str) -> Command:
 
 def pairs_of(statement: Statement, escape: str) -> tuple[tuple[str, str], ...]:
     """Return ``name=value …``, or Docker's old form ``name value``."""
-    keyword, words = statement.keyword, split_words(statement.rest, escape)
-    if not words:
-        raise bad(f"{keyword} requires at least one argument")
-    if "=" not in words[0]:
-        name, *value = statement.rest.split(maxsplit=1)
-        if not value:
-            raise bad(f"{keyword} must have two arguments")
-        return ((name, value[0]),)
-    found = []
-    for word in words:
-        name, equals, value_text = word.partition("=")
-        if not equals:
-            raise bad(
-                f'Syntax error - can\'t find = in "{word[:100]}". Must be of the form: name=value'
-            )
-        if not name:
-            raise bad(f"{keyword} names can not be blank")
-        found.append((name, value_text))
-    return tuple(found)
+    words = split_words(statement.rest, escape)
+    return name_values(statement.keyword, statement.rest, words, _HINT)

@@ -53,6 +53,7 @@ class _Overseer:
     def __init__(self) -> None:
         self.entered = 0.0  # on the monotonic clock; 0 while the main thread is in no call
         self.interrupted = False
+        self._overdue = 0.0  # the call to interrupt
         self._used = False
         self._wanted = threading.Event()
         self._started = False
@@ -70,7 +71,8 @@ class _Overseer:
                 threading.Thread(target=self._look, name="pannier-overseer", daemon=True).start()
 
     def _interrupt(self, *_: object) -> None:
-        if self.entered:
+        # Else the call has ended meanwhile, and another one may have begun.
+        if self.entered and self.entered == self._overdue:
             self.interrupted = True
             raise _Overdue
 
@@ -92,6 +94,7 @@ class _Overseer:
             last = entered
             if seen >= _LOOKS:
                 self._used = True
+                self._overdue = entered
                 signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pannier.errors import InvalidRequest
 from pannier.images.config import Healthcheck, RunConfig
 from pannier.images.durations import parse_duration
-from pannier.images.words import expand, expand_words, split_words
+from pannier.images.words import expand, expand_words, name_values, split_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -243,27 +243,8 @@ def _json_list(text: str) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _pairs(name: str, rest: str) -> list[tuple[str, str]]:
-    """Split ``key=value …``, or Docker's old form ``key value``."""
-    words = split_words(rest)
-    if not words:
-        raise _bad(f"{name} requires at least one argument")
-    if "=" not in words[0]:
-        key, *value = rest.split(maxsplit=1)
-        if not value:
-            raise _bad(f"{name} must have two arguments")
-        return [(key, value[0])]
-    pairs = []
-    for word in words:
-        key, equals, value_text = word.partition("=")
-        if not equals:
-            raise _bad(
-                f'Syntax error - can\'t find = in "{word[:100]}". Must be of the form: name=value'
-            )
-        if not key:
-            raise _bad(f"{name} names can not be blank")
-        pairs.append((key, value_text))
-    return pairs
+def _pairs(name: str, rest: str) -> tuple[tuple[str, str], ...]:
+    return name_values(name, rest, split_words(rest), _HINT)
 
 
 def _ports(word: str) -> list[str]:

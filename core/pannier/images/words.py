@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["expand", "expand_words", "split_words"]
+__all__ = ["expand", "expand_words", "name_values", "split_words"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?!$-]")
 _ESCAPE = "\\"
@@ -186,3 +186,34 @@ class _Expander:
                 f"{name}: {text or 'parameter not set'}", hint=f"give {name} a value"
             )
         return text
+
+
+def name_values(
+    keyword: str, text: str, words: Sequence[str], hint: str
+) -> tuple[tuple[str, str], ...]:
+    """Return what ``name=value …`` gives, or Docker's old form ``name value``.
+
+    :param keyword: the instruction that *text* follows.
+    :param words: *text*, split; quotes and escapes stay in the values.
+    :raises InvalidRequest: it has neither form.
+    """
+    if not words:
+        raise InvalidRequest(f"{keyword} requires at least one argument", hint=hint)
+    if "=" not in words[0]:
+        name, *value = text.split(maxsplit=1)
+        if not value:
+            raise InvalidRequest(f"{keyword} must have two arguments", hint=hint)
+        return ((name, value[0]),)
+    return tuple(_name_value(keyword, word, hint) for word in words)
+
+
+def _name_value(keyword: str, word: str, hint: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise InvalidRequest(
+            f'Syntax error - can\'t find = in "{word[:100]}". Must be of the form: name=value',
+            hint=hint,
+        )
+    if not name:
+        raise InvalidRequest(f"{keyword} names can not be blank", hint=hint)
+    return name, value

@@ -15,19 +15,16 @@ import time
 from pannier.linux.terminal import set_size
 from pannier.runtimes.channel import receive, send
 from pannier.runtimes.mechanism import Failure
-from pannier.runtimes.pipes import open_pipes
-from pannier.stdio.log import LogFile
+from pannier.runtimes.members import Member, close_all, log_descriptors
 from pannier.stdio.loop import READ, Loop
 from pannier.stdio.small import failure_text, signal, suppress
-from pannier.stdio.streams import STDOUT, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pannier.runtimes.jobs import Event, ExecJob, MonitorJob, Reply, StdioJob
-    from pannier.runtimes.mechanism import Launched, Mechanism
+    from pannier.runtimes.jobs import Event, ExecJob, MonitorJob, Reply
+    from pannier.runtimes.mechanism import Mechanism
 
 __all__ = ["Monitor", "answer"]
 
@@ -37,20 +34,6 @@ _FAREWELL = 5.0
 _MOST_UNTOLD = 1000
 _PATIENCE = 10.0
 _STAT_START = 19
-
-
-class Member:
-    """A process of the container's. *exec_id* is None for the first."""
-
-    __slots__ = ("drained", "exec_id", "finished", "pid", "status", "streams")
-
-    def __init__(self, exec_id: str | None, streams: Streams) -> None:
-        self.exec_id = exec_id
-        self.streams = streams
-        self.pid = 0
-        self.status: int | None = None
-        self.finished = 0.0
-        self.drained = False
 
 
 class Monitor:
@@ -66,7 +49,7 @@ class Monitor:
         self._deleting: list[_socket.socket] = []
         self._started = False
         self._done = False
-        self._first = Member(None, self._streams(job["stdio"], descriptors, first=True))
+        self._first = Member(None, self._loop, job["stdio"], descriptors)
         self._members: dict[str | None, Member] = {None: self._first}
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 
@@ -79,49 +62,15 @@ class Monitor:
 
     def _create(self, descriptors: list[int]) -> int:
         stdio = self._job["stdio"]
-        self._launch(self._first, stdio, lambda ends: self._mechanism.create(stdio, ends))
+        self._first.launch(stdio, lambda ends: self._mechanism.create(stdio, ends))
         pid = self._first.pid
         self._note("pid", f"{pid} {_start_time(pid)}\n")
         self._mechanism.noted(pid)
-        kept = _log_descriptors(stdio)
-        _close(item for number, item in enumerate(descriptors) if number not in kept)
+        kept = log_descriptors(stdio)
+        close_all(item for number, item in enumerate(descriptors) if number not in kept)
         self._listener.bind(_SOCKET)
         self._listener.listen(_BACKLOG)
         return pid
-
-    def _streams(self, stdio: StdioJob, descriptors: list[int], *, first: bool) -> Streams:
-        log = stdio["log"]
-        file = LogFile(log, descriptors[log["file"]], descriptors[log["folder"]]) if log else None
-        return Streams(
-            self._loop,
-            terminal=stdio["terminal"],
-            close_stdin=stdio["stdin_once"] or not first,
-            log=file,
-            held=not first,
-        )
-
-    @staticmethod
-    def _launch(member: Member, stdio: StdioJob, launch: Callable[[list[int]], Launched]) -> None:
-        """Have a process launched with its ends of the pipes, and keep ours."""
-        ends: list[int] = []
-        ours: list[int] = []
-        stdin = -1
-        if not stdio["terminal"]:
-            ends, stdin, ours = open_pipes(stdio)
-        try:
-            launched = launch(ends)
-        except BaseException:
-            _close([*ours, *([stdin] if stdin >= 0 else [])])
-            raise
-        finally:
-            _close(ends)
-        member.pid = launched.pid
-        if stdio["terminal"]:
-            ours, stdin = [launched.master], launched.master if stdio["stdin"] else -1
-        if stdin >= 0:
-            member.streams.set_stdin(stdin)
-        for stream, source in enumerate(ours, STDOUT):
-            member.streams.add_source(source, stream)
 
     @staticmethod
     def _note(name: str, text: str) -> None:
@@ -195,7 +144,7 @@ class Monitor:
         if member is self._first:
             with suppress(FileNotFoundError):  # deleted meanwhile
                 self._note("exit", f"{member.status} {member.finished!r}\n")
-            _close(self._kept)
+            close_all(self._kept)
             self._kept = []
             self._done = True
         else:
@@ -258,7 +207,7 @@ class Monitor:
     def do_start(self, request: Any, descriptors: list[int], *_: object) -> Reply:
         """Let the first process execute."""
         if self._started or self._has_ended():
-            _close(descriptors)
+            close_all(descriptors)
             return self._conflict()
         jobs = request["connections"]
         self._kept += descriptors[len(jobs) :]
@@ -295,7 +244,7 @@ class Monitor:
         """Serve a client."""
         member = self._members.get(request["exec_id"])
         if member is None or member.status is not None:
-            _close(descriptors)
+            close_all(descriptors)
             return _no_process(member)
         member.streams.attach(request["connection"], descriptors[0])
         return {}
@@ -338,37 +287,31 @@ class Monitor:
         """Add a process."""
         job: ExecJob = request["job"]
         if not self._started or self._has_ended():
-            _close(descriptors)
+            close_all(descriptors)
             return self._conflict()
         if job["exec_id"] in self._members:
-            _close(descriptors)
+            close_all(descriptors)
             return {"error": "conflict", "text": f"there is a process {job['exec_id']}"}
         stdio, client = job["stdio"], job["connection"]
-        member = Member(job["exec_id"], self._streams(stdio, descriptors, first=False))
+        member = Member(job["exec_id"], self._loop, stdio, descriptors)
         procs = [descriptors[number] for number in job["procs"]]
         try:
-            self._launch(
-                member,
+            member.launch(
                 stdio,
                 lambda ends: self._mechanism.execute(job["process"], stdio, ends, procs),
             )
         except BaseException:
-            _close(descriptors)
+            close_all(descriptors)
             self._reap()
             if self._has_ended():
                 return self._conflict()
             raise
-        _close(procs)
+        close_all(procs)
         self._members[member.exec_id] = member
         if client is not None:
             member.streams.attach(client, descriptors[client["socket"]])
         member.streams.release()
         return {"pid": member.pid}
-
-
-def _log_descriptors(stdio: StdioJob) -> set[int]:
-    log = stdio["log"]
-    return set() if log is None else {log["file"], log["folder"]}
 
 
 def _no_process(member: Member | None) -> Reply:
@@ -387,11 +330,6 @@ def _refusal(error: Exception) -> Reply:
         return {"error": "refused", "text": str(error)}
     _complain()
     return {"error": "internal", "text": f"{type(error).__name__}: {error}"}
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def _start_time(pid: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -412,7 +413,7 @@ def test_sockets_are_taken_over_from_their_keeper() -> None:
             assert addresses_in(await inside.do(lambda: ask_udp(query("db", A)))) == ["192.0.2.7"]
             server.close()
         finally:
-            keeper.kill()
+            os.killpg(keeper.pid, signal.SIGKILL)  # with its child
             await keeper.wait()
             os.close(inside.netns)
 
@@ -441,6 +442,7 @@ async def _keeper(inside: Inside, descriptors: list[int]) -> asyncio.subprocess.
             "-c",
             f"exec 3<&{reading}; {script}",
             pass_fds=[*descriptors, inside.netns, reading, writing],
+            start_new_session=True,
         )
     finally:
         os.close(reading)
