@@ -48,7 +48,8 @@ services:
   errand:
     image: busybox
     profiles: [errands]
-    command: ["wget", "-q", "-O", "-", "http://db:5432/value"]
+    # Compose 1 attaches after the start: what is printed at once it may miss, with any engine.
+    command: ["sh", "-c", "sleep 2; exec wget -q -O - http://db:5432/value"]
 volumes: {data: {}}
 """
 """A proxy before a web server, one or several, before what stands for a database."""
