@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 HOST_ADDRESS = "198.51.100.1"
 OUTSIDE_ADDRESS = "198.51.100.2"
-PATIENCE = 2.0
+PATIENCE = 10.0
+"""Seconds in which what is expected to arrive does so, on an emulated machine too."""
+
 IMPATIENCE = 0.4
 """Seconds after which a packet is taken to have been dropped."""
 
@@ -147,13 +149,19 @@ class Host:
         client.connect((address, port))
         return client
 
-    def reaches(self, netns: int | None, address: str, port: int) -> bool:
+    def reaches(
+        self, netns: int | None, address: str, port: int, *, patience: float = PATIENCE
+    ) -> bool:
         """Whether a TCP connection can be made."""
         try:
-            self.connect(netns, address, port, patience=IMPATIENCE).close()
+            self.connect(netns, address, port, patience=patience).close()
         except OSError:
             return False
         return True
+
+    def misses(self, netns: int | None, address: str, port: int) -> bool:
+        """Whether a TCP connection is refused, or not made soon."""
+        return not self.reaches(netns, address, port, patience=IMPATIENCE)
 
     def talk(self, server: socket.socket, netns: int | None, address: str, port: int) -> str:
         """Exchange bytes over TCP; return the client's address as the server sees it."""
@@ -167,13 +175,13 @@ class Host:
                 assert client.recv(100) == b"answer"
         return str(peer[0])
 
-    def ping(self, netns: int | None, address: str) -> bool:
+    def ping(self, netns: int | None, address: str, *, patience: float = PATIENCE) -> bool:
         """Whether an ICMP echo comes back."""
         with (
             _somewhere(netns),
             socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw,
         ):
-            raw.settimeout(IMPATIENCE)
+            raw.settimeout(patience)
             echo = bytes((8, 0, 0, 0, 0x12, 0x34, 0, 1))
             checksum = 0xFFFF - (0x0800 + 0x1234 + 0x0001)
             raw.connect((address, 0))
@@ -183,6 +191,10 @@ class Host:
                 return any(raw.recv(100)[20] == 0 for _ in range(2))
             except OSError:
                 return False
+
+    def unanswered(self, netns: int | None, address: str) -> bool:
+        """Whether an ICMP echo is refused, or does not come back soon."""
+        return not self.ping(netns, address, patience=IMPATIENCE)
 
     def datagram(self, netns: int | None, port: int = 0) -> socket.socket:
         """Open a UDP socket."""

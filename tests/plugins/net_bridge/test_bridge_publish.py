@@ -145,7 +145,7 @@ def test_a_host_address_limits_who_is_answered(
     server = host.listen(local.netns, 80)
     assert local.attachment.endpoint.ports == (PortBinding(80, "tcp", "127.0.0.1", 8080),)
     assert host.talk(server, None, "127.0.0.1", 8080)
-    assert not host.reaches(host.outside, HOST, 8080)
+    assert host.misses(host.outside, HOST, 8080)
 
     wide = host.attach(driver, network, ports=(web(host_ip=HOST),))
     assert host.talk(host.listen(wide.netns, 80), host.outside, HOST, 8080)
@@ -170,7 +170,7 @@ def test_loopback_ports_are_not_reached_by_a_forged_destination(
             host.set_sysctl(f"net/ipv4/conf/{link}/route_localnet", "1")
             host.run("ip", "route", "flush", "table", "local", "127.0.0.0/8")
             host.run("ip", "route", "add", "127.0.0.0/8", "via", via, "dev", link)
-        assert not host.reaches(netns, "127.0.0.1", 8080)
+        assert host.misses(netns, "127.0.0.1", 8080)
 
 
 def test_random_ports_are_free_ones(host: Any, driver: BridgeDriver, network: NetworkSpec) -> None:
@@ -311,7 +311,7 @@ def test_withdrawn_ports_answer_no_more(
         os.close(descriptor)
     gone.attachment = None
 
-    assert not host.reaches(host.outside, HOST, 8080)
+    assert host.misses(host.outside, HOST, 8080)
     assert host.talk(server, host.outside, HOST, 8081)
 
 

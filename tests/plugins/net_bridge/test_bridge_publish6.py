@@ -119,7 +119,7 @@ def test_an_address_limits_who_is_answered(
     for other in {"::1", HOST, BRIDGE} - {address}:
         with pytest.raises(ConnectionRefusedError), socket.create_connection((other, 8080), 5):
             pass
-    assert not host.reaches(None, "127.0.0.1", 8080)
+    assert host.misses(None, "127.0.0.1", 8080)
 
 
 def test_ipv4_alone_is_published_on_ipv4_alone(
