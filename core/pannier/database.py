@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pannier.errors import PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 __all__ = ["Database"]
 
@@ -28,10 +28,16 @@ _BUSY_TIMEOUT = 10.0
 class Database:
     """A connection that all threads of the daemon share, one at a time.
 
+    The file is its owner's alone: containers' environments, which it holds, have passwords in them.
+
     :param path: the file; ``:memory:`` in tests.
     """
 
     def __init__(self, path: Path | str) -> None:
+        if isinstance(path, Path):
+            # Before SQLite sees it, which gives the files beside it the mode that it has.
+            path.touch(mode=0o600)
+            path.chmod(0o600)
         self._lock = threading.RLock()
         self._depth = 0
         self._connection = sqlite3.connect(

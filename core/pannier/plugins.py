@@ -41,6 +41,8 @@ class Drivers:
     def context(self, kind: str, id: str) -> DriverContext:
         """Return a driver's own folders, made where they are missing (mode 0700)."""
         engine = self.config.engine
+        for folder in (engine.root, engine.state):
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         context = DriverContext(engine.root / kind / id, engine.state / kind / id)
         for folder in (context.root, context.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
