@@ -106,20 +106,26 @@ def test_the_flags_of_tls(hosts: Hosts) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("names", [("", ""), ("other-cert", "other-key")])
-def test_strangers_are_refused(hosts: Hosts, names: tuple[str, str]) -> None:
-    """Who shows no certificate, or one of another authority, gets no answer."""
+@pytest.mark.parametrize(
+    ("certificate", "key", "why"),
+    [
+        ("", "", "certificate required"),
+        ("other-cert", "other-key", "unknown ca"),
+        ("old-cert", "old-key", "certificate expired"),
+    ],
+)
+def test_strangers_are_refused(hosts: Hosts, certificate: str, key: str, why: str) -> None:
+    """Who shows no certificate, one of another authority, or an old one, is told why."""
     folder = hosts.certificates
-    own = [] if not names[0] else [
-        "--tlscert", f"{folder}/{names[0]}.pem", "--tlskey", f"{folder}/{names[1]}.pem"
+    own = [] if not key else [
+        "--tlscert", f"{folder}/{certificate}.pem", "--tlskey", f"{folder}/{key}.pem"
     ]  # fmt: skip
     result = hosts.run(
         "-H", "tcp://127.0.0.1:2376", "--tlsverify", "--tlscacert", f"{folder}/ca.pem",
         *own, "ps",
     )  # fmt: skip
-    assert result.returncode == 1
-    assert result.stdout == b""
-    assert b"Error" in result.stderr
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert f"it refuses this client: {why}" in result.stderr.decode()
 
 
 def test_a_daemon_that_is_not_known_is_refused(hosts: Hosts) -> None:
@@ -132,10 +138,14 @@ def test_a_daemon_that_is_not_known_is_refused(hosts: Hosts) -> None:
     assert b"not trusted" in result.stderr
 
 
-def test_plain_words_on_the_tls_port_get_nothing(hosts: Hosts) -> None:
-    """No answer in the clear."""
+def test_who_takes_the_port_for_another_kind_is_told(hosts: Hosts) -> None:
+    """In the clear only that it is no such port, in the words that docker's users know."""
     result = hosts.run("-H", "tcp://127.0.0.1:2376", "ps")
     assert result.returncode == 1
+    assert b"Client sent an HTTP request to an HTTPS server." in result.stderr
+    result = hosts.run("-H", "tcp://127.0.0.1:2375", "--tls", "ps")
+    assert result.returncode == 1
+    assert b"it does not speak TLS" in result.stderr
 
 
 def test_loopback_in_the_clear(hosts: Hosts) -> None:

@@ -18,7 +18,8 @@ def _openssl(*arguments: str, input: str = "") -> None:
 def make_certificates(folder: Path) -> None:
     """Write ``ca.pem``, ``server.pem``, ``cert.pem`` and their keys.
 
-    ``other-cert.pem`` is signed by an authority of its own.
+    ``other-cert.pem`` is signed by an authority of its own, ``old-cert.pem`` has expired, and
+    ``locked-key.pem`` is the client's key with a passphrase.
     """
     for name in ("ca", "other-ca"):
         _openssl(
@@ -26,10 +27,11 @@ def make_certificates(folder: Path) -> None:
             "-days", "2", "-subj", f"/CN={name}",
             "-keyout", str(folder / f"{name}-key.pem"), "-out", str(folder / f"{name}.pem"),
         )  # fmt: skip
-    for name, key, authority, extension in (
-        ("server", "server-key", "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ("cert", "key", "ca", "extendedKeyUsage=clientAuth"),
-        ("other-cert", "other-key", "other-ca", "extendedKeyUsage=clientAuth"),
+    for name, key, authority, days, extension in (
+        ("server", "server-key", "ca", "2", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("cert", "key", "ca", "2", "extendedKeyUsage=clientAuth"),
+        ("other-cert", "other-key", "other-ca", "2", "extendedKeyUsage=clientAuth"),
+        ("old-cert", "old-key", "ca", "-1", "extendedKeyUsage=clientAuth"),
     ):
         request = str(folder / f"{name}.csr")
         extensions = folder / f"{name}.ext"
@@ -39,8 +41,12 @@ def make_certificates(folder: Path) -> None:
             "-subj", f"/CN={name}", "-keyout", str(folder / f"{key}.pem"), "-out", request,
         )  # fmt: skip
         _openssl(
-            "x509", "-req", "-in", request, "-days", "2", "-CAcreateserial",
+            "x509", "-req", "-in", request, "-days", days, "-CAcreateserial",
             "-CA", str(folder / f"{authority}.pem"),
             "-CAkey", str(folder / f"{authority}-key.pem"),
             "-extfile", str(extensions), "-out", str(folder / f"{name}.pem"),
         )  # fmt: skip
+    _openssl(
+        "pkey", "-in", str(folder / "key.pem"), "-aes256", "-passout", "pass:x",
+        "-out", str(folder / "locked-key.pem"),
+    )  # fmt: skip

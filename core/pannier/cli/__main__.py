@@ -91,10 +91,18 @@ def _globals(context: Context, words: list[str]) -> list[str] | None:
                 if not words:
                     raise UsageError(f"flag needs an argument: {name}", hint="see 'pannier --help'")
                 value = words.pop(0)
-            setattr(context, _WITH_VALUE[name], value)
+            _set(context, _WITH_VALUE[name], value)
         else:
             raise UsageError(f"unknown flag: {word}", hint="see 'pannier --help'")
     return words or None
+
+
+def _set(context: Context, name: str, value: str) -> None:
+    if name == "host" and context.host:
+        raise UsageError("specify only one -H", code=1)
+    setattr(context, name, value)
+    if context.host and context.context:
+        raise UsageError("conflicting options: cannot specify both --host and --context", code=1)
 
 
 def _dispatch(context: Context, words: list[str], rest: list[str] | None) -> int:

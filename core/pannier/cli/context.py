@@ -36,9 +36,9 @@ class Context:
         context: str | None = None,
     ) -> None:
         self.context = context
-        #: ``--tls`` and ``--tlsverify``.
+        #: ``--tls`` and ``--tlsverify``; None where the latter was not given.
         self.tls = False
-        self.tlsverify = False
+        self.tlsverify: bool | None = None
         #: ``--tlscacert``, ``--tlscert`` and ``--tlskey``.
         self.tlscacert: str | None = None
         self.tlscert: str | None = None
@@ -81,13 +81,15 @@ class Context:
 
     def _tls_files(self) -> TlsFiles | None:
         named = (self.tlscacert, self.tlscert, self.tlskey)
-        if not (self.tls or self.tlsverify or any(named)):
+        if not (self.tls or self.tlsverify is not None or any(named)):
             return None
         from pannier.client.address import docker_folder, tls_from_folder
 
         folder = os.environ.get("DOCKER_CERT_PATH") or docker_folder(os.environ)
-        # --tls alone does not ask who the daemon is, as with docker.
-        verify = self.tlsverify or (any(named) and not self.tls)
+        # --tls alone does not ask who the daemon is, nor does --tlsverify=false, as with docker.
+        verify = self.tlsverify
+        if verify is None:
+            verify = any(named) and not self.tls
         files = tls_from_folder(folder, verify=verify)
         files.ca = self.tlscacert or files.ca
         files.certificate = self.tlscert or files.certificate

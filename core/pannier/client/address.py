@@ -118,12 +118,16 @@ def docker_folder(environ: Mapping[str, str]) -> str:
 def parse_address(text: str, tls: TlsFiles | None = None) -> Address:
     """Read ``unix:///path``, ``/path``, ``tcp://host[:port]`` or ``ssh://[user@]host[:port]``.
 
+    Without a scheme, ``host:port`` is TCP, as with docker.
+
     :param tls: what to speak TLS with to a TCP address; None for not at all.
     :raises InvalidRequest: for any other form.
     """
     if text.startswith("/"):
         return Address(path=text)
     scheme, separator, rest = text.partition("://")
+    if not separator and ":" in text:
+        scheme, separator, rest = "tcp", "://", text
     if separator and scheme == "unix" and rest.startswith("/"):
         return Address(path=rest)
     if separator and scheme in ("tcp", "http", "https"):

@@ -35,23 +35,27 @@ def resolve_address(
     """Return the daemon's address.
 
     In this order: the option ``--host``; ``--context``; ``PANNIER_HOST``; ``DOCKER_HOST``;
-    ``DOCKER_CONTEXT``; the current context of docker's settings; ``[engine] socket`` of the
-    configuration file; the default socket.
+    ``DOCKER_CONTEXT``; the current context of docker's settings; docker's port for TLS on this
+    host where TLS is asked for; ``[engine] socket`` of the configuration file; the default socket.
 
     :param config: the configuration file that ``--config`` named, if any.
     :param tls: what ``--tls`` and its like say; None leaves it to the environment.
     :raises ConfigError: where a file was named and cannot be read, or is no TOML.
     """
     env = os.environ if environ is None else environ
+    tls = tls or tls_from_environment(env)
     named = host or (not context and (env.get("PANNIER_HOST") or env.get("DOCKER_HOST")))
     if named:
-        return parse_address(named, tls or tls_from_environment(env))
+        return parse_address(named, tls)
     folder = docker_folder(env)
     chosen = context or env.get("DOCKER_CONTEXT") or (not config and _current_context(folder))
     if chosen and chosen != "default":
         from pannier.client.contexts import Contexts  # noqa: PLC0415 - few have any
 
         return Contexts(folder).address(chosen)
+    if tls is not None:
+        # Never by another way than the one that was asked for.
+        return parse_address("tcp://localhost", tls)
     wanted = config or env.get("PANNIER_CONFIG")
     return Address(path=_configured(wanted) or DEFAULT_SOCKET, explicit=False)
 

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 
+from pannier.certificates import load_authorities, load_identity
 from pannier.client.errors import ConnectionFailed
 
 TYPE_CHECKING = False
@@ -87,20 +88,21 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif files.ca:
-        context.load_verify_locations(files.ca)
+        load_authorities(context, files.ca)
     else:
         context.load_default_certs()
     if files.certificate and files.key:
-        context.load_cert_chain(files.certificate, files.key)
+        load_identity(context, files.certificate, files.key)
     return context
 
 
 def _tls(address: Address) -> socket.socket:
     assert address.tls is not None
+    context = _context(address.tls)
     raw = socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT)
     try:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        channel = _Channel(_context(address.tls), raw, address.host)
+        channel = _Channel(context, raw, address.host)
         channel.handshake()
         raw.settimeout(None)
     except ssl.SSLCertVerificationError as error:
@@ -110,18 +112,64 @@ def _tls(address: Address) -> socket.socket:
             f"{error.verify_message}",
             hint="DOCKER_CERT_PATH or --tlscacert names the authority that signed it",
         ) from error
-    except (ssl.SSLError, ConnectionResetError) as error:
+    except ssl.SSLError as error:
+        raw.close()
+        raise _refused(address, error) from error
+    except ConnectionResetError as error:
         raw.close()
         raise ConnectionFailed(
-            f"cannot connect to the daemon at {address}: {error}",
-            hint="DOCKER_CERT_PATH, or --tlscert and --tlskey, name a certificate that it knows",
+            f"cannot connect to the daemon at {address}: {error}", hint=_IDENTIFY
         ) from error
     except BaseException:
         raw.close()
         raise
     mine, theirs = socket.socketpair()
     threading.Thread(target=channel.carry, args=(theirs,), daemon=True).start()
-    return mine
+    return _Carried(mine, address, channel)
+
+
+_IDENTIFY = "DOCKER_CERT_PATH, or --tlscert and --tlskey, name a certificate that it knows"
+
+
+def _refused(address: Address, error: ssl.SSLError) -> ConnectionFailed:
+    """Return what a failed handshake means to a user."""
+    reason = error.reason or ""
+    begin = f"cannot connect to the daemon at {address}: "
+    _, alert, why = reason.partition("_ALERT_")
+    if alert:
+        # The other side's own word, such as UNKNOWN_CA.
+        words = why.lower().replace("_", " ")
+        return ConnectionFailed(f"{begin}it refuses this client: {words}", hint=_IDENTIFY)
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return ConnectionFailed(f"{begin}it does not speak TLS", hint="leave out --tls there")
+    return ConnectionFailed(begin + str(error), hint=_IDENTIFY)
+
+
+class _Carried(socket.socket):
+    """The client's end of a TLS connection, which knows why the daemon ended it.
+
+    With TLS 1.3 a client is through with its handshake before the daemon has seen its certificate,
+    and learns what the daemon thinks of it in place of the first answer.
+    """
+
+    def __init__(self, mine: socket.socket, address: Address, channel: _Channel) -> None:
+        super().__init__(fileno=mine.detach())
+        self._address = address
+        self._channel = channel
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        try:
+            data = super().recv(size, flags)
+        except ConnectionResetError:
+            self._explain()
+            raise
+        if not data:
+            self._explain()
+        return data
+
+    def _explain(self) -> None:
+        if self._channel.failure is not None:
+            raise _refused(self._address, self._channel.failure)
 
 
 class _Channel:
@@ -132,6 +180,8 @@ class _Channel:
         self._received = ssl.MemoryBIO()
         self._to_send = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
+        #: What ended the connection, if TLS did; set before the client's end is closed.
+        self.failure: ssl.SSLError | None = None
 
     def _flush(self) -> None:
         data = self._to_send.read()
@@ -177,7 +227,10 @@ class _Channel:
         else:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()  # says that no more comes; an answer still may
-        self._flush()
+        try:
+            self._flush()
+        except OSError:
+            return False  # what the daemon had to say before it left may still be read
         return bool(data)
 
     def _inward(self, local: socket.socket) -> bool:
@@ -191,7 +244,8 @@ class _Channel:
             except ssl.SSLWantReadError:
                 self._flush()
                 return True
-            except ssl.SSLError:
+            except ssl.SSLError as error:
+                self.failure = error
                 return False
             if not plain:
                 return False

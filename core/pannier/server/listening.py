@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pannier.certificates import load_authorities, load_identity
 from pannier.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,19 +42,13 @@ class TlsFiles:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_password)
-            context.load_verify_locations(self.ca)
-        except (OSError, ValueError) as error:
+            load_identity(context, self.certificate, self.key)
+            load_authorities(context, self.ca)
+        except ConfigError as error:
             raise ConfigError(
-                f"the TLS files of [engine] cannot be used: {error}",
-                hint="tls_ca, tls_cert and tls_key are PEM files; the key has no passphrase",
+                f"the TLS files of [engine] cannot be used: {error}", hint=error.hint
             ) from error
         return context
-
-
-def _no_password() -> str:
-    # Without it OpenSSL would ask on the terminal, and the daemon hang.
-    raise ValueError("the key has a passphrase")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,11 @@ _log = logging.getLogger("pannier.server")
 _PIECE: Final = 64 << 10
 _HANDSHAKE: Final = 10.0
 """Seconds that a client may take to say who it is."""
+_PLAIN: Final = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    b"Client sent an HTTP request to an HTTPS server.\n"
+)
+"""What a client is told that does not speak TLS: the one thing said in the clear."""
 _MOST_UNKNOWN: Final = 256
 """So many clients may be saying who they are at once; the oldest makes room for a further one."""
 
@@ -156,7 +161,9 @@ class _Channel:
                 await self._flush()
                 if not await self._feed():
                     raise ConnectionResetError("the client has gone") from None
-            except ssl.SSLError:
+            except ssl.SSLError as error:
+                if error.reason == "HTTP_REQUEST":
+                    self._writer.write(_PLAIN)
                 await self._flush()  # which tells it why
                 raise
             else:

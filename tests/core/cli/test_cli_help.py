@@ -95,5 +95,7 @@ def test_options_before_the_command(cli: Callable[..., Any]) -> None:
     """A wrong global option and a missing value are usage errors."""
     assert cli("--bogus", "ps").status == 125
     assert "flag needs an argument" in cli("--host").err
+    assert "specify only one -H" in cli("-H", "/a", "-H", "/b", "ps").err
+    assert "cannot specify both --host and --context" in cli("-H", "/a", "-c", "b", "ps").err
     assert cli("-H", "gopher://x", "ps").err.startswith("Error: 'gopher://x' is not")
     assert cli("--version").out.startswith("pannier ")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ("tcp://example", "tcp://example:2375"),
         ("tcp://[::1]:99/", "tcp://[::1]:99"),
         ("http://a:1", "tcp://a:1"),
+        ("127.0.0.1:99", "tcp://127.0.0.1:99"),
         ("https://a", "tcp://a:2376"),
         ("ssh://host", "ssh://host"),
         ("ssh://me@[::1]:22/run/p.sock", "ssh://me@[::1]:22/run/p.sock"),
@@ -70,8 +71,10 @@ def test_tls_is_what_the_environment_asks_for(tmp_path: Path) -> None:
     assert found.tls is not None
     assert (found.tls.verify, found.tls.ca) == (True, f"{tmp_path}/ca.pem")
     assert (found.tls.certificate, found.tls.key) == ("", "")
+    del environ["DOCKER_HOST"]
+    assert str(resolve_address(None, None, environ)) == "tcp://localhost:2376"
     del environ["DOCKER_TLS_VERIFY"]
-    assert resolve_address(None, None, environ).tls is None
+    assert resolve_address("tcp://host", None, environ).tls is None
 
 
 def test_a_context_leads_to_its_address(tmp_path: Path) -> None:
