@@ -165,7 +165,9 @@ def make_app() -> LazyGroup:
             click.Option(["--config"], metavar="FILE", help="Configuration file"),
             click.Option(["-c", "--context"], metavar="NAME", help="Docker context to use"),
             click.Option(["--tls"], is_flag=True, help="Use TLS; implied by --tlsverify"),
-            click.Option(["--tlsverify"], is_flag=True, help="Use TLS and verify the daemon"),
+            click.Option(
+                ["--tlsverify"], is_flag=True, default=None, help="Use TLS and verify the daemon"
+            ),
             click.Option(["--tlscacert"], metavar="FILE", help="Trust what this CA has signed"),
             click.Option(["--tlscert"], metavar="FILE", help="TLS certificate to identify with"),
             click.Option(["--tlskey"], metavar="FILE", help="Its key"),

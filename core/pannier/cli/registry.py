@@ -103,10 +103,16 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "context": (
         "Manage contexts: named addresses of daemons",
         {
+            "create": "contextedit:CREATE",
+            "export": "contextedit:EXPORT",
+            "import": "contextedit:IMPORT",
             "inspect": "contexts:INSPECT",
             "list": "contexts:LS",
             "ls": "contexts:LS",
+            "remove": "contextedit:RM",
+            "rm": "contextedit:RM",
             "show": "contexts:SHOW",
+            "update": "contextedit:UPDATE",
             "use": "contexts:USE",
         },
     ),

@@ -151,6 +151,10 @@ def _tcp(text: str, rest: str, tls: TlsFiles | None) -> Address:
 def _ssh(text: str, rest: str) -> Address:
     place, slash, path = rest.partition("/")
     user, at, place = place.rpartition("@")
+    if ":" in user:
+        raise InvalidRequest("an ssh address has no password in it", hint="ssh has keys, and asks")
+    if "?" in rest or "#" in rest:
+        raise InvalidRequest(f"{text!r} has more than a host", hint="write ssh://user@host")
     host, port = _host_and_port(text, place)
     # ssh would take a leading dash for an option, whatever stands before it.
     if not host or host.startswith("-") or user.startswith("-") or (at and not user):

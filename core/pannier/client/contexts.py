@@ -1,5 +1,7 @@
 """Docker's contexts: named addresses in the user's settings, shared with docker's own clients.
 
+Whoever changes them is :mod:`pannier.client.contextfiles`.
+
 A context is ``contexts/meta/HASH/meta.json`` below ``~/.docker``, HASH being the SHA-256 of its
 name; its certificates lie in ``contexts/tls/HASH/docker/``. ``config.json`` says which is current.
 """
@@ -9,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from pannier.client.address import parse_address, tls_from_folder
-from pannier.errors import NotFound, PannierError
+from pannier.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT", "Contexts"]
 
+_ENDPOINT = "docker"
 DEFAULT = "default"
 """What stands for no context: the environment's address, or Pannier's own."""
 
@@ -35,6 +37,11 @@ class Contexts:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the user's settings."""
+        return self._folder
 
     def names(self) -> list[str]:
         """Return the names of all contexts but the default, sorted."""
@@ -51,7 +58,7 @@ class Contexts:
 
         :raises NotFound: there is none of that name.
         """
-        found = _read(self._folder / "contexts/meta" / _hash(name) / "meta.json")
+        found = _read(self.meta_folder(name) / "meta.json")
         if found.get("Name") != name:
             raise NotFound(
                 f'context "{name}" does not exist', hint="`pannier context ls` lists the contexts"
@@ -75,7 +82,7 @@ class Contexts:
         :raises NotFound: there is none of that name.
         """
         endpoint = self.endpoint(name)
-        folder = self._folder / "contexts/tls" / _hash(name) / "docker"
+        folder = self.tls_folder(name) / _ENDPOINT
         tls = None
         if folder.is_dir() or endpoint.get("SkipTLSVerify"):
             tls = tls_from_folder(str(folder), verify=not endpoint.get("SkipTLSVerify"))
@@ -86,30 +93,19 @@ class Contexts:
         name = _read(self._folder / "config.json").get("currentContext")
         return name if isinstance(name, str) and name else DEFAULT
 
-    def use(self, name: str) -> None:
-        """Make a context the current one. All else in the file stays.
+    def meta_folder(self, name: str) -> Path:
+        """Return the folder of a context's ``meta.json``, be there one or not."""
+        return self._folder / "contexts/meta" / _hash(name)
 
-        :raises NotFound: there is none of that name.
-        :raises PannierError: the file cannot be read, or written.
-        """
-        if name != DEFAULT:
-            self.document(name)
-        path = self._folder / "config.json"
-        try:
-            settings = json.loads(path.read_bytes()) if path.exists() else {}
-            settings = {key: settings[key] for key in settings if key != "currentContext"}
-            if name != DEFAULT:
-                settings["currentContext"] = name
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            staged = path.with_name(f".config.json.{os.getpid()}")
-            # It may hold passwords: only its owner may read it, from its first byte on.
-            staged.touch(mode=0o600)
-            staged.write_text(json.dumps(settings, indent="\t"), encoding="utf-8")
-            staged.replace(path)
-        except (OSError, ValueError, TypeError) as error:
-            raise PannierError(
-                f"{path} cannot be changed: {error}", hint="mend the file, or remove it"
-            ) from error
+    def tls_folder(self, name: str) -> Path:
+        """Return the folder of a context's certificates, whether or not it has any."""
+        return self._folder / "contexts/tls" / _hash(name)
+
+    def tls_names(self, name: str) -> list[str]:
+        """Return the names of a context's certificates and keys, sorted."""
+        with contextlib.suppress(OSError):
+            return sorted(path.name for path in (self.tls_folder(name) / _ENDPOINT).iterdir())
+        return []
 
 
 def _hash(name: str) -> str:

@@ -19,6 +19,8 @@ from pannier.client.errors import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pannier.client.address import Address, TlsFiles
 
 __all__ = ["dial"]
@@ -37,6 +39,35 @@ def dial(address: Address, timeout: float | None) -> socket.socket:
     sock = _ssh(address) if address.ssh else _tls(address)
     sock.settimeout(timeout)
     return sock
+
+
+class _Carried(socket.socket):
+    """The client's end, which knows why the other side ended it.
+
+    :param why: returns that, given whether anything was ever received; None for nothing special.
+    """
+
+    def __init__(self, mine: socket.socket, why: Callable[[bool], ConnectionFailed | None]) -> None:
+        super().__init__(fileno=mine.detach())
+        self._why = why
+        self._received = False
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        try:
+            data = super().recv(size, flags)
+        except ConnectionResetError:
+            self._explain()
+            raise
+        if data:
+            self._received = True
+        else:
+            self._explain()
+        return data
+
+    def _explain(self) -> None:
+        why = self._why(self._received)
+        if why is not None:
+            raise why
 
 
 # ssh.
@@ -75,7 +106,16 @@ def _ssh(address: Address) -> socket.socket:
             f"cannot connect to the daemon at {address}: there is no ssh",
             hint="install an ssh client",
         ) from error
-    return mine
+
+    def why(received: bool) -> ConnectionFailed | None:  # noqa: FBT001 - called by position
+        if received:
+            return None
+        return ConnectionFailed(
+            f"cannot connect to the daemon at {address}: ssh ended without an answer",
+            hint="ssh's own words stand above; `pannier` must be found over there",
+        )
+
+    return _Carried(mine, why)
 
 
 # TLS.
@@ -125,7 +165,14 @@ def _tls(address: Address) -> socket.socket:
         raise
     mine, theirs = socket.socketpair()
     threading.Thread(target=channel.carry, args=(theirs,), daemon=True).start()
-    return _Carried(mine, address, channel)
+
+    def why(received: bool) -> ConnectionFailed | None:  # noqa: FBT001 - called by position
+        # With TLS 1.3 a client is through with its handshake before the daemon has seen its
+        # certificate, and learns what that is worth in place of the first answer.
+        del received
+        return None if channel.failure is None else _refused(address, channel.failure)
+
+    return _Carried(mine, why)
 
 
 _IDENTIFY = "DOCKER_CERT_PATH, or --tlscert and --tlskey, name a certificate that it knows"
@@ -143,33 +190,6 @@ def _refused(address: Address, error: ssl.SSLError) -> ConnectionFailed:
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return ConnectionFailed(f"{begin}it does not speak TLS", hint="leave out --tls there")
     return ConnectionFailed(begin + str(error), hint=_IDENTIFY)
-
-
-class _Carried(socket.socket):
-    """The client's end of a TLS connection, which knows why the daemon ended it.
-
-    With TLS 1.3 a client is through with its handshake before the daemon has seen its certificate,
-    and learns what the daemon thinks of it in place of the first answer.
-    """
-
-    def __init__(self, mine: socket.socket, address: Address, channel: _Channel) -> None:
-        super().__init__(fileno=mine.detach())
-        self._address = address
-        self._channel = channel
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        try:
-            data = super().recv(size, flags)
-        except ConnectionResetError:
-            self._explain()
-            raise
-        if not data:
-            self._explain()
-        return data
-
-    def _explain(self) -> None:
-        if self._channel.failure is not None:
-            raise _refused(self._address, self._channel.failure)
 
 
 class _Channel:

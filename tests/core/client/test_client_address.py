@@ -42,6 +42,8 @@ def test_addresses_are_read(text: str, shown: str) -> None:
         "ssh://-oProxyCommand=x",
         "ssh://-l@host",
         "ssh://@host",
+        "ssh://me:secret@host",
+        "ssh://host?x=1",
         "ssh://",
         "unix://",
         "tcp://h:x",

@@ -37,22 +37,30 @@ def _version(ctx: Context, values: Values) -> int:
         ctx.out(f"pannier {__version__}")
         return 0
     facts: dict[str, Any] = {"Client": _client_facts(), "Server": None}
-    status = 0
+    failure: PannierError | None = None
     if not values.on("client"):
         try:
             facts["Server"] = ctx.client.get("/version")
         except PannierError as error:
-            failure, status = error, 1
-    format = values.text("format")
-    if format:
-        from pannier.cli.template import Template
+            failure = error
+    try:
+        _tell(ctx, facts, values.text("format"))
+    except PannierError as error:
+        # A format that asks for what nobody said is no failure of its own.
+        failure = failure or error
+    if failure is None:
+        return 0
+    ctx.report(failure)
+    return 1
 
-        ctx.out(Template("{{json .}}" if format == "json" else format).render(facts))
-    else:
+
+def _tell(ctx: Context, facts: dict[str, Any], format: str) -> None:
+    if not format:
         _show(ctx, facts)
-    if status:
-        ctx.report(failure)
-    return status
+        return
+    from pannier.cli.template import Template
+
+    ctx.out(Template("{{json .}}" if format == "json" else format).render(facts))
 
 
 def _show(ctx: Context, facts: dict[str, Any]) -> None:
