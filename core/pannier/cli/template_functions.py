@@ -31,16 +31,19 @@ class TemplateError(InvalidRequest):
         return f"template: {self.bare}"
 
 
+_OTHERWISE = {"AuxAddress": "AuxiliaryAddresses"}
+
+
 def field(value: Any, name: str, missing: Any) -> Any:
     """Return a field; names match without regard to case where none matches exactly.
 
     The docker client's names (``ID``, ``CPUShares``) and the API's (``Id``, ``CpuShares``) differ
-    in case only.
+    in case only, but for one.
     """
     if isinstance(value, dict):
         if name in value:
             return value[name]
-        wanted = name.lower()
+        wanted = _OTHERWISE.get(name, name).lower()
         for key, found in value.items():
             if isinstance(key, str) and key.lower() == wanted:
                 return found

@@ -274,7 +274,7 @@ def test_attach_refuses_what_does_not_run(cli: Callable[..., Any], daemon: Any) 
     state = {"Running": True, "Paused": True}
     daemon.reply("GET", "/containers/b/json", {"Id": ID, "State": state, "Config": {}})
     assert cli("attach", "a").err == (
-        "Error: cannot attach to a stopped container\nhint: start it first\n"
+        "Error: You cannot attach to a stopped container, start it first\n"
     )
     assert "unpause" in cli("attach", "b").err
 

@@ -23,7 +23,7 @@ def _attach(ctx: Context, values: Values) -> int:
     found = ctx.client.get(f"{container_path(values.args[0])}/json")
     state, config = found["State"], found["Config"]
     if not state.get("Running"):
-        raise Conflict("cannot attach to a stopped container", hint="start it first")
+        raise Conflict("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
         raise Conflict("cannot attach to a paused container", hint="unpause it first")
     stdin = not values.on("no-stdin") and bool(config.get("OpenStdin"))

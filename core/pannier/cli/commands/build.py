@@ -298,7 +298,7 @@ def _body(
 
 
 def _prune(ctx: Context, values: Values) -> int:
-    from pannier.cli.commands.prune import confirm
+    from pannier.cli.commands.prune import confirm, prune_cache
     from pannier.cli.readers import filters
     from pannier.cli.units import human_size
 
@@ -311,14 +311,7 @@ def _prune(ctx: Context, values: Values) -> int:
         "filters": filters(values.many("filter")),
         "keep-storage": _size(values, "keep-storage"),
     }
-    found = ctx.client.post("/build/prune", query)
-    removed = found.get("CachesDeleted") or []
-    if removed:
-        ctx.out("Deleted build cache objects:")
-        for one in removed:
-            ctx.out(str(one))
-        ctx.out("")
-    ctx.out(f"Total reclaimed space: {human_size(found.get('SpaceReclaimed', 0))}")
+    ctx.out(f"Total reclaimed space: {human_size(prune_cache(ctx, query))}")
     return 0
 
 

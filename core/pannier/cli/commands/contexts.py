@@ -93,8 +93,7 @@ def _ls(ctx: Context, values: Values) -> int:
         rows.append(row)
     columns = ("Name", "Description", "DockerEndpoint", "Error")
     print_rows(ctx, rows, format=values.text("format"), headers=_HEADERS, columns=columns)
-    if not ctx.context and (contexts().current() != DEFAULT or os.environ.get("DOCKER_CONTEXT")):
-        _warn(ctx, "a context")
+    _warn(ctx, "a context")
     return 0
 
 

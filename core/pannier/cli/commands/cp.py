@@ -168,7 +168,11 @@ def _host_target(path: str, target: str, *, is_folder: bool) -> tuple[str, str]:
 
 def _into(ctx: Context, values: Values, source: str, target: tuple[str, str], count: Count) -> None:
     container, path = target[0], _absolute(target[1])
-    resolved, found = _resolve(ctx, container, path)
+    try:
+        resolved, found = _resolve(ctx, container, path)
+    except APIError:
+        # An answer to HEAD has no words; the copy itself is refused with some.
+        resolved, found = path, None
     exists = found is not None
     is_folder = exists and bool(found and found["mode"] & _GO_FOLDER)
     query: dict[str, Any] = {"noOverwriteDirNonDir": "true"}

@@ -37,7 +37,7 @@ def _port(ctx: Context, values: Values) -> int:
         key = wanted if "/" in wanted else f"{wanted}/tcp"
         bindings = ports.get(key)
         if not bindings:
-            raise NotFound(f"no public port '{key}' published for {name}")
+            raise NotFound(f"No public port '{wanted}' published for {name}")
         for one in bindings:
             ctx.out(_address(one))
         return 0

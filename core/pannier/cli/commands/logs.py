@@ -58,11 +58,8 @@ def moment(given: str) -> str | None:
     """
     if not given:
         return None
-    if given == "0":
-        return given  # the epoch, as with docker; no duration
-    plain = given.removeprefix("-")
-    if plain.replace(".", "", 1).isdigit() and len(plain) > 4:
-        return given
+    if given.replace(".", "", 1).isdecimal():
+        return given  # seconds since the epoch, as with docker, and no duration, which has a unit
     try:
         return f"{time.time() - parse_duration(given) / 1e9:.9f}"
     except InvalidRequest:
@@ -76,7 +73,7 @@ def _date(given: str) -> float:
         found = dt.datetime.fromisoformat(given)
     except ValueError:
         raise InvalidRequest(
-            f"failed to parse {given!r} as a time or a duration",
+            f'failed to parse value as time or duration: "{given}"',
             hint="write for example 10m, 2026-01-02T15:04:05 or 1700000000",
         ) from None
     return found.timestamp()

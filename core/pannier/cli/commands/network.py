@@ -48,7 +48,7 @@ def _ipam(values: Values) -> dict[str, Any]:
         }
         for name, key in (("ip-range", "IPRange"), ("gateway", "Gateway")):
             for one in values.many(name):
-                _pool_of(pools, one, name)[key] = one
+                _pool_of(pools, one, name.removeprefix("ip-"))[key] = one
         for pair in values.many("aux-address"):
             label, _, address = pair.partition("=")
             pool = _pool_of(pools, address, "aux-address")
@@ -67,6 +67,8 @@ def _pool_of(pools: dict[Any, dict[str, Any]], text: str, name: str) -> dict[str
     for network, pool in pools.items():
         if address in network:
             return pool
+    if not pools:
+        raise UsageError("every ip-range or gateway must have a corresponding subnet", code=1)
     raise UsageError(f"no matching subnet for {name} {text}", code=1)
 
 

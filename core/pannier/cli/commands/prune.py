@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pannier.cli.command import Command, Flag, flag, many
+from pannier.cli.command import Command, Flag, UsageError, flag, many
 from pannier.cli.readers import filters
 from pannier.cli.units import human_size
 
@@ -24,6 +24,7 @@ __all__ = [
     "SYSTEM_PRUNE",
     "VOLUME_PRUNE",
     "confirm",
+    "prune_cache",
 ]
 
 _FORCE = flag("-f,--force", "Do not prompt for confirmation")
@@ -80,6 +81,12 @@ def _images(ctx: Context, values: Values, *, whole: bool) -> int:
     return _report(ctx, "Deleted Images:", lines, found)
 
 
+def prune_cache(ctx: Context, query: dict[str, Any]) -> int:
+    """Remove what builds have cached; return how many bytes that were."""
+    found = ctx.client.post("/build/prune", query)
+    return _report(ctx, "Deleted build cache objects:", found.get("CachesDeleted"), found)
+
+
 def _report(ctx: Context, title: str, names: list[str] | None, found: dict[str, Any]) -> int:
     if names:
         ctx.out(title)
@@ -129,17 +136,31 @@ def _system_warning(values: Values) -> str:
         "all images without at least one container associated to them"
         if values.on("all")
         else "all dangling images",
+        "all build cache" if values.on("all") else "unused build cache",
     ]
     if values.on("volumes"):
         lines.insert(2, "all anonymous volumes not used by at least one container")
-    return "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in lines) + "\n"
+    given = sorted(values.many("filter"))
+    if given:
+        lines[-1] += "\n\n  Items to be pruned will be filtered with:"
+    return "WARNING! This will remove:\n" + "".join(f"  - {line}\n" for line in [*lines, *given])
+
+
+def _system_prune(ctx: Context, values: Values) -> int:
+    # Before anything is removed.
+    until = any(one.startswith("until=") for one in values.many("filter"))
+    if until and values.on("volumes"):
+        raise UsageError('The "until" filter is not supported with "--volumes"', code=1)
+    return _pruner(_system_warning, _system)(ctx, values)
 
 
 def _system(ctx: Context, values: Values) -> int:
     size = _containers(ctx, values) + _networks(ctx, values)
     if values.on("volumes"):
         size += _volumes(ctx, values, whole=False)
-    return size + _images(ctx, values, whole=values.on("all"))
+    size += _images(ctx, values, whole=values.on("all"))
+    query = {"all": values.on("all") or None, "filters": _asked(values, {})}
+    return size + prune_cache(ctx, query)
 
 
 def _all(words: str) -> Flag:
@@ -183,7 +204,7 @@ VOLUME_PRUNE = Command(
 SYSTEM_PRUNE = Command(
     "system prune",
     "Remove unused data",
-    _pruner(_system_warning, _system),
+    _system_prune,
     flags=[
         _all("Remove all unused images not just dangling ones"),
         _FILTER,

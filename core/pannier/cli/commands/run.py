@@ -74,12 +74,13 @@ def _run(ctx: Context, values: Values) -> int:
 def _detached(ctx: Context, values: Values, identifier: str) -> int:
     path = container_path(identifier)
     trace = values.given("trace")
+    # Also where it cannot start: it is there then, and somebody may want to remove it.
+    ctx.out(identifier)
     try:
         ctx.client.post(f"{path}/start", {"trace": 1} if trace else None)
     except PannierError as error:
         ctx.report(error)
         return start_status(error)
-    ctx.out(identifier)
     if trace:
         from pannier.cli.trace import fetch_trace, report_trace
 
