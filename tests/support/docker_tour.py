@@ -22,7 +22,7 @@ from support.dockerd import running_dockerd
 from support.images import busybox_archive
 from support.registries import registry_beside
 
-__all__ = ["STEPS", "Answer", "Step", "answers"]
+__all__ = ["STEPS", "Answer", "Step", "answers", "normal"]
 
 _TIMEOUT = 60.0
 _PORT = 5001
@@ -95,7 +95,8 @@ _WORDS = (
 )
 
 
-def _normal(text: str, folder: Path, *, any_order: bool) -> str:
+def normal(text: str, folder: Path, *, any_order: bool) -> str:
+    """Return what a command said without what is of the moment: times, ids, sizes."""
     text = text.replace(str(folder), "DIR")
     for pattern, word in _WORDS:
         text = pattern.sub(word, text)
@@ -160,7 +161,7 @@ def answers(host: str, pid: int) -> dict[str, Answer]:
                 cwd=made,
             )
             out, err = (
-                _normal(text, folder, any_order=step.any_order)
+                normal(text, folder, any_order=step.any_order)
                 for text in (done.stdout, done.stderr)
             )
             found[f"{number:03} {step.line}"] = Answer(done.returncode, out, err)

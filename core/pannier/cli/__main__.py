@@ -93,8 +93,14 @@ def _globals(context: Context, words: list[str]) -> list[str] | None:
                 value = words.pop(0)
             _set(context, _WITH_VALUE[name], value)
         else:
-            raise UsageError(f"unknown flag: {word}", hint="see 'pannier --help'")
+            raise UsageError(_no_flag(word), hint="see 'pannier --help'")
     return words or None
+
+
+def _no_flag(word: str) -> str:
+    if word.startswith("--"):
+        return f"unknown flag: {word}"
+    return f"unknown shorthand flag: {word[1:2]!r} in {word}"
 
 
 def _set(context: Context, name: str, value: str) -> None:

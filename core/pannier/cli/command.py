@@ -211,8 +211,8 @@ class Command:
         if len(args) >= least and (not bounded or len(args) <= most):
             return
         wanted = f"{least}" if bounded and least == most else f"at least {least}"
-        if bounded and len(args) > most:
-            wanted = f"{least}" if least == most else f"at most {most}"
+        if bounded and least < most:
+            wanted = f"at least {least} and at most {most}" if least else f"at most {most}"
         plural = "argument" if wanted.endswith(" 1") or wanted == "1" else "arguments"
         verdict = f"requires {wanted} {plural}" if most or not bounded else "accepts no arguments"
         raise UsageError(

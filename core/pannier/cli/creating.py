@@ -33,8 +33,7 @@ def create_container(ctx: Context, values: Values, body: dict[str, Any]) -> str:
     pull = values.text("pull")
     if pull not in _PULLS:
         raise UsageError(
-            f"invalid pull option: '{pull}': must be one of "
-            '"always", "missing" or "never"'
+            f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         )
     cidfile = _reserve(values.text("cidfile"))
     query = {"name": values.text("name") or None, "platform": values.text("platform") or None}

@@ -129,10 +129,10 @@ def test_several_names_each_have_their_outcome(cli: Callable[..., Any], daemon: 
     daemon.reply("DELETE", "/containers/a", b"", 204)
     daemon.reply("DELETE", "/containers/b", {"message": "No such container: b"}, 404)
     daemon.reply("DELETE", "/containers/c", b"", 204)
-    outcome = cli("rm", "-v", "a", "b", "/c")
+    outcome = cli("rm", "-f", "-v", "a", "b", "/c")
+    assert outcome == (0, "a\n/c\n", "Error: No such container: b\n")  # gone, as was wished
+    outcome = cli("rm", "a", "b", "/c")
     assert outcome == (1, "a\n/c\n", "Error: No such container: b\n")
-    outcome = cli("rm", "-f", "a", "b", "/c")
-    assert outcome == (0, "a\n/c\n", "Error: No such container: b\n")
     assert daemon.requests[0].query == "force=1&v=1"
 
 

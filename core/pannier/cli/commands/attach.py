@@ -25,7 +25,7 @@ def _attach(ctx: Context, values: Values) -> int:
     if not state.get("Running"):
         raise Conflict("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
-        raise Conflict("cannot attach to a paused container", hint="unpause it first")
+        raise Conflict("You cannot attach to a paused container, unpause it first")
     stdin = not values.on("no-stdin") and bool(config.get("OpenStdin"))
     tty = bool(config.get("Tty"))
     require_tty(interactive=stdin, tty=tty)

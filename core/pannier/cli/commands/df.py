@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from pannier.cli.command import Command, flag, text
-from pannier.cli.commands.ps import container_row
 from pannier.cli.listing import print_rows
-from pannier.cli.references import split_reference
-from pannier.cli.tables import table
-from pannier.cli.units import ago, human_size, short_id
+from pannier.cli.units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +13,7 @@ if TYPE_CHECKING:
     from pannier.cli.command import Values
     from pannier.cli.context import Context
 
-__all__ = ["DF", "usage_rows"]
+__all__ = ["DF", "cache_size", "usage_rows"]
 
 _HEADERS = {
     "Type": "TYPE",
@@ -32,8 +27,10 @@ _ACTIVE_STATES = ("running", "paused", "restarting")
 
 def _df(ctx: Context, values: Values) -> int:
     found = ctx.client.get("/system/df")
-    if values.on("verbose") and not values.text("format"):
-        _verbose(ctx, found)
+    if values.on("verbose"):
+        from pannier.cli.commands.dfverbose import print_verbose
+
+        print_verbose(ctx, found, values.text("format"))
         return 0
     rows = usage_rows(found)
     print_rows(ctx, rows, format=values.text("format"), headers=_HEADERS, columns=tuple(_HEADERS))
@@ -53,7 +50,7 @@ def usage_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     sizes = [(one.get("UsageData") or {}) for one in volumes]
     held = sum(max(one.get("Size", 0), 0) for one in sizes)
     free = sum(max(one.get("Size", 0), 0) for one in sizes if one.get("RefCount") == 0)
-    cached = sum(one.get("Size", 0) for one in cache if not one.get("Shared"))
+    cached = cache_size(cache)
     unused = sum(
         one.get("Size", 0) for one in cache if not one.get("InUse") and not one.get("Shared")
     )
@@ -86,6 +83,11 @@ def usage_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def cache_size(cache: list[dict[str, Any]]) -> int:
+    """Return the bytes that only builds hold."""
+    return sum(one.get("Size", 0) for one in cache if not one.get("Shared"))
+
+
 def _row(
     kind: str, total: int, active: int, size: int, reclaimable: int, *, share: bool
 ) -> dict[str, str]:
@@ -99,69 +101,6 @@ def _row(
         "Size": human_size(size),
         "Reclaimable": text,
     }
-
-
-def _verbose(ctx: Context, found: dict[str, Any]) -> None:
-    now = time.time()
-    _section(
-        ctx,
-        "Images space usage:",
-        (
-            "REPOSITORY",
-            "TAG",
-            "IMAGE ID",
-            "CREATED",
-            "SIZE",
-            "SHARED SIZE",
-            "UNIQUE SIZE",
-            "CONTAINERS",
-        ),
-        [row for one in found.get("Images") or [] for row in _image_rows(one, now)],
-    )
-    rows = [container_row(one, whole=False, now=now) for one in found.get("Containers") or []]
-    for row in rows:
-        row["Size"] = row["Size"].partition(" (virtual")[0]
-    names = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
-    _section(
-        ctx,
-        "Containers space usage:",
-        ("CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"),
-        [[row[name] for name in names] for row in rows],
-    )
-    _section(
-        ctx,
-        "Local Volumes space usage:",
-        ("VOLUME NAME", "LINKS", "SIZE"),
-        [
-            [
-                str(one["Name"]),
-                str((one.get("UsageData") or {}).get("RefCount", 0)),
-                human_size((one.get("UsageData") or {}).get("Size", 0)),
-            ]
-            for one in found.get("Volumes") or []
-        ],
-    )
-
-
-def _image_rows(one: dict[str, Any], now: float) -> list[list[str]]:
-    size, shared = one.get("Size", 0), max(one.get("SharedSize", 0), 0)
-    rest = [
-        short_id(one["Id"]),
-        ago(one.get("Created", 0), now),
-        human_size(size, 3),
-        human_size(shared),
-        human_size(size - shared),
-        str(max(one.get("Containers", 0), 0)),
-    ]
-    names = one.get("RepoTags") or ["<none>:<none>"]
-    return [[*split_reference(name), *rest] for name in names]
-
-
-def _section(ctx: Context, title: str, headers: tuple[str, ...], rows: list[list[str]]) -> None:
-    ctx.out(f"{title}\n")
-    for line in table(headers, rows):
-        ctx.out(line)
-    ctx.out("")
 
 
 DF = Command(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pannier.cli.command import Values
     from pannier.cli.context import Context
 
-__all__ = ["HISTORY", "IMAGES", "RMI", "TAG"]
+__all__ = ["HISTORY", "IMAGES", "RMI", "TAG", "image_rows"]
 
 _NONE = "<none>"
 _HEADERS = {
@@ -34,7 +34,7 @@ _HEADERS = {
     "Containers": "CONTAINERS",
     "SharedSize": "SHARED SIZE",
     "UniqueSize": "UNIQUE SIZE",
-    "VirtualSize": "VIRTUAL SIZE",
+    "VirtualSize": "SIZE",
 }
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
@@ -56,7 +56,7 @@ def _images(ctx: Context, values: Values) -> int:
     rows = [
         row
         for one in sorted(found, key=lambda image: -image.get("Created", 0))
-        for row in _rows(one, whole=whole, digests=digests, now=now)
+        for row in image_rows(one, whole=whole, digests=digests, now=now)
     ]
     format = values.text("format")
     if values.on("quiet") and not format:
@@ -68,9 +68,10 @@ def _images(ctx: Context, values: Values) -> int:
     return 0
 
 
-def _rows(
+def image_rows(
     one: dict[str, Any], *, whole: bool, digests: bool, now: float
 ) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an image that the API lists: one for each of its names, at least one."""
     created = one.get("Created", 0)
     moment = time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(created))
     shared = one.get("SharedSize", -1)
@@ -112,6 +113,13 @@ _HISTORY_HEADERS = {
 _HISTORY_COLUMNS = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
 
 
+def _rfc3339(seconds: float) -> str:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    if stamp.endswith("+0000"):
+        return stamp.removesuffix("+0000") + "Z"
+    return f"{stamp[:-2]}:{stamp[-2:]}"
+
+
 def _history(ctx: Context, values: Values) -> int:
     found = ctx.client.get(f"{image_path(values.args[0])}/history")
     whole, human = values.on("no-trunc"), values.on("human")
@@ -120,13 +128,13 @@ def _history(ctx: Context, values: Values) -> int:
     rows = []
     for one in found:
         created, by = one.get("Created", 0), (one.get("CreatedBy") or "").replace("\t", " ")
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(created))
+        stamp = _rfc3339(created)
         identifier = one.get("Id") or "<missing>"
         rows.append(
             {
                 "ID": identifier if whole else short_id(identifier),
                 "CreatedSince": ago(created, now) if human else stamp,
-                "CreatedAt": stamp[:-2] + ":" + stamp[-2:],
+                "CreatedAt": stamp,
                 "CreatedBy": by if whole else ellipsis(by, 45),
                 "Size": human_size(one.get("Size", 0), 3) if human else str(one.get("Size", 0)),
                 "Comment": one.get("Comment", ""),
@@ -136,7 +144,8 @@ def _history(ctx: Context, values: Values) -> int:
         for row in rows:
             ctx.out(row["ID"])
         return 0
-    print_rows(ctx, rows, format=format, headers=_HISTORY_HEADERS, columns=_HISTORY_COLUMNS)
+    headers = _HISTORY_HEADERS if human else _HISTORY_HEADERS | {"CreatedSince": "CREATED AT"}
+    print_rows(ctx, rows, format=format, headers=headers, columns=_HISTORY_COLUMNS)
     return 0
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pannier.cli.command import Command, UsageError, arg, flag, many, text
 from pannier.cli.listing import map_label, print_rows
 from pannier.cli.readers import filters, key_values
+from pannier.cli.units import human_size
 from pannier.client.api import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pannier.cli.command import Values
     from pannier.cli.context import Context
 
-__all__ = ["CREATE", "LS", "RM"]
+__all__ = ["CREATE", "LS", "RM", "volume_row"]
 
 _HEADERS = {
     "Driver": "DRIVER",
@@ -51,28 +54,30 @@ def _ls(ctx: Context, values: Values) -> int:
         for one in volumes:
             ctx.out(one["Name"])
         return 0
-    rows = []
-    for one in volumes:
-        labels = one.get("Labels") or {}
-        rows.append(
-            {
-                "Driver": one["Driver"],
-                "Name": one["Name"],
-                "Scope": one.get("Scope", "local"),
-                "Mountpoint": one.get("Mountpoint", ""),
-                "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
-                "Label": map_label(labels),
-                "Links": "N/A",
-                "Size": "N/A",
-                "Status": "N/A",
-                "Availability": "N/A",
-                "Group": "N/A",
-            }
-        )
+    rows = [volume_row(one) for one in volumes]
     headers = {**_HEADERS, "Availability": "AVAILABILITY", "Group": "GROUP"}
     columns = ("Driver", "Name")
     print_rows(ctx, rows, format=values.text("format"), headers=headers, columns=columns)
     return 0
+
+
+def volume_row(one: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a volume that the API lists; what was not measured is N/A."""
+    labels = one.get("Labels") or {}
+    usage = one.get("UsageData")
+    return {
+        "Driver": one["Driver"],
+        "Name": one["Name"],
+        "Scope": one.get("Scope", "local"),
+        "Mountpoint": one.get("Mountpoint", ""),
+        "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+        "Label": map_label(labels),
+        "Links": str(usage["RefCount"]) if usage else "N/A",
+        "Size": human_size(usage["Size"]) if usage else "N/A",
+        "Status": "N/A",
+        "Availability": "N/A",
+        "Group": "N/A",
+    }
 
 
 def _rm(ctx: Context, values: Values) -> int:
