@@ -265,6 +265,7 @@ def _ask(helper: str, verb: str, text: str) -> tuple[int, str]:
             f"the credential helper {program} is not installed",
             hint="install it, or take credsStore and credHelpers out of the configuration file",
         ) from None
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PannierError(f"the credential helper {program} failed: {error}") from error
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        # A ValueError for a name that no file can have.
+        raise PannierError(f"the credential helper {program!r} failed: {error}") from error
     return done.returncode, done.stdout

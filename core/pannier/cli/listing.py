@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-__all__ = ["map_label", "print_rows"]
+__all__ = ["map_label", "print_rows", "row_lines"]
 
 
 def print_rows(
@@ -23,7 +23,21 @@ def print_rows(
     columns: Sequence[str],
     minimum: int = 10,
 ) -> None:
-    """Print rows.
+    """Print rows, as :func:`row_lines` writes them."""
+    lines = row_lines(rows, format=format, headers=headers, columns=columns, minimum=minimum)
+    for line in lines:
+        ctx.out(line)
+
+
+def row_lines(
+    rows: Iterable[Row],
+    *,
+    format: str,
+    headers: Mapping[str, str],
+    columns: Sequence[str],
+    minimum: int = 10,
+) -> list[str]:
+    """Return what rows are printed as.
 
     :param format: empty or ``table``: the default table; ``table TEMPLATE``: a table of the
         template's cells, separated by tabs; ``json``: an object a line; otherwise a template for
@@ -36,9 +50,7 @@ def print_rows(
 
     if format in ("", "table"):
         cells = [[str(row[name]) for name in columns] for row in rows]
-        for line in align([[headers[name] for name in columns], *cells], minimum=minimum):
-            ctx.out(line)
-        return
+        return list(align([[headers[name] for name in columns], *cells], minimum=minimum))
     if format == "json":
         format = "{{json .}}"
     from pannier.cli.template import Template
@@ -48,13 +60,10 @@ def print_rows(
     template = Template(source.removeprefix("table ").lstrip() if wants_table else source)
     rendered = [template.render(_sorted(row)) for row in rows]
     if not wants_table:
-        for line in rendered:
-            ctx.out(line)
-        return
+        return rendered
     titles: dict[str, Any] = dict(headers)
     titles["Label"] = _title
-    for line in align([one.split("\t") for one in [template.render(titles), *rendered]]):
-        ctx.out(line)
+    return list(align([one.split("\t") for one in [template.render(titles), *rendered]]))
 
 
 def _sorted(row: Row) -> dict[str, Any]:

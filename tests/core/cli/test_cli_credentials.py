@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pannier.cli.credentials import (
@@ -204,6 +204,7 @@ def _configuration(data: bytes) -> Iterator[Path]:
 
 
 @given(_FILES, _SERVERS.map(server_key))
+@example(b'{"credsStore": "no\\u0000name"}', "x")
 def test_any_file_is_read_or_refused(data: bytes, server: str) -> None:
     """What a user, or another program, wrote into it; never another error than ours."""
     with _configuration(data), contextlib.suppress(PannierError):

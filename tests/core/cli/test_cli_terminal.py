@@ -216,3 +216,27 @@ def test_a_sequence_is_seen_across_reads() -> None:
     assert not watch.seen
     watch.feed(b"\x11")
     assert watch.seen
+
+
+def test_stats_writes_over_what_stands_there(daemon: Any) -> None:
+    """The screen is cleared once; Ctrl-C ends it with the shell's status for that."""
+    sample = {
+        "id": ID,
+        "name": "/web",
+        "cpu_stats": {},
+        "memory_stats": {"usage": 4096, "limit": 8192},
+    }
+    daemon.reply("GET", f"{PATH}/json", {"Id": ID})
+    daemon.reply("GET", f"{PATH}/stats", sample)
+    terminal = Terminal(daemon, "stats", ID)
+    try:
+        screen = b"".join(terminal.read_until(b"\x1b[J") for _ in range(2))
+        assert screen.count(b"\x1b[2J") == 1
+        assert screen.count(b"\x1b[H") == 2
+        *lines, _ = screen.partition(b"\x1b[H")[2].partition(b"\x1b[J")[0].split(b"\n")
+        assert [line.split()[0] for line in lines] == [b"CONTAINER", ID[:12].encode()]
+        assert all(line.endswith(b"\x1b[K\r") for line in lines)
+        terminal.running.send_signal(signal.SIGINT)
+        assert terminal.finish() == 130
+    finally:
+        terminal.close()

@@ -8,7 +8,7 @@ import time
 
 from pannier.cli.command import Command, arg, flag, text
 from pannier.cli.creating import container_path
-from pannier.cli.listing import print_rows
+from pannier.cli.listing import row_lines
 from pannier.cli.units import human_binary, human_size, short_id
 from pannier.errors import PannierError
 
@@ -35,6 +35,7 @@ _HEADERS = {
 }
 _COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 _INTERVAL = 1.0
+_CLEAR, _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def _stats(ctx: Context, values: Values) -> int:
@@ -46,15 +47,17 @@ def _stats(ctx: Context, values: Values) -> int:
             # A name that is wrong from the start is an error; one that goes later is a gap.
             ctx.client.get(f"{container_path(name)}/json")
     previous: dict[str, dict[str, Any]] = {}
+    drawn = not once and os.isatty(1)
+    if drawn:
+        sys.stdout.write(_CLEAR)
     while True:
         samples = _sample(ctx.client, names, one_shot=not once)
         rows = []
         for name in names:
             found = samples.get(name)
             rows.append(stats_row(name, found, previous.get(name), whole=whole))
-        if not once and os.isatty(1):
-            sys.stdout.write("\x1b[2J\x1b[H")
-        print_rows(ctx, rows, format=format, headers=_HEADERS, columns=_COLUMNS)
+        lines = row_lines(rows, format=format, headers=_HEADERS, columns=_COLUMNS)
+        sys.stdout.write(_redrawn(lines) if drawn else "".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
         if once:
             return 0
@@ -62,6 +65,14 @@ def _stats(ctx: Context, values: Values) -> int:
         time.sleep(_INTERVAL)
         if not values.args:
             names = _listed(ctx.client, every=values.on("all"))
+
+
+def _redrawn(lines: list[str]) -> str:
+    """Return what replaces a screen by these lines in one go.
+
+    What stood there is written over and not cleared first, which would flicker.
+    """
+    return _HOME + "".join(f"{line}{_REST_OF_LINE}\n" for line in lines) + _REST_OF_SCREEN
 
 
 def _listed(client: Client, *, every: bool) -> list[str]:
