@@ -163,7 +163,12 @@ def make_app() -> LazyGroup:
         params=[
             click.Option(["-H", "--host"], help="Daemon socket to connect to"),
             click.Option(["--config"], metavar="FILE", help="Configuration file"),
-            click.Option(["-c", "--context"], metavar="NAME", help="Docker context to use"),
+            click.Option(
+                ["-c", "--context"],
+                metavar="NAME",
+                help="Docker context to use",
+                shell_complete=completer("context"),
+            ),
             click.Option(["--tls"], is_flag=True, help="Use TLS; implied by --tlsverify"),
             click.Option(
                 ["--tlsverify"], is_flag=True, default=None, help="Use TLS and verify the daemon"

@@ -6,11 +6,14 @@ Silent in every failure: a completion that prints an error is worse than none.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
 
 from pannier.cli.context import Context
+from pannier.client.address import docker_folder
+from pannier.client.contexts import DEFAULT, Contexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,20 +41,37 @@ def completer(
             return [CompletionItem(incomplete, type=_FILES[kind])]
         if not kind:
             return []
-        root = ctx.find_root().params
-        context = Context(host=root.get("host"), config=root.get("config"))
+        if kind == "context":
+            known = [*Contexts(docker_folder(os.environ)).names(), DEFAULT]
+            return [CompletionItem(one) for one in sorted(known) if one.startswith(incomplete)]
+        context = _context(ctx.find_root().params)
         found: list[str] = []
         with contextlib.suppress(Exception):
             client = context.client
             client.disable_start()
             client.timeout = _TIMEOUT
             try:
-                found = names(client, kind)
+                if kind == "place":
+                    found = [f"{name}:" for name in names(client, "container")]
+                else:
+                    found = names(client, kind)
             finally:
                 client.close()
-        return [CompletionItem(one) for one in sorted(set(found)) if one.startswith(incomplete)]
+        fitting = [one for one in sorted(set(found)) if one.startswith(incomplete)]
+        if kind == "place" and not fitting:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(one) for one in fitting]
 
     return complete
+
+
+def _context(options: dict[str, Any]) -> Context:
+    """Return the context of a command line that is being written: it may lead anywhere."""
+    context = Context(host=options.get("host"), config=options.get("config"))
+    for name in ("context", "tls", "tlsverify", "tlscacert", "tlscert", "tlskey"):
+        if options.get(name) is not None:
+            setattr(context, name, options[name])
+    return context
 
 
 def names(client: Client, kind: str) -> list[str]:

@@ -10,6 +10,7 @@ from pannier.cli.clickapp import make_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any], line: str) -> list[str]:
@@ -62,6 +63,8 @@ def test_names_come_from_the_daemon(
     assert complete(monkeypatch, cli, "pannier volume rm ") == ["data"]
     assert complete(monkeypatch, cli, "pannier run --network b") == ["bridge"]
     assert complete(monkeypatch, cli, "pannier inspect d") == ["data"]
+    assert complete(monkeypatch, cli, "pannier run --rm b") == ["busybox:latest"]
+    assert complete(monkeypatch, cli, "pannier cp w") == ["web:", "worker:"]
 
 
 @pytest.mark.parametrize("body", [b"not json", b'{"a": 1}', b"[{}]", b"[5]"])
@@ -89,3 +92,13 @@ def test_without_a_daemon_nothing_is_offered_or_started(
 def test_the_application_is_made_anew() -> None:
     """No state is kept between two of them."""
     assert make_app() is not make_app()
+
+
+def test_contexts_complete_without_a_daemon(
+    monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    """By the files that name them."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert cli("context", "create", "far", "--docker", "host=tcp://far").status == 0
+    assert complete(monkeypatch, cli, "pannier context use ") == ["default", "far"]
+    assert complete(monkeypatch, cli, "pannier --context f") == ["far"]

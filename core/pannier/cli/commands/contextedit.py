@@ -194,7 +194,7 @@ UPDATE = Command(
     "Update a context",
     _update,
     flags=[_DESCRIPTION, _DOCKER],
-    args=[arg("CONTEXT")],
+    args=[arg("CONTEXT", complete="context")],
     example="pannier context update far --description 'the one in the cellar'",
 )
 RM = Command(
@@ -202,14 +202,14 @@ RM = Command(
     "Remove one or more contexts",
     _rm,
     flags=[flag("-f,--force", "Force the removal of a context in use")],
-    args=[arg("CONTEXT", most=None)],
+    args=[arg("CONTEXT", complete="context", most=None)],
     example="pannier context rm far",
 )
 EXPORT = Command(
     "context export",
     "Export a context, with its keys, to a tar archive FILE or - for standard output",
     _export,
-    args=[arg("CONTEXT"), arg("FILE", least=0)],
+    args=[arg("CONTEXT", complete="context"), arg("FILE", least=0)],
     example="pannier context export far far.dockercontext",
 )
 IMPORT = Command(

@@ -178,7 +178,7 @@ USE = Command(
     "context use",
     "Set the current context",
     _use,
-    args=[arg("CONTEXT")],
+    args=[arg("CONTEXT", complete="context")],
     example="pannier context use far",
 )
 SHOW = Command(
@@ -189,6 +189,6 @@ INSPECT = Command(
     "Display detailed information on one or more contexts",
     _inspect,
     flags=[text("-f,--format", "Format output using a Go template, or json")],
-    args=[arg("CONTEXT", least=0, most=None)],
+    args=[arg("CONTEXT", complete="context", least=0, most=None)],
     example="pannier context inspect far",
 )

@@ -25,7 +25,7 @@ CREATE = Command(
     "Create a new container",
     _create,
     flags=CREATE_FLAGS,
-    args=[arg("IMAGE", least=0), arg("[COMMAND] [ARG...]", least=0, most=None)],
+    args=[arg("IMAGE", least=0, complete="image"), arg("[COMMAND] [ARG...]", least=0, most=None)],
     example="pannier create --name web -p 8080:80 busybox httpd -f",
     rest=True,
 )

@@ -202,7 +202,7 @@ RUN = Command(
     "Create and run a new container from an image",
     _run,
     flags=RUN_FLAGS,
-    args=[arg("IMAGE", least=0), arg("[COMMAND] [ARG...]", least=0, most=None)],
+    args=[arg("IMAGE", least=0, complete="image"), arg("[COMMAND] [ARG...]", least=0, most=None)],
     example="pannier run --rm -it -v /srv:/data:ro -p 8080:80 busybox sh",
     rest=True,
     failure=125,
