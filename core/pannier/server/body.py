@@ -70,6 +70,8 @@ def _too_large() -> BodyTooLarge:
 def parse_json(data: bytes) -> dict[str, Any]:
     """Parse one JSON object, strictly: UTF-8, no repeated key, no NaN, nothing behind it.
 
+    Null is an empty one, as Go takes it: docker 20.10 sends that for a ``commit`` without changes.
+
     :raises InvalidRequest: it is something else.
     """
     try:
@@ -84,6 +86,8 @@ def parse_json(data: bytes) -> dict[str, Any]:
         raise InvalidRequest("invalid JSON: it is nested too deeply") from None
     except ValueError as error:
         raise InvalidRequest(f"invalid JSON: {error}") from None
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise InvalidRequest("invalid JSON: an object is expected")
     return value

@@ -151,6 +151,14 @@ class TestImages:
         assert options["changes"] == ("CMD x", "ENV a=b")
         assert options["config"].env == ("X=y",)
         assert server.post("/commit?container=nope").status == 404
+        # What docker 20.10 sends where nothing is to be changed.
+        answer = server.request(
+            "POST",
+            "/commit?container=web",
+            b"null",
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status == 201
 
     @pytest.mark.parametrize(
         ("method", "path", "words"),
@@ -519,6 +527,7 @@ class TestBodies:
             ),
             (b'{"Image":"busybox","HostConfig":{"Memory":' + b"9" * 5000 + b"}}", "invalid JSON"),
             (b"{}", "config cannot be empty"),
+            (b"null", "config cannot be empty"),  # as Go takes it
         ],
     )
     def test_malformed(
