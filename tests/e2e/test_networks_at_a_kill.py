@@ -154,3 +154,45 @@ def test_names_after_the_last_network_of_a_users(own_daemon: Daemon) -> None:
         own_daemon.start()
     own_daemon.cli("rm", "-f", "box")
     own_daemon.cli("network", "rm", "lan")
+
+
+def test_ports_without_a_network(own_daemon: Daemon) -> None:
+    """A container's that is on none: they are refused, and nobody else's, also after a kill.
+
+    The container got them late, so that its monitor does not hold them.
+    """
+    own_daemon.cli("network", "create", "lan")
+    own_daemon.cli("network", "create", "--internal", "zoo")
+    flags = ("--network", "zoo", "--dns", "127.0.0.1", "-p", "8085:80")
+    own_daemon.cli("run", "-d", "--name", "box", *flags, "busybox", "sh", "-c", SERVE)
+    assert _refused(own_daemon) is None, "a network that leads nowhere publishes nothing"
+    own_daemon.cli("network", "connect", "lan", "box")
+    assert settled(lambda: [] if _served(own_daemon) == "served\n" else ["silence"]) == []
+    for _ in range(2):
+        own_daemon.cli("network", "disconnect", "lan", "box")
+        for _ in range(2):
+            assert _refused(own_daemon) == "reserved"
+            other = own_daemon.cli("run", "-p", "8085:80", "busybox", "true", check=False)
+            assert other.returncode == 125
+            assert "Bind for 0.0.0.0:8085 failed: address already in use" in other.stderr
+            own_daemon.kill()
+            own_daemon.start()
+        own_daemon.cli("network", "connect", "lan", "box")
+        assert settled(lambda: [] if _served(own_daemon) == "served\n" else ["silence"]) == []
+    own_daemon.cli("rm", "-f", "box")
+    assert _refused(own_daemon) is None
+
+
+def _refused(daemon: Daemon) -> str | None:
+    """Assert that the port refuses connections; return whether it is reserved all the same."""
+    with daemon.inside(), socket.socket() as client, socket.socket() as thief:
+        client.settimeout(5)
+        with pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", 8085))
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            thief.bind(("0.0.0.0", 8085))
+            thief.listen()
+        except OSError:
+            return "reserved"
+    return None

@@ -250,3 +250,17 @@ class NetworkDriver(Driver):
         Called once for each opened driver, with the endpoints of all running containers. Published
         is what these say, also where the last daemon was killed while ports moved.
         """
+
+    def reserve(self, ports: Iterable[PortBinding]) -> tuple[int, ...]:  # noqa: ARG002 - see below
+        """After a restart: reserve ports of a running container that nobody reserves any more.
+
+        A port that a running container was given late, by being connected to a network, is reserved
+        by the daemon of then; and any one, where the runtime keeps no descriptors.
+
+        :param ports: published by the container's endpoints, or held for it (see
+            :attr:`EndpointRequest.held`); what is reserved by others, its monitor for instance, is
+            passed over.
+        :returns: descriptors as those of an :class:`Attachment`, which the engine keeps; none where
+            a driver reserves nothing by sockets.
+        """
+        return ()

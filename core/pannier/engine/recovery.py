@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pannier.drivers.network import NetworkCapability
 from pannier.drivers.runtime import ExitEvent
 from pannier.engine import links
 from pannier.engine.model import Status
@@ -107,6 +108,8 @@ class Recovery:
                 live.set_state(replace(live.container.state, pid=what.pid))
             live.begun = self._begun(live.container)
         await self.workers.bulk(self._reconcile)
+        for live, kept in await self.workers.bulk(self._reserve):
+            live.kept += kept
         await self._rewire(found)
         for live in self.registry:
             what = found.get(live.container.id)
@@ -219,6 +222,26 @@ class Recovery:
                 self.patience.ask(driver, partial(driver.reconcile, held[id]))
             except Exception as error:  # noqa: BLE001 - as above
                 _log.warning("the network driver %s could not be reconciled: %s", id, error)
+
+    def _reserve(self) -> list[tuple[Live, tuple[int, ...]]]:
+        """Return descriptors that reserve the ports which only the last engine reserved."""
+        found = []
+        for live in self.registry:
+            state, endpoints = live.container.state, live.container.endpoints.values()
+            ports = {*state.reserved, *(port for one in endpoints for port in one.ports)}
+            if not state.running or not ports:
+                continue
+            for driver in self.drivers.networks.values():
+                if NetworkCapability.PUBLISH not in driver.capabilities:
+                    continue
+                try:
+                    kept = self.patience.ask(driver, partial(driver.reserve, ports))
+                    found.append((live, tuple(map(int, kept))))
+                except Exception as error:  # noqa: BLE001 - as above
+                    _log.warning(
+                        "%s: its ports are not reserved: %s", live.container.id[:12], error
+                    )
+        return found
 
     # On the event loop's thread.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -119,6 +120,9 @@ class PortTests(NetworkTests):
         without = replace(guest.request, ports=())
         withdrawn = bench.opened.run(bench.driver.plan_attach(without, guest.netns))
         assert withdrawn.endpoint == replace(guest.endpoint, ports=())
+        assert not bench.lab.can_bind(8080), "it is still the container's"
+        with pytest.raises(ConnectionRefusedError):
+            bench.lab.connect(None, "127.0.0.1", 8080)
         server = bench.lab.listen(guest.netns, 80)
         wish = replace(beside.request, ports=(_WEB,), held=guest.endpoint.ports)
         moved = bench.opened.run(bench.driver.plan_attach(wish, guest.netns))
@@ -141,6 +145,19 @@ class PortTests(NetworkTests):
             else:
                 bench.restart()
             bench.lab.talk(server, bench.lab.outside, HOST_ADDRESS, 8080)
+
+    @requires(_PUBLISH)
+    def test_ports_are_reserved_again(self, bench: NetworkBench) -> None:
+        """After a restart: those that only the last daemon reserved, and no others."""
+        guest = bench.attach(bench.network(), ports=(_WEB,))
+        assert bench.driver.reserve(guest.endpoint.ports) == ()
+        guest.close_ports()
+        assert bench.lab.can_bind(8080)
+        (again,) = bench.driver.reserve(guest.endpoint.ports)
+        try:
+            assert not bench.lab.can_bind(8080)
+        finally:
+            os.close(again)
 
     @requires(_PUBLISH)
     def test_one_port_and_twenty_who_want_it(self, bench: NetworkBench) -> None:

@@ -50,6 +50,7 @@ from pannier_net_bridge.networks import (
     resolve,
     spec_from_record,
 )
+from pannier_net_bridge.ports import reserve_again
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper, delete_inside
 from pannier_net_bridge.records import Records
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from pannier.drivers.base import DriverContext
+    from pannier.drivers.network import PortBinding
     from pannier.drivers.operations import Plan
 
 __all__ = ["BridgeDriver"]
@@ -373,6 +375,11 @@ class BridgeDriver(NetworkDriver):
             }
             for link in strays(bridges, {lease.link for lease in alive.values()}):
                 self._reaper.delete(link, leave_to_kernel=False)
+
+    def reserve(self, ports: Iterable[PortBinding]) -> tuple[int, ...]:
+        """Bind sockets to those that can be had."""
+        found = [one.socket for one in reserve_again(ports)]
+        return tuple(one.detach() for one in found if one is not None)
 
     def _forget_unconfirmed(self, alive: Iterable[Lease]) -> None:
         """Remove networks that the engine does not know: it died while it made or removed them."""

@@ -13,7 +13,7 @@ from pannier.drivers.network import PortBinding
 from pannier.errors import Conflict, DriverError, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pannier.drivers.network import PortRequest
 
@@ -26,6 +26,7 @@ __all__ = [
     "collide",
     "place",
     "reserve",
+    "reserve_again",
 ]
 
 EVERY_ADDRESS: Final = "0.0.0.0"
@@ -115,9 +116,8 @@ def reserve(
 ) -> list[Reservation]:
     """Reserve a port that is asked for, the first of a range that is free on all that is meant.
 
-    A TCP socket also listens: two sockets may be bound to one port with SO_REUSEADDR until one of
-    them does. Nobody ever connects to it, since the firewall redirects or refuses the packets
-    before.
+    The firewall redirects what comes for it. Where it does not (any more), a connection is refused:
+    the sockets are bound and do not listen.
 
     :param endpoint: how the endpoint is called in messages.
     :param published: says of a port whether one of our endpoints publishes it.
@@ -214,15 +214,46 @@ class _Attempt:
             # A kernel without SCTP sockets still forwards SCTP, and has no one to reserve against
             # but our own endpoints.
             return Reservation(wish if port else _unheld(wish, self.published), None)
-        with contextlib.ExitStack() as stack:
-            stack.callback(reserving.close)
-            reserving.bind((address, port))
-            if protocol != "udp":
-                reserving.listen(1)
-            chosen: int = reserving.getsockname()[1]
-            stack.pop_all()
+        reserving = _bound(reserving, address, port)
+        chosen: int = reserving.getsockname()[1]
         binding = PortBinding(self.request.container_port, protocol, address, chosen)
         return Reservation(binding, reserving)
+
+
+def reserve_again(ports: Iterable[PortBinding]) -> list[Reservation]:
+    """Reserve ports whose sockets may have gone with the last daemon; those that have not, hold."""
+    found = []
+    for port in ports:
+        with contextlib.suppress(OSError):
+            reserving = _bound(_socket(port.host_ip, port.protocol), port.host_ip, port.host_port)
+            found.append(Reservation(port, reserving))
+    return found
+
+
+def _bound(reserving: socket.socket, address: str, port: int) -> socket.socket:
+    """Bind a socket, and have the port be its alone; return it, or another one in its place.
+
+    :raises OSError: the port is in use; the socket is closed.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(reserving.close)
+        reserving.bind((address, port))
+        if reserving.type == socket.SOCK_STREAM and reserving.proto == socket.IPPROTO_TCP:
+            if not port:
+                # Only a port that was asked for by its number outlives the shutdown below. For the
+                # moment both sockets have it.
+                other = _socket(address, "tcp")
+                stack.callback(other.close)
+                other.bind(reserving.getsockname()[:2])
+                reserving.close()
+                reserving = other
+            # With SO_REUSEADDR others may bind the port until somebody listens on it; from then on
+            # the kernel compares each socket with each, of which this one allows no reuse.
+            reserving.listen(1)
+            reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            reserving.shutdown(socket.SHUT_RD)
+        stack.pop_all()
+    return reserving
 
 
 def _socket(address: str, protocol: str) -> socket.socket:

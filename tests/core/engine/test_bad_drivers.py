@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.drivers.logfile import STDOUT, pack_header
-from pannier.drivers.network import Attachment, Endpoint, Namespace, NetworkSpec
+from pannier.drivers.network import Attachment, Endpoint, Namespace, NetworkSpec, PortRequest
 from pannier.drivers.operations import Plan
 from pannier.drivers.resources import ResourceUsage
 from pannier.drivers.runtime import ExitEvent, RuntimeState
@@ -476,6 +476,8 @@ AT_START = [
     Bad("network", "create_network", hangs, None, "did not end within"),
     Bad("network", "reconcile", raises(BaseException()), None),
     Bad("network", "reconcile", hangs, None, "did not end within"),
+    Bad("network", "reserve", gives(7), None),
+    Bad("network", "reserve", hangs, None, "did not end within"),
     Bad("runtime", "containers", gives(7), None),
     Bad("runtime", "containers", hangs, None, "did not end within"),
     Bad("runtime", "state", raises(KeyboardInterrupt()), None),
@@ -497,7 +499,10 @@ def test_the_engine_starts_whatever_a_driver_does(
         rig = BadRig(tmp_path)
         async with serving(rig):
             await rig.run("beside")
-            await start(rig, HOSTS[row.kind])
+            host = HOSTS[row.kind]
+            if row.method == "reserve":
+                host = replace(host, ports=(PortRequest(80),))
+            await start(rig, host)
         NEVER.clear()
         driver = rig.bad(row.kind)
         setattr(driver, row.method, row.deed)

@@ -9,6 +9,7 @@ in *meant* which test must fail, and in *because* what that test must say.
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -35,6 +36,8 @@ from pannier_net_none.driver import NoneDriver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
+
+    from pannier.drivers.network import PortBinding
 
 pytest_plugins = "pannier.testing.plugin"
 
@@ -101,6 +104,33 @@ class TestReservesNoPort(Subject):
                 for descriptor in attachment.descriptors:
                     os.close(descriptor)
                 return replace(attachment, descriptors=())
+
+            plan.result = result
+            return plan
+
+
+class TestReservesNothingAgain(Subject):
+    meant, because = "test_ports_are_reserved_again", "not enough values to unpack"
+
+    class driver(BridgeDriver):
+        def reserve(self, ports: Iterable[PortBinding]) -> tuple[int, ...]:
+            del ports
+            return ()
+
+
+class TestListensOnWhatIsWithdrawn(Subject):
+    meant, because = "test_ports_move_to_another_network", "DID NOT RAISE"
+
+    class driver(BridgeDriver):
+        def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
+            plan = super().plan_attach(request, netns)
+
+            def result(inner: Callable[[], Attachment] = plan.result) -> Attachment:
+                attachment = inner()
+                for descriptor in attachment.descriptors:
+                    with socket.socket(fileno=os.dup(descriptor)) as reserving:
+                        reserving.listen()
+                return attachment
 
             plan.result = result
             return plan
