@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-__all__ = ["label_matches", "moment", "name_matches", "refuse_unknown", "truth", "until"]
+__all__ = ["label_matches", "moment", "patterns", "refuse_unknown", "truth", "until"]
 
 Filters = "Mapping[str, tuple[str, ...]]"
 
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
+_SPECIAL = re.compile(r"[^\w/-]", re.ASCII)
+_PATTERN_MEMORY = 1 << 20
+"""Bytes that a pattern, and what is remembered of its matching, may take up."""
 
 
 def refuse_unknown(filters: Mapping[str, tuple[str, ...]], known: AbstractSet[str]) -> None:
@@ -45,15 +48,37 @@ def truth(value: str, name: str) -> bool:
     raise InvalidRequest(f"invalid filter '{name}={value}'", hint="true or false")
 
 
-def name_matches(pattern: str, name: str) -> bool:
-    """Whether a name holds what a ``name`` filter asks for: a regular expression, as with Docker.
+def patterns(filters: Mapping[str, tuple[str, ...]], name: str) -> Callable[[str], bool]:
+    """Return what says whether a text passes a filter of patterns, as Docker's names are filtered.
 
-    :raises InvalidRequest: it is none.
+    Without the filter, all do. What is no pattern, or too large a one, matches nothing but itself.
     """
+    values = frozenset(filters.get(name, ()))
+    if not values:
+        return lambda _: True
+    tests = [test for value in values if (test := _matcher(value)) is not None]
+    return lambda text: text in values or any(test(text) for test in tests)
+
+
+def _matcher(pattern: str) -> Callable[[str], object] | None:
+    """Return what says whether a text holds a match of a pattern; None where it is none.
+
+    The syntax is Go's, which is RE2's. RE2 itself matches it, since Python's ``re`` backtracks: a
+    short pattern from a client could keep the daemon busy for years.
+    """
+    if not _SPECIAL.search(pattern):  # what most people ask for
+        return lambda text: pattern in text
+    import re2  # noqa: PLC0415 - few ask for it
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _PATTERN_MEMORY
     try:
-        return pattern == name or re.search(pattern, name) is not None
-    except re.error as error:
-        raise InvalidRequest(f"invalid filter 'name={pattern}': {error}") from None
+        compiled = re2.compile(pattern, options)
+    except re2.error:
+        return None
+    search: Callable[[str], object] = compiled.search
+    return search
 
 
 def label_matches(labels: Mapping[str, str], filters: Mapping[str, tuple[str, ...]]) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from pannier.engine.filters import label_matches, refuse_unknown, truth
+from pannier.engine.filters import label_matches, patterns, refuse_unknown, truth
 from pannier.engine.healthstate import HealthStatus
 from pannier.engine.model import Status
 from pannier.errors import InvalidRequest
@@ -56,8 +55,12 @@ def select(
         or bool(filters.keys() & {"status", "exited", "before", "since"})
     )
     ancestors = {name: image_id(name) for name in filters.get("ancestor", ())}
+    named = patterns(filters, "name")
     found = []
     for container in registry.containers():
+        # A container's name is Docker's with a slash before it: patterns may say so or not.
+        if not named(f"/{container.name}") and not named(container.name):
+            continue
         if not everything and not (
             container.state.running or container.state.status is Status.RESTARTING
         ):
@@ -77,7 +80,7 @@ def _passes(
     ancestors: Mapping[str, str | None],
 ) -> bool:
     for name, values in filters.items():
-        if not values or name in {"before", "since", "label", "ancestor"}:
+        if not values or name in {"before", "since", "label", "ancestor", "name"}:
             continue
         if not any(_matches(container, name, value) for value in values):
             return False
@@ -91,13 +94,6 @@ def _passes(
 
 def _matches(container: Container, name: str, value: str) -> bool:
     return _TESTS[name](container, value)
-
-
-def _by_name(container: Container, value: str) -> bool:
-    try:
-        return re.search(value.removeprefix("/").replace("^/", "^"), container.name) is not None
-    except re.error as error:
-        raise InvalidRequest(f"invalid filter 'name={value}': {error}") from None
 
 
 def _by_status(container: Container, value: str) -> bool:
@@ -158,7 +154,6 @@ def _ports(value: str) -> tuple[range, str]:
 
 _TESTS: dict[str, Callable[[Container, str], bool]] = {
     "id": lambda container, value: container.id.startswith(value),
-    "name": _by_name,
     "status": _by_status,
     "exited": _by_exit_code,
     "volume": _by_volume,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability, NetworkSpec
-from pannier.engine.filters import label_matches, name_matches, refuse_unknown, truth, until
+from pannier.engine.filters import label_matches, patterns, refuse_unknown, truth, until
 from pannier.engine.model import Network
 from pannier.engine.results import Event, NetworkPruneResult
 from pannier.engine.workers import uninterrupted
@@ -27,7 +27,7 @@ from pannier.errors import (
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pannier.bounded import Patience
     from pannier.drivers.network import NetworkDriver, Subnet
@@ -182,19 +182,18 @@ class Networks:
         for kind in filters.get("type", ()):
             if kind not in {"builtin", "custom"}:
                 raise InvalidRequest(f"invalid filter: 'type'='{kind}'")
-        return [network for network in self.networks.all() if self._passes(network, filters)]
+        named, identified = patterns(filters, "name"), patterns(filters, "id")
+        return [
+            network
+            for network in self.networks.all()
+            if named(network.name) and identified(network.id) and self._passes(network, filters)
+        ]
 
     def _passes(self, network: Network, filters: Mapping[str, tuple[str, ...]]) -> bool:
-        def one_of(name: str, matches: Callable[[str], bool]) -> bool:
-            values = filters.get(name, ())
-            return not values or any(matches(value) for value in values)
-
         kind = "builtin" if self.networks.predefined(network) else "custom"
         unused = kind == "custom" and not self.containers_of(network)
         return (
-            one_of("name", lambda value: name_matches(value, network.name))
-            and one_of("id", network.id.startswith)
-            and (not filters.get("driver") or network.driver in filters["driver"])
+            (not filters.get("driver") or network.driver in filters["driver"])
             and (not filters.get("type") or kind in filters["type"])
             and (not filters.get("scope") or "local" in filters["scope"])
             and all(truth(value, "dangling") == unused for value in filters.get("dangling", ()))

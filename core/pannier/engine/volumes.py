@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pannier.engine.filters import label_matches, refuse_unknown, truth
+from pannier.engine.filters import label_matches, patterns, refuse_unknown, truth
 from pannier.engine.localvolume import bind_device, check_options, is_mounted
 from pannier.engine.model import Volume
 from pannier.engine.results import Event, PruneResult, VolumeUsage
@@ -215,7 +215,12 @@ class Volumes:
         """
         refuse_unknown(filters, {"dangling", "driver", "label", "name"})
         used = self._used()
-        return [volume for volume in self._volumes.all() if _passes(volume, filters, used)]
+        named = patterns(filters, "name")
+        return [
+            volume
+            for volume in self._volumes.all()
+            if named(volume.name) and _passes(volume, filters, used)
+        ]
 
     def get(self, name: str) -> Volume:
         """Return a volume.
@@ -305,12 +310,10 @@ class Volumes:
 
 
 def _passes(volume: Volume, filters: Mapping[str, tuple[str, ...]], used: set[str]) -> bool:
-    names = filters.get("name", ())
     drivers = filters.get("driver", ())
     dangling = filters.get("dangling", ())
     return (
-        (not names or any(name in volume.name for name in names))
-        and (not drivers or volume.driver in drivers)
+        (not drivers or volume.driver in drivers)
         and all(truth(value, "dangling") != (volume.name in used) for value in dangling)
         and label_matches(volume.labels, filters)
     )

@@ -480,6 +480,9 @@ async def test_lists(rig: Rig) -> None:
     assert [item.name for item in containers.list(ContainerQuery())] == ["db", "web"]
     assert [item.name for item in containers.list(ContainerQuery(limit=1))] == ["db"]
     assert names() == ["db", "web", "first"]
+    for pattern in ("^web$", "^/web$", "/we", "w.b", "(?i)WEB"):
+        assert names(name=pattern) == ["web"]
+    assert names(name="(") == names(name="^(w+e*b*)+!$") == []
     assert names(status="created") == ["first"]
     assert names(label="tier") == names(label="tier=front") == ["web"]
     assert names(label="tier=back") == []

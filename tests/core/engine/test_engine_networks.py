@@ -347,11 +347,15 @@ async def test_listing_by_type_and_name(rig: Rig) -> None:
     listed = rig.engine.networks.list({"type": ("custom",)})
     assert [network.name for network in listed] == ["lan"]
     assert "lan" not in {one.name for one in rig.engine.networks.list({"type": ("builtin",)})}
-    for pattern in ("^la", "an$", "l.n", "lan"):
-        listed = rig.engine.networks.list({"name": (pattern,)})
+    (id,) = [network.id for network in listed]
+    for name, pattern in (
+        *(("name", one) for one in ("^la", "an$", "l.n", "lan")),
+        *(("id", one) for one in (id, id[:8], f"^{id[:8]}.*$")),
+    ):
+        listed = rig.engine.networks.list({name: (pattern,)})
         assert [network.name for network in listed] == ["lan"]
-    with pytest.raises(InvalidRequest, match="invalid filter 'name=\\['"):
-        rig.engine.networks.list({"name": ("[",)})
+    assert rig.engine.networks.list({"name": ("[",)}) == []
+    assert not rig.engine.networks.list({"name": ("^(a+)+$", "^(l+a*n*)+!$")})
     with pytest.raises(InvalidRequest, match="invalid filter: 'type'='other'"):
         rig.engine.networks.list({"type": ("other",)})
 

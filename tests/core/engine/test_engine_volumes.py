@@ -36,6 +36,8 @@ async def test_a_volume_is_made_once(rig: Rig) -> None:
     # Others may pass through, but not look around.
     assert stat.S_IMODE((rig.folder / "volumes").stat().st_mode) == 0o701
     assert [item.name for item in volumes.list({"label": ("a=1",), "name": ("bo",)})] == ["box"]
+    for pattern, found in (("^b.x$", ["box"]), ("^o", []), ("[", [])):
+        assert [item.name for item in volumes.list({"name": (pattern,)})] == found
     assert volumes.list({"driver": ("nfs",)}) == []
     with pytest.raises(InvalidRequest, match="invalid filter 'colour'"):
         volumes.list({"colour": ("red",)})
