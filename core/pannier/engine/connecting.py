@@ -58,9 +58,9 @@ class Connecting:
                 raise Forbidden(
                     f"endpoint with name {container.name} already exists in network {network.name}"
                 )
-            self._check_live(network, "connected to")
+            self._check_live(network)
             for name in container.networks:
-                self._check_live(self.endpoints.primary(name), "connected beside")
+                self._check_live(self.endpoints.primary(name))
             if self.endpoints.namespace(container.host.network_mode).kind != "new":
                 raise InvalidRequest(
                     "container sharing network namespace with another container or host cannot "
@@ -74,13 +74,21 @@ class Connecting:
             live.container = await self._join(live, container, joining)
         self.teller.network(container, network, "connect")
 
-    def _check_live(self, network: Network, how: str) -> None:
+    def _check_live(self, network: Network) -> None:
+        """Refuse a network that a running container cannot join, nor leave."""
         driver = self.endpoints.driver(network)
-        if NetworkCapability.LIVE not in driver.capabilities:
+        if NetworkCapability.LIVE in driver.capabilities:
+            return
+        if self.endpoints.namespace(network.name).kind == "host":
             raise InvalidRequest(
-                f"container cannot be {how} the network {network.name}: its driver "
-                f"{network.driver} allows no changes"
+                "container cannot be disconnected from host network or connected to host network",
+                hint="create the container anew, with or without --network host",
             )
+        raise InvalidRequest(
+            f"container cannot be connected to multiple networks with one of the networks in "
+            f"private ({network.name}) mode",
+            hint=f"the network driver {network.driver} allows no changes",
+        )
 
     async def _join(self, live: Live, after: Container, joining: Joining) -> Container:
         """Have the record say that a container is in a network, and let it be so."""
@@ -144,10 +152,11 @@ class Connecting:
         async with live.lock:
             container = live.container
             if network.name not in container.networks:
+                the = "" if container.state.running else "the "
                 raise Forbidden(
-                    f"container {container.id} is not connected to network {network.name}"
+                    f"container {container.id} is not connected to {the}network {network.name}"
                 )
-            self._check_live(network, "disconnected from")
+            self._check_live(network)
             attached = [
                 joining
                 for joining in self.endpoints.attached(container)

@@ -15,6 +15,7 @@ from pannier.drivers.network import (
 )
 from pannier.engine.gateways import gateway_of
 from pannier.engine.model import EndpointOptions
+from pannier.engine.netconfigs import refuse_endpoint
 from pannier.errors import InvalidRequest, NotFound, PannierError, UnsupportedOperation
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class Endpoints:
         """Return a network's driver.
 
         :raises NotFound: the driver is not installed any more.
+        :raises Forbidden: the network is only a configuration.
         """
+        refuse_endpoint(network)
         driver = self._drivers.networks.get(network.driver)
         if driver is None:
             raise NotFound(
@@ -226,7 +229,11 @@ class Endpoints:
 def _check_address(network: Network, text: str, version: int) -> None:
     """Refuse an address that is in none of a network's subnets."""
     address = ipaddress.ip_address(text)
-    subnets = [ipaddress.ip_network(one.subnet) for one in network.subnets]
+    subnets = [
+        ipaddress.ip_network(one.subnet)
+        for one in network.subnets
+        if one not in network.unused_subnets
+    ]
     if not subnets or (address.version == version and any(address in subnet for subnet in subnets)):
         return  # a driver that named no subnet decides by itself
     raise InvalidRequest(

@@ -344,7 +344,10 @@ class Container:
 class Network:
     """A network, predefined or made by a user; *subnets* as the driver completed them.
 
+    :param subnets: one of IPv6 is kept as it was given where the network has no IPv6.
     :param auxiliary: what the subnets' reserved addresses are called.
+    :param config_only: a configuration for others; it has no driver.
+    :param config_from: the name of the configuration that it was made from.
     """
 
     id: str
@@ -358,6 +361,13 @@ class Network:
     auxiliary: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    config_only: bool = False
+    config_from: str = ""
+
+    @property
+    def unused_subnets(self) -> tuple[Subnet, ...]:
+        """The subnets of an IP version that the network does not have."""
+        return tuple(one for one in self.subnets if ":" in one.subnet and not self.ipv6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import NetworkCapability, NetworkSpec
+from pannier.engine import netconfigs
 from pannier.engine.filters import label_matches, patterns, refuse_unknown, truth, until
 from pannier.engine.model import Network
 from pannier.engine.results import Event, NetworkPruneResult
@@ -107,7 +108,7 @@ class NetworkStore:
                 self.add(Network(secrets.token_hex(32), id, id, created=time.time_ns()))
         for network in self.all():
             network_driver = self.drivers.networks.get(network.driver)
-            if network_driver is None:
+            if network_driver is None or network.config_only:
                 continue
             try:
                 self.realise(network, network_driver, patience)
@@ -133,10 +134,10 @@ class NetworkStore:
         create = partial(driver.create_network, self.spec(network))
         made = create() if patience is None else patience.ask(driver, create)
         self.failures.pop(network.name, None)
-        if made.subnets != network.subnets:
-            network = replace(network, subnets=tuple(made.subnets))
-            self.add(network)
-        return network
+        completed = _completed(network, made)
+        if completed != network:
+            self.add(completed)
+        return completed
 
     def spec(self, network: Network) -> NetworkSpec:
         """Return a network in its driver's words."""
@@ -145,9 +146,14 @@ class NetworkStore:
             name=network.name,
             internal=network.internal,
             ipv6=network.ipv6,
-            subnets=network.subnets,
+            subnets=tuple(one for one in network.subnets if one not in network.unused_subnets),
             options=network.options,
         )
+
+
+def _completed(network: Network, made: NetworkSpec) -> Network:
+    """Return a network with the subnets that its driver chose."""
+    return replace(network, subnets=(*made.subnets, *network.unused_subnets))
 
 
 def _makes_networks(driver: NetworkDriver) -> bool:
@@ -226,16 +232,19 @@ class Networks:
         auxiliary: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        config_only: bool = False,
+        config_from: str = "",
     ) -> Network:
-        """Create a network.
+        """Create a network, or only a configuration for some.
 
         :raises Conflict: the name, or a subnet, is taken.
-        :raises Forbidden: the name is that of a predefined network, or means one.
-        :raises NotFound: the driver is not known.
+        :raises Forbidden: the name is that of a predefined network, or means one; or see
+            :func:`netconfigs.completed`.
+        :raises NotFound: the driver, or the configuration, is not known.
         :raises UnsupportedOperation: the driver makes no networks, or lacks what was asked.
         """
         driver = driver or self.drivers.default_network
-        found = self._maker(name, driver)
+        self._check_name(name)
         network = Network(
             id=secrets.token_hex(32),
             name=name,
@@ -248,31 +257,34 @@ class Networks:
             auxiliary=dict(auxiliary or {}),
             options=dict(options or {}),
             labels=dict(labels or {}),
+            config_only=config_only,
+            config_from=config_from,
         )
-        # Known first: a link without a row would outlive a kill at this point.
-        self.networks.add(network)
-        try:
-            made = await self.workers.run(found.create_network, self.networks.spec(network))
-        except BaseException:
-            self.networks.remove(network)
-            raise
-        network = replace(network, subnets=tuple(made.subnets))
+        network = netconfigs.completed(network, self.networks)
+        if config_only:
+            network = replace(network, driver="null")
+        else:
+            network = await self._make(network, self._maker(name, driver))
         self.networks.add(network)
         self._publish("create", network)
         return network
 
-    def _maker(self, name: str, driver: str) -> NetworkDriver:
-        """Return the driver that is to make a network, if it may; see :meth:`create`."""
+    async def _make(self, network: Network, driver: NetworkDriver) -> Network:
+        """Have a driver make a network; return it with its subnets."""
+        # Known first: a link without a row would outlive a kill at this point.
+        self.networks.add(network)
+        try:
+            made = await self.workers.run(driver.create_network, self.networks.spec(network))
+        except BaseException:
+            self.networks.remove(network)
+            raise
+        return _completed(network, made)
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a name that cannot be, or is, a network's; see :meth:`create`."""
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 f"invalid network name: {name!r}", hint="letters, digits and _.- only"
-            )
-        found = self.drivers.networks.get(driver)
-        if found is None:
-            raise NotFound(
-                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
-                f"found",
-                hint=f"network drivers: {', '.join(self.drivers.networks)}",
             )
         existing = self.networks.get(name)
         if name == "default" or (existing is not None and self.networks.predefined(existing)):
@@ -282,6 +294,16 @@ class Networks:
             )
         if existing is not None:
             raise Conflict(f"network with name {name} already exists")
+
+    def _maker(self, name: str, driver: str) -> NetworkDriver:
+        """Return the driver that is to make a network, if it may; see :meth:`create`."""
+        found = self.drivers.networks.get(driver)
+        if found is None:
+            raise NotFound(
+                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not '
+                f"found",
+                hint=f"network drivers: {', '.join(self.drivers.networks)}",
+            )
         if not _makes_networks(found):
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
         if name == driver:  # which the driver would take for a network of its own
@@ -307,8 +329,9 @@ class Networks:
                 f"endpoints",
                 hint=f"disconnect or stop: {', '.join(user.name for user in users)}",
             )
+        netconfigs.check_unused(network, self.networks)
         driver = self.drivers.networks.get(network.driver)
-        if driver is not None:
+        if driver is not None and not network.config_only:
             await self.workers.run(driver.remove_network, self.networks.spec(network))
         self.networks.remove(network)
         self._publish("destroy", network)
@@ -345,6 +368,7 @@ class Networks:
         for network in self.networks.all():
             if (
                 self.networks.predefined(network)
+                or network.config_only
                 or network.name in used
                 or not label_matches(network.labels, filters)
                 or (limit is not None and network.created >= limit)

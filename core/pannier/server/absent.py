@@ -14,15 +14,20 @@ if TYPE_CHECKING:
 
     from pannier.server.call import Call
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "no_manager"]
 
 
-async def _no_swarm(_call: Call) -> web.StreamResponse:
-    raise Unavailable(
+def no_manager() -> Unavailable:
+    """Return Docker's answer of a node that manages no swarm."""
+    return Unavailable(
         'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
         "connect this node to swarm and try again.",
         hint="Pannier runs containers on one host; there is no swarm",
     )
+
+
+async def _no_swarm(_call: Call) -> web.StreamResponse:
+    raise no_manager()
 
 
 async def _not_in_swarm(_call: Call) -> web.StreamResponse:

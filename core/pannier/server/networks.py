@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from pannier.errors import InvalidRequest, NotFound
+from pannier.errors import Forbidden, InvalidRequest, NotFound, UnsupportedOperation
+from pannier.server.absent import no_manager
 from pannier.server.body import read_fields
 from pannier.server.call import Route
 from pannier.server.parse.networks import parse_auxiliary, parse_endpoint, parse_ipam
@@ -43,24 +44,38 @@ async def _create(call: Call) -> web.StreamResponse:
     name = fields.text("Name")
     if _NAME.fullmatch(name) is None or name.strip() != name:
         raise InvalidRequest(f"invalid network name: {name}")
-    if fields.text("Scope") not in {"", "local"} or fields.boolean("Ingress"):
-        raise InvalidRequest(f"invalid network {name}: only the scope 'local' is offered")
-    if fields.boolean("ConfigOnly") or fields.object("ConfigFrom").text("Network"):
-        raise InvalidRequest(f"invalid network {name}: configuration networks are not supported")
+    scope, config_only = fields.text("Scope"), fields.boolean("ConfigOnly")
+    swarms = scope == "swarm" or fields.boolean("Ingress")
+    if config_only and (scope or swarms):
+        raise Forbidden(
+            "configuration network can only contain network specific fields. Network operator "
+            "fields like [ ingress | internal | attachable | scope ] are not supported."
+        )
+    if swarms:
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+    if scope not in {"", "local"}:
+        raise no_manager()
     if not fields.boolean("EnableIPv4", default=True):
-        raise InvalidRequest(f"invalid network {name}: IPv4 cannot be disabled")
+        raise UnsupportedOperation(
+            f"network {name}: IPv4 cannot be disabled", hint="leave out --ipv4=false"
+        )
+    ipv6, ipam = fields.boolean("EnableIPv6"), fields.object("IPAM")
     network = await call.engine.networks.create(
         name,
         driver=fields.text("Driver"),
         internal=fields.boolean("Internal"),
-        ipv6=fields.boolean("EnableIPv6"),
+        ipv6=ipv6,
         attachable=fields.boolean("Attachable"),
-        subnets=parse_ipam(fields.object("IPAM")),
-        auxiliary=parse_auxiliary(fields.object("IPAM")),
+        subnets=parse_ipam(ipam, ipv6=ipv6),
+        auxiliary=parse_auxiliary(ipam),
         options=fields.string_map("Options"),
         labels=fields.string_map("Labels"),
+        config_only=config_only,
+        config_from=fields.object("ConfigFrom").text("Network"),
     )
-    return created({"Id": network.id, "Warning": ""})
+    unused = ", ".join(one.subnet for one in network.unused_subnets)
+    warning = f"The subnet {unused} is not used: the network has no IPv6." if unused else ""
+    return created({"Id": network.id, "Warning": "" if config_only else warning})
 
 
 async def _remove(call: Call) -> web.StreamResponse:

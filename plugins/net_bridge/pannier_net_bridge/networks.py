@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.network import NetworkSpec, Subnet
@@ -169,9 +169,18 @@ def check_offered(spec: NetworkSpec) -> None:
     check_six(spec)
     if len(spec.subnets) - len(of_six(spec.subnets)) > 1:
         raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver offers one IPv4 subnet a network",
+            f"network {spec.name}: bridge driver doesn't support multiple subnets",
             hint="give one --subnet, or create several networks",
         )
+    for one in spec.subnets:
+        taken = [one.gateway or _first(one.subnet), *one.reserved]
+        for address in set(taken):
+            if address is not None and taken.count(address) > 1:
+                raise Conflict(
+                    f"network {spec.name}: failed to allocate secondary ip address ({address}): "
+                    f"Address already in use",
+                    hint="choose another --aux-address",
+                )
     for option, offered in (
         ("bridge.inhibit_ipv4", "false"),
         ("bridge.gateway_mode_ipv4", "nat"),
@@ -185,6 +194,15 @@ def check_offered(spec: NetworkSpec) -> None:
                 f"network {spec.name}: the bridge driver does not offer {_OPTION}{option}={value}",
                 hint="leave the option out",
             )
+
+
+def _first(subnet: str) -> str | None:
+    """Return the address that a gateway has where none was chosen; None for a malformed subnet."""
+    try:
+        network = ip_network(subnet)
+    except ValueError:
+        return None
+    return str(network[1]) if network.num_addresses > 1 else None
 
 
 def _subnet(text: str) -> IPv4Network:
@@ -218,8 +236,8 @@ def _bind(spec: NetworkSpec) -> str:
         return str(IPv4Address(text)) if text else ""
     except AddressValueError as error:
         raise InvalidRequest(
-            f'network {spec.name}: {_OPTION}bridge.host_binding_ipv4 is "{text}", not an IPv4 '
-            f"address",
+            f"network {spec.name}: failed to parse {_OPTION}bridge.host_binding_ipv4 value: {text} "
+            f"(not an IPv4 address)",
             hint="use 127.0.0.1, for instance",
         ) from error
 
@@ -241,7 +259,8 @@ def _boolean(spec: NetworkSpec, option: str, *, default: bool) -> bool:
         return default
     if text.lower() not in _TRUE | _FALSE:
         raise InvalidRequest(
-            f'network {spec.name}: {_OPTION}{option} is "{text}", not a truth value',
+            f"network {spec.name}: failed to parse {_OPTION}{option} value: {text} (not a truth "
+            f"value)",
             hint="use true or false",
         )
     return text.lower() in _TRUE
@@ -252,7 +271,10 @@ def _integer(spec: NetworkSpec, option: str, default: int) -> int:
     if text is None:
         return default
     if not text.isdecimal():
-        raise InvalidRequest(f'network {spec.name}: {_OPTION}{option} is "{text}", not a number')
+        raise InvalidRequest(
+            f"network {spec.name}: failed to parse {_OPTION}{option} value: {text} (not a number)",
+            hint="give bytes, such as 1400",
+        )
     return int(text)
 
 
@@ -298,6 +320,8 @@ def choose_subnet(
         if not any(other.overlaps(subnet) for other in used):
             return Subnet(str(subnet))
     raise Conflict(
-        f"network {spec.name}: could not find an available, non-overlapping IPv4 address pool",
+        f"network {spec.name}: could not find an available, non-overlapping IPv4 address pool "
+        f"among the defaults to assign to the network: all predefined address pools have been "
+        f"fully subnetted",
         hint="remove networks, give a --subnet, or add to [network.bridge] pools",
     )

@@ -78,7 +78,7 @@ def check_six(spec: NetworkSpec) -> None:
         return
     if len(given) > 1:
         raise UnsupportedOperation(
-            f"network {spec.name}: the bridge driver offers one IPv6 subnet a network",
+            f"network {spec.name}: bridge driver doesn't support multiple subnets",
             hint="give one IPv6 --subnet, or create several networks",
         )
     if not _KERNEL.exists():

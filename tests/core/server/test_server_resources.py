@@ -273,25 +273,56 @@ class TestNetworks:
         for body, words in (
             ({}, "invalid network name"),
             ({"Name": " "}, "invalid network name"),
-            ({"Name": "n", "IPAM": {"Config": [{"Subnet": "zz"}]}}, "invalid subnet zz"),
-            ({"Name": "n", "IPAM": {"Config": [{"Subnet": "10.0.0.1/8"}]}}, "host bits"),
-            (
-                {
-                    "Name": "n",
-                    "IPAM": {"Config": [{"Subnet": "10.0.0.0/8", "Gateway": "11.0.0.1"}]},
-                },
-                "not in the subnet",
-            ),
-            (
-                {"Name": "n", "IPAM": {"Config": [{"Subnet": "10.0.0.0/8", "IPRange": "::/64"}]}},
-                "not in the subnet",
-            ),
-            ({"Name": "n", "IPAM": {"Driver": "odd"}}, "could not resolve driver"),
-            ({"Name": "n", "Scope": "swarm"}, "only the scope 'local'"),
+            ({"Name": "n", "IPAM": {"Driver": "odd"}}, 'plugin "odd" not found'),
+            ({"Name": "n", "Scope": "swarm"}, "when swarm is not active"),
+            ({"Name": "n", "Ingress": True}, "when swarm is not active"),
+            ({"Name": "n", "Scope": "global"}, "This node is not a swarm manager."),
+            ({"Name": "n", "EnableIPv4": False}, "IPv4 cannot be disabled"),
+            ({"Name": "n", "ConfigOnly": True, "Ingress": True}, "network specific fields"),
+            ({"Name": "n", "ConfigOnly": True, "Scope": "local"}, "network specific fields"),
         ):
             answer = server.post("/networks/create", body)
-            assert answer.status == 400
+            assert answer.status in {400, 403, 404, 501, 503}
             assert words in answer.message
+
+    def test_malformed_addresses(self, server: ApiServer) -> None:
+        """In Docker's words; those of an IPv6 that the network does not have may be anything."""
+        eight = {"Subnet": "10.0.0.0/8"}
+        for config, words in (
+            ({"Subnet": "zz"}, "subnet zz: invalid CIDR block notation"),
+            ({"Subnet": "10.0.0.0"}, "subnet 10.0.0.0: invalid CIDR block notation"),
+            ({"Subnet": "10.0.0.0/40"}, "subnet 10.0.0.0/40: invalid CIDR block notation"),
+            ({"Subnet": "10.0.0.1/8"}, "subnet 10.0.0.1/8: it should be 10.0.0.0/8"),
+            (
+                eight | {"Gateway": "11.0.0.1"},
+                "gateway 11.0.0.1: parent subnet 10.0.0.0/8 doesn't contain this address",
+            ),
+            (eight | {"Gateway": "x"}, "gateway x: invalid address"),
+            (eight | {"Gateway": "::1"}, "gateway ::1: parent subnet is an IPv4 block"),
+            (eight | {"IPRange": "::/64"}, "ip-range ::/64: parent subnet is an IPv4 block"),
+            (eight | {"IPRange": "10.0.0.1"}, "ip-range 10.0.0.1: invalid CIDR block notation"),
+            (
+                eight | {"IPRange": "8.0.0.0/7"},
+                "ip-range 8.0.0.0/7: CIDR block is bigger than its parent subnet 10.0.0.0/8",
+            ),
+            (
+                eight | {"IPRange": "11.0.0.0/8"},
+                "ip-range 11.0.0.0/8: parent subnet 10.0.0.0/8 doesn't contain ip-range",
+            ),
+            (
+                eight | {"AuxiliaryAddresses": {"router": "11.0.0.9"}},
+                "auxiliary address router: parent subnet 10.0.0.0/8 doesn't contain this address",
+            ),
+        ):
+            answer = server.post("/networks/create", {"Name": "n", "IPAM": {"Config": [config]}})
+            assert answer.status == 400
+            assert answer.message == f"invalid network config:\ninvalid {words}"
+        unused = {"Subnet": "fd00:1::1/64", "Gateway": "fd00:2::1"}
+        answer = server.post("/networks/create", {"Name": "n", "IPAM": {"Config": [unused]}})
+        assert answer.status == 201
+        assert answer.json["Warning"] == (
+            "The subnet fd00:1::1/64 is not used: the network has no IPv6."
+        )
 
     def test_connect_and_disconnect(
         self, server: ApiServer, engine: FakeEngine, running: str

@@ -216,7 +216,17 @@ def test_a_subnet_that_overlaps_is_a_conflict(
         (
             user(subnets=(Subnet("10.1.0.0/24"), Subnet("10.2.0.0/24"))),
             UnsupportedOperation,
-            "one IPv4 subnet",
+            "bridge driver doesn't support multiple subnets",
+        ),
+        (
+            user(subnets=(Subnet("10.1.0.0/24", None, None, ("10.1.0.1",)),)),
+            Conflict,
+            r"failed to allocate secondary ip address \(10.1.0.1\): Address already in use",
+        ),
+        (
+            user(subnets=(Subnet("10.1.0.0/24", None, None, ("10.1.0.7", "10.1.0.7")),)),
+            Conflict,
+            "Address already in use",
         ),
         (user(options={f"{BRIDGE}name": "a/b"}), InvalidRequest, "a/b"),
         (user(options={f"{BRIDGE}name": "far-too-long-a-name"}), InvalidRequest, "far-too"),

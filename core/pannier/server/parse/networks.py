@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from pannier.drivers.network import Subnet
 from pannier.engine.model import EndpointOptions
-from pannier.errors import InvalidRequest
+from pannier.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from pannier.server.parse.fields import Fields
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 __all__ = ["check_mac", "parse_auxiliary", "parse_endpoint", "parse_ipam"]
 
@@ -69,12 +71,18 @@ def check_mac(text: str) -> str:
     return ":".join(digits[start : start + 2] for start in range(0, len(digits), 2))
 
 
-def parse_ipam(fields: Fields) -> tuple[Subnet, ...]:
-    """Read the ``IPAM`` of a network to create."""
+def parse_ipam(fields: Fields, *, ipv6: bool) -> tuple[Subnet, ...]:
+    """Read the ``IPAM`` of a network to create.
+
+    :param ipv6: whether the network has IPv6; without, a subnet of IPv6 may say anything.
+    """
     driver = fields.text("Driver")
     if driver not in {"", "default"}:
-        raise InvalidRequest(f'could not resolve driver "{driver}" in registry')
-    return tuple(_subnet(entry) for entry in fields.objects("Config"))
+        raise NotFound(
+            f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found',
+            hint="leave out --ipam-driver",
+        )
+    return tuple(_subnet(entry, ipv6=ipv6) for entry in fields.objects("Config"))
 
 
 def parse_auxiliary(fields: Fields) -> dict[str, str]:
@@ -86,49 +94,63 @@ def parse_auxiliary(fields: Fields) -> dict[str, str]:
     return found
 
 
-def _subnet(fields: Fields) -> Subnet:
-    text = fields.text("Subnet")
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        reason = "it has host bits set" if "host bits" in str(error) else "it is no CIDR block"
-        raise InvalidRequest(f"invalid subnet {text}: {reason}") from None
-    gateway = _inside(network, fields.text("Gateway"), "gateway")
-    reserved = fields.object("AuxiliaryAddresses")
+def _subnet(fields: Fields, *, ipv6: bool) -> Subnet:
+    text, gateway = fields.text("Subnet"), fields.text("Gateway")
+    interface = _block(text, "subnet")
+    if isinstance(interface, ipaddress.IPv6Interface) and not ipv6:
+        return Subnet(text, gateway or None, fields.text("IPRange") or None)
+    network = interface.network
+    if interface.ip != network.network_address:
+        raise _wrong(f"invalid subnet {text}: it should be {network}")
+    reserved = fields.string_map("AuxiliaryAddresses")
     return Subnet(
         subnet=str(network),
-        gateway=gateway or None,
+        gateway=_inside(network, gateway, "gateway", gateway) or None,
         ip_range=_ip_range(network, fields.text("IPRange")),
         reserved=tuple(
-            _inside(network, reserved.text(name), "auxiliary address")
-            for name in reserved.keys()  # noqa: SIM118 - Fields is no dictionary
+            _inside(network, address, "auxiliary address", name)
+            for name, address in reserved.items()
         ),
     )
 
 
-def _inside(network: ipaddress.IPv4Network | ipaddress.IPv6Network, text: str, what: str) -> str:
+def _wrong(text: str) -> InvalidRequest:
+    return InvalidRequest(f"invalid network config:\n{text}")
+
+
+def _block(text: str, what: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    try:
+        if "/" in text:
+            return ipaddress.ip_interface(text)
+    except ValueError:
+        pass
+    raise _wrong(f"invalid {what} {text}: invalid CIDR block notation")
+
+
+def _inside(network: _Network, text: str, what: str, name: str) -> str:
     if not text:
         return ""
     try:
-        inside = ipaddress.ip_address(text.partition("/")[0]) in network
+        address = ipaddress.ip_address(text.partition("/")[0])
     except ValueError:
-        raise InvalidRequest(f"invalid {what} {text}: it is no address") from None
-    if not inside:
-        raise InvalidRequest(f"invalid {what} {text}: it is not in the subnet {network}")
-    return text.partition("/")[0]
+        raise _wrong(f"invalid {what} {name}: invalid address") from None
+    if address.version != network.version:
+        raise _wrong(f"invalid {what} {name}: parent subnet is an IPv{network.version} block")
+    if address not in network:
+        raise _wrong(f"invalid {what} {name}: parent subnet {network} doesn't contain this address")
+    return str(address)
 
 
-def _ip_range(network: ipaddress.IPv4Network | ipaddress.IPv6Network, text: str) -> str | None:
+def _ip_range(network: _Network, text: str) -> str | None:
     if not text:
         return None
-    try:
-        part = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise InvalidRequest(f"invalid ip-range {text}: it is no CIDR block") from None
-    same = part.version == network.version
-    if not same or not (
-        network.network_address <= part.network_address  # type: ignore[operator] # same version
-        and part.broadcast_address <= network.broadcast_address  # type: ignore[operator] # as above
-    ):
-        raise InvalidRequest(f"invalid ip-range {text}: it is not in the subnet {network}")
+    part = _block(text, "ip-range").network
+    if part.version != network.version:
+        raise _wrong(f"invalid ip-range {text}: parent subnet is an IPv{network.version} block")
+    if part.prefixlen < network.prefixlen:
+        raise _wrong(
+            f"invalid ip-range {text}: CIDR block is bigger than its parent subnet {network}"
+        )
+    if part.network_address not in network:
+        raise _wrong(f"invalid ip-range {text}: parent subnet {network} doesn't contain ip-range")
     return str(part)
