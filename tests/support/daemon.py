@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pannier.linux.namespaces import in_network_namespace
 
@@ -40,8 +40,13 @@ _MATRIX = {
 class Daemon:
     """A daemon process and the clients that talk to it.
 
+    :cvar namespaces: flags of ``unshare``, for what it does not share with the host.
+    :cvar script: what is done in there first; it goes on as the daemon, which is its arguments.
     :param settings: further TOML text for the configuration file, by table.
     """
+
+    namespaces: ClassVar[tuple[str, ...]] = ("--net",)
+    script: ClassVar[str] = 'ip link set lo up && exec "$@"'
 
     def __init__(self, **settings: str) -> None:
         # Short, since a socket's path has at most 107 bytes.
@@ -86,8 +91,7 @@ class Daemon:
             str(self.config),
         ]
         if self._namespace < 0:
-            script = 'ip link set lo up && exec "$@"'
-            command = ["unshare", "--net", "sh", "-c", script, "sh", *command]
+            command = ["unshare", *self.namespaces, "sh", "-ec", self.script, "sh", *command]
         else:
             command = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self._namespace}", *command]
         with self.log.open("ab") as log:
