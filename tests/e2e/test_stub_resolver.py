@@ -32,7 +32,7 @@ class StubbedHost(Daemon):
         printf 'nameserver {STUB}\\noptions edns0 trust-ad\\nsearch corp.example\\n' > /run/stub
         printf 'nameserver {REAL}\\nsearch corp.example\\n' > /run/systemd/resolve/resolv.conf
         file=$(readlink -m /etc/resolv.conf)
-        mkdir -p "${{file%/*}}" && touch -a "$file"
+        [ -e "$file" ] || {{ mkdir -p "${{file%/*}}" && : > "$file"; }}
         mount --bind /run/stub "$file"
         exec "$@"
     """

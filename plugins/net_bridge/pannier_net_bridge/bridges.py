@@ -12,12 +12,15 @@ from pannier.errors import Conflict, DriverError
 from pannier.linux import rtnl
 from pannier.linux.netlink import ROUTE, NetlinkError, NetlinkSocket
 from pannier.linux.sysctl import read_sysctl, write_sysctl
+from pannier_net_bridge.gateways import GatewayMode
 from pannier_net_bridge.reaper import OUR_GROUPS, delete_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from pannier.linux.netlink import Message
     from pannier_net_bridge.networks import BridgeNetwork
+    from pannier_net_bridge.six import SixSubnet
 
 __all__ = [
     "Forwarding",
@@ -74,37 +77,27 @@ def ensure_bridge(network: BridgeNetwork) -> int:
         mtu = network.mtu or _default_mtu(netlink)
         try:
             if link is None:
-                # The same whenever it is made anew: containers remember their gateway by it.
-                mac = bytes((0x02, 0x42)) + network.gateway.packed
-                netlink.request(
-                    [
-                        rtnl.create_bridge(network.bridge, mac.hex(":"), mtu),
-                        rtnl.set_alias(network.bridge, _ALIAS),
-                    ]
-                )
-                rtnl.disable_ipv6_address(netlink, network.bridge)
-                link = rtnl.find_link(netlink, network.bridge)
+                link = _create(netlink, network, mtu)
             elif link.kind != "bridge":
                 raise Conflict(
                     f"network {network.spec.name}: the link {network.bridge} exists and is no "
                     f"bridge",
                     hint="rename it, or choose another name with [network.bridge] bridge",
                 )
-            assert link is not None
-            address = IPv4Interface((network.gateway, network.subnet.prefixlen))
+            addresses = []
+            if network.addressed:
+                addresses.append(IPv4Interface((network.gateway, network.subnet.prefixlen)))
             earlier = [
                 found.interface
                 for found in rtnl.addresses(netlink)
-                if found.link == link.index and found.interface != address
+                if found.link == link.index and found.interface not in addresses
             ]
-            messages = [rtnl.add_address(link.index, address), rtnl.set_up(link.index)]
+            messages = [rtnl.add_address(link.index, one) for one in addresses]
+            messages.append(rtnl.set_up(link.index))
             if network.six is not None:
-                turn_on_ipv6(network.bridge)
-                gateway6 = IPv6Interface((network.six.gateway, network.six.subnet.prefixlen))
-                messages.insert(0, rtnl.add_address(link.index, gateway6))
-                messages.append(rtnl.add_address(link.index, _LINK_LOCAL))
-                messages.append(rtnl.answer_loopback6(link.index))
-            if link.alias == _ALIAS:
+                six = _six_messages(network, network.six, link.index)
+                messages = [*six[:1], *messages, *six[1:]]  # a route needs a link that is up
+            if link.alias == _ALIAS and network.addressed:
                 messages += [rtnl.delete_address(link.index, one) for one in earlier]
             netlink.request(messages)
             if not network.icc and not isolates_ports():
@@ -118,6 +111,40 @@ def ensure_bridge(network: BridgeNetwork) -> int:
                 hint="run `pannier doctor`",
             ) from error
     return mtu
+
+
+def _create(netlink: NetlinkSocket, network: BridgeNetwork, mtu: int) -> rtnl.Link:
+    """Create a network's bridge, without addresses; return its link.
+
+    Its MAC address is the same whenever it is made anew: containers remember their gateway by it.
+    Where a container may have the gateway's address, that one's is not the bridge's.
+    """
+    isolated = network.modes.four is GatewayMode.ISOLATED
+    owner = network.subnet.network_address if isolated else network.gateway
+    mac = bytes((0x02, 0x42)) + owner.packed
+    netlink.request(
+        [
+            rtnl.create_bridge(network.bridge, mac.hex(":"), mtu),
+            rtnl.set_alias(network.bridge, _ALIAS),
+        ]
+    )
+    rtnl.disable_ipv6_address(netlink, network.bridge)
+    link = rtnl.find_link(netlink, network.bridge)
+    assert link is not None, "it was made a moment ago"
+    return link
+
+
+def _six_messages(network: BridgeNetwork, six: SixSubnet, link: int) -> list[Message]:
+    """Return what gives a bridge its addresses of IPv6, after turning it on there."""
+    turn_on_ipv6(network.bridge)
+    if network.modes.six is GatewayMode.ISOLATED:
+        return []
+    gateway = IPv6Interface((six.gateway, six.subnet.prefixlen))
+    return [
+        rtnl.add_address(link, gateway),
+        rtnl.add_address(link, _LINK_LOCAL),
+        rtnl.answer_loopback6(link),
+    ]
 
 
 def turn_on_ipv6(link: str) -> None:

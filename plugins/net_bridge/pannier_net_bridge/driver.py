@@ -40,7 +40,7 @@ from pannier_net_bridge.diagnosis import diagnose
 from pannier_net_bridge.firewall import Closed, published
 from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
-from pannier_net_bridge.leases import Lease, LeaseBook
+from pannier_net_bridge.leases import Lease, LeaseBook, regained
 from pannier_net_bridge.networks import (
     PREDEFINED,
     BridgeNetwork,
@@ -353,7 +353,7 @@ class BridgeDriver(NetworkDriver):
             for request, endpoint in endpoints:
                 lease = self._leases.get(request.network.id, request.container)
                 if lease is None or lease.address != endpoint.address:
-                    lease = _regained(request, endpoint)
+                    lease = regained(request, endpoint)
                     self._leases.write(lease)
                 elif lease.ports != endpoint.ports:
                     # The engine died while they moved: they are where its record says.
@@ -394,16 +394,3 @@ def _must_move(kept: Subnet, wished: str, taken: Iterable[IPv4Network]) -> bool:
     if wished:
         return subnet != IPv4Network(wished)
     return any(one.prefixlen and one.overlaps(subnet) for one in taken)
-
-
-def _regained(request: EndpointRequest, endpoint: Endpoint) -> Lease:
-    return Lease(
-        container=request.container,
-        network=request.network.id,
-        address=endpoint.address,
-        mac=endpoint.mac,
-        link="",
-        interface=endpoint.interface,
-        ports=endpoint.ports,
-        address6=endpoint.address6,
-    )

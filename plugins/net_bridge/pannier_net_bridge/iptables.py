@@ -246,7 +246,9 @@ def _rules(
         ("nat", _POSTROUTING): [
             rule for network, subnet in networks for rule in _post_rules(network, subnet, loopback)
         ],
-        ("filter", _FORWARD): _forward_rules([one for one, _ in networks], closed=closed),
+        ("filter", _FORWARD): _forward_rules(
+            [one for one, _ in networks], 6 if ":" in loopback else 4, closed=closed
+        ),
     }
 
 
@@ -261,22 +263,34 @@ def _post_rules(network: BridgeNetwork, subnet: str, loopback: str) -> list[str]
     return rules
 
 
-def _forward_rules(networks: Sequence[BridgeNetwork], *, closed: bool) -> list[str]:
+def _forward_rules(networks: Sequence[BridgeNetwork], version: int, *, closed: bool) -> list[str]:
     out = [
         f"-i {network.bridge} ! -o {network.bridge} -j DROP"
         for network in networks
         if network.internal
     ]
-    into = [rule for network in networks for rule in _into_rules(network)]
+    bridges = [network.bridge for network in networks]
+    into = [
+        rule
+        for network in networks
+        for rule in _into_rules(network, bridges if network.modes.unprotected(version) else None)
+    ]
     accept = [f"-i {network.bridge} -j ACCEPT" for network in networks]
     return [*out, *into, *accept, *(["-j DROP"] if closed else [])]
 
 
-def _into_rules(network: BridgeNetwork) -> list[str]:
+def _into_rules(network: BridgeNetwork, kept_out: Sequence[str] | None) -> list[str]:
+    """Return what is let into a network.
+
+    :param kept_out: the bridges from which nothing else comes, where all the world does; else None.
+    """
     bridge = network.bridge
     rules = [f"-o {bridge} {_TRACKED} RELATED,ESTABLISHED -j ACCEPT"]
     if not network.internal:
         rules.append(f"-o {bridge} {_TRACKED} DNAT -j ACCEPT")
     if network.icc:
         rules.append(f"-i {bridge} -o {bridge} -j ACCEPT")
+    if kept_out is not None and not network.internal:
+        rules += [f"-i {one} -o {bridge} -j DROP" for one in kept_out]
+        rules.append(f"-o {bridge} -j ACCEPT")
     return [*rules, f"-o {bridge} -j DROP"]

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
+    from pannier.drivers.network import EndpointRequest
     from pannier_net_bridge.networks import BridgeNetwork
 
-__all__ = ["Lease", "LeaseBook", "endpoint_id"]
+__all__ = ["Lease", "LeaseBook", "endpoint_id", "regained"]
 
 
 def endpoint_id(network: str, container: str) -> str:
@@ -87,6 +88,20 @@ class Lease:
             mac=self.mac,
             ports=self.ports,
         )
+
+
+def regained(request: EndpointRequest, endpoint: Endpoint) -> Lease:
+    """Return the lease of an endpoint whose record was lost; its link's name is lost with it."""
+    return Lease(
+        container=request.container,
+        network=request.network.id,
+        address=endpoint.address,
+        mac=endpoint.mac,
+        link="",
+        interface=endpoint.interface,
+        ports=endpoint.ports,
+        address6=endpoint.address6,
+    )
 
 
 def _gateway6(network: BridgeNetwork) -> str:

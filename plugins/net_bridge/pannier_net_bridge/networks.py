@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.network import NetworkSpec, Subnet
 from pannier.errors import ConfigError, Conflict, InvalidRequest, UnsupportedOperation
+from pannier_net_bridge.gateways import NAT, GatewayMode, GatewayModes, gateway_modes
 from pannier_net_bridge.six import SixSubnet, check_six, of_six, resolve_six
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class BridgeNetwork:
     :param bind: the host's address for ports that are published without one.
     :param prefix: what the interfaces in containers are called, before their number.
     :param six: its IPv6 subnet; None where it has no IPv6.
+    :param modes: how the host stands to it.
+    :param addressed: whether its bridge has the gateway's IPv4 address.
     """
 
     spec: NetworkSpec
@@ -66,6 +69,8 @@ class BridgeNetwork:
     bind: str
     prefix: str
     six: SixSubnet | None = None
+    modes: GatewayModes = NAT
+    addressed: bool = True
 
     def allocatable(self, address: IPv4Address) -> bool:
         """Whether the driver may choose this address for an endpoint."""
@@ -90,8 +95,13 @@ class BridgeNetwork:
         return (
             address in self.subnet
             and address not in (self.subnet.network_address, self.subnet.broadcast_address)
-            and address != self.gateway
+            and (address != self.gateway or self._gateway_is_free)
         )
+
+    @property
+    def _gateway_is_free(self) -> bool:
+        """Whether a container may have what would else be the gateway's address."""
+        return self.modes.four is GatewayMode.ISOLATED and not self.spec.subnets[0].gateway
 
     def record(self) -> dict[str, Any]:
         """Return what is written to disk, to be read by :func:`spec_from_record`."""
@@ -125,8 +135,12 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
             raise InvalidRequest(f"the ip-range {pool} is not within the subnet {subnet}")
     reserved = frozenset(_address(one, "aux-address", subnet) for one in given.reserved)
     predefined = spec.id == PREDEFINED
+    modes = gateway_modes(spec)
+    isolated = modes.four is GatewayMode.ISOLATED
+    if not isolated:
+        given = replace(given, gateway=str(gateway))
     return BridgeNetwork(
-        spec=replace(spec, subnets=(replace(given, gateway=str(gateway)), *completed)),
+        spec=replace(spec, subnets=(given, *completed)),
         bridge=bridge_name(spec, config),
         subnet=subnet,
         gateway=gateway,
@@ -143,6 +157,8 @@ def resolve(spec: NetworkSpec, config: BridgeConfig) -> BridgeNetwork:
         bind=_bind(spec),
         prefix=_prefix(spec),
         six=six,
+        modes=modes,
+        addressed=not isolated and not _boolean(spec, "bridge.inhibit_ipv4", default=False),
     )
 
 
@@ -182,9 +198,6 @@ def check_offered(spec: NetworkSpec) -> None:
                     hint="choose another --aux-address",
                 )
     for option, offered in (
-        ("bridge.inhibit_ipv4", "false"),
-        ("bridge.gateway_mode_ipv4", "nat"),
-        ("bridge.gateway_mode_ipv6", "nat"),
         ("host_ipv4", ""),
         ("host_ipv6", ""),
     ):

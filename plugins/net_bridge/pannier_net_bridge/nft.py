@@ -217,7 +217,7 @@ class NftFirewall(Firewall):
         """Delete the chains of networks that are no more."""
         if not self._is_there(netlink, family):
             return []
-        wanted = {chain for network in networks for chain in network_rules(network)}
+        wanted = {chain for network in networks for chain in network_rules(network, family.version)}
         found = [
             chain
             for chain in nftlist.plain_chains(netlink, family.number, self._table)

@@ -88,6 +88,11 @@ class Family:
         return load(source=source, equal=equal)
 
     @property
+    def version(self) -> int:
+        """The IP version."""
+        return 4 if self.number == nft.IPV4 else 6
+
+    @property
     def port_sets(self) -> tuple[str, ...]:
         """The maps and sets that change with published ports."""
         return PORT_MAPS if self.number == nft.IPV4 else (*PORT_MAPS, _REFUSED)
@@ -266,7 +271,7 @@ def members(family: Family, table: str, networks: Sequence[BridgeNetwork]) -> li
         bridge, subnet = network.bridge, family.subnet(network)
         assert subnet is not None
         link = bridge.encode().ljust(16, b"\0")
-        for chain, rules in network_rules(network).items():
+        for chain, rules in network_rules(network, family.version).items():
             messages.append(nft.add_chain(number, table, chain))
             messages.append(nft.flush_chain(number, table, chain))
             messages += [nft.add_rule(number, table, chain, rule) for rule in rules]
@@ -282,8 +287,8 @@ def members(family: Family, table: str, networks: Sequence[BridgeNetwork]) -> li
     return messages
 
 
-def network_rules(network: BridgeNetwork) -> dict[str, list[list[bytes]]]:
-    """Return a network's own chains."""
+def network_rules(network: BridgeNetwork, version: int) -> dict[str, list[list[bytes]]]:
+    """Return a network's own chains, for one IP version."""
     bridge = network.bridge
     comes_by = expr.interface(expr.META_IIFNAME, bridge)
     leaves_by = expr.interface(expr.META_OIFNAME, bridge)
@@ -304,5 +309,8 @@ def network_rules(network: BridgeNetwork) -> dict[str, list[list[bytes]]]:
             nat.append([*leaves_otherwise, expr.masquerade()])
     if network.icc:
         into.append([*comes_by, accept])
+    if network.modes.unprotected(version) and not network.internal:
+        into.append([expr.meta(expr.META_IIFNAME), expr.in_set(_BRIDGES), drop])
+        into.append([accept])
     into.append([drop])
     return {f"into_{bridge}": into, f"from_{bridge}": out, f"nat_{bridge}": nat}

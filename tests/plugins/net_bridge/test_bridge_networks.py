@@ -232,7 +232,13 @@ def test_a_subnet_that_overlaps_is_a_conflict(
         (user(options={f"{BRIDGE}name": "far-too-long-a-name"}), InvalidRequest, "far-too"),
         (user(options={f"{BRIDGE}enable_icc": "maybe"}), InvalidRequest, "maybe"),
         (user(options={"com.docker.network.driver.mtu": "x"}), InvalidRequest, "mtu"),
-        (user(options={f"{BRIDGE}inhibit_ipv4": "true"}), UnsupportedOperation, "inhibit"),
+        (user(options={f"{BRIDGE}inhibit_ipv4": "yes"}), InvalidRequest, "inhibit"),
+        (user(options={f"{BRIDGE}gateway_mode_ipv4": "odd"}), InvalidRequest, "odd"),
+        (
+            user(options={f"{BRIDGE}gateway_mode_ipv4": "isolated"}),
+            InvalidRequest,
+            "gateway mode 'isolated' can only be used for an internal network",
+        ),
         (user(options={f"{BRIDGE}host_binding_ipv4": "x"}), InvalidRequest, "not an IPv4"),
         (user(options={f"{BRIDGE}gateway_mode_ipv6": "routed"}), UnsupportedOperation, "mode_ipv6"),
         (
