@@ -18,7 +18,7 @@ POOL = 24
 """Subnets in the pool of the test."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def narrow(busybox: Path) -> Iterator[Daemon]:
     """Give a daemon with a small pool, of which the default network has no part."""
     pools = 'pools = ["10.231.0.0/27:29", "10.232.0.0/24:29"]\nsubnet = "10.230.0.0/24"'
@@ -76,3 +76,40 @@ def test_the_address_pools_run_out(narrow: Daemon) -> None:
         found = narrow.cli("run", "--rm", "--network", name, "busybox", "ping", "-c1", "many")
         assert f"({networks[name]['IPAddress']})" in found.stdout
     narrow.cli("rm", "-f", "many")
+
+
+def test_a_network_of_a_configuration(narrow: Daemon) -> None:
+    """Both are as before after the daemon was killed, and shown as what they are."""
+    plan = [
+        "--subnet",
+        "10.233.0.0/24",
+        "--label",
+        "a=b",
+        "-o",
+        "com.docker.network.driver.mtu=1400",
+    ]
+    narrow.cli("network", "create", "--config-only", *plan, "plan")
+    narrow.cli("network", "create", "--config-from", "plan", "--internal", "made")
+    narrow.kill()
+    narrow.start()
+    for client in narrow.clients:
+        found = {
+            one["Name"]: one
+            for one in json.loads(client("network", "inspect", "plan", "made").stdout)
+        }
+        assert [found["plan"][key] for key in ("Driver", "ConfigOnly", "Containers")] == [
+            "null",
+            True,
+            {},
+        ]
+        assert found["made"]["ConfigFrom"] == {"Network": "plan"}
+        assert found["made"]["Internal"]
+        assert [found["made"][key] for key in ("Driver", "Labels")] == ["bridge", {"a": "b"}]
+        refused = client("run", "--rm", "--network", "plan", "busybox", "true", check=False)
+        assert refused.returncode == 125
+        assert "cannot create endpoint on configuration-only network" in refused.stderr
+        refused = client("network", "rm", "plan", check=False)
+        assert 'configuration network "plan" is in use' in refused.stderr
+    text = narrow.cli("run", "--rm", "--network", "made", "busybox", "ip", "link").stdout
+    assert "mtu 1400" in text
+    narrow.cli("network", "rm", "made", "plan")

@@ -120,7 +120,7 @@ def moment(text: str, now_ns: int) -> int:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidRequest(
-            f"failed to parse value as time or duration: {text!r}",
+            f'failed to parse value as time or duration: "{text}"',
             hint="for instance 10m, 1h30m, 2026-01-02T15:04:05Z, or seconds since the epoch",
         ) from None
     return int(found.astimezone().timestamp() * 10**6) * 1000

@@ -279,6 +279,11 @@ def _wished(network: BridgeNetwork, wish: str) -> IPv4Address:
         address = IPv4Address(wish)
     except AddressValueError as error:
         raise InvalidRequest(f'invalid IPv4 address "{wish}"') from error
+    if address in network.subnet and not network.assignable(address):
+        raise Conflict(
+            f"network {network.spec.name}: Address already in use: {address}",
+            hint=f"no container can have it: the network is {network.subnet}",
+        )
     if not network.assignable(address):
         raise InvalidRequest(
             f"invalid IPv4 address {address}: it is not one that a container of the network "

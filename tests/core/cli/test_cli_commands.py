@@ -290,8 +290,54 @@ def test_network_create_puts_addresses_into_their_subnets(
     ]
     assert body["Internal"] is True
     assert body["Driver"] == "bridge"
-    outcome = cli("network", "create", "--subnet", "10.1.0.0/16", "--gateway", "10.2.0.1", "x")
-    assert outcome.err.startswith("Error: no matching subnet for gateway 10.2.0.1")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--gateway 10.2.0.1", "no matching subnet for gateway 10.2.0.1"),
+        ("--gateway 10.1.0.300", "no matching subnet for gateway 10.1.0.300"),
+        ("--ip-range 10.2.0.0/24", "no matching subnet for range 10.2.0.0/24"),
+        ("--aux-address a=10.2.0.1", "no matching subnet for aux-address 10.2.0.1"),
+        (
+            "--gateway 10.1.0.1 --gateway 10.1.0.2",
+            "every ip-range or gateway must have a corresponding subnet",
+        ),
+        (
+            "--subnet fd00::/64 --gateway 10.1.0.1 --gateway 10.1.0.2",
+            "cannot configure multiple gateways (10.1.0.1, 10.1.0.2) on 10.1.0.0/16",
+        ),
+        (
+            "--subnet 10.1.4.0/24",
+            "multiple overlapping subnet configuration is not supported",
+        ),
+        ("--subnet 10.300.0.0/24", "invalid subnet: "),
+    ],
+)
+def test_network_create_refuses_addresses_in_dockers_words(
+    cli: Callable[..., Any], daemon: Any, words: str, said: str
+) -> None:
+    """Before the daemon is asked anything."""
+    outcome = cli("network", "create", "--subnet", "10.1.0.0/16", *words.split(), "x")
+    assert outcome.err.startswith(f"Error: {said}")
+    assert outcome.status == 1
+    assert daemon.requests == []
+
+
+def test_network_create_sends_configurations(cli: Callable[..., Any], daemon: Any) -> None:
+    """``--config-only``, ``--config-from`` and the scope, for the daemon to judge."""
+    daemon.reply("POST", "/networks/create", {"Id": "n1", "Warning": ""}, 201)
+    cli("network", "create", "--config-only", "plan")
+    cli("network", "create", "--config-from", "plan", "--ingress", "--scope", "swarm", "back")
+    plan, back = (request.json() for request in daemon.requests)
+    assert plan["ConfigOnly"] is True
+    assert (back["ConfigFrom"], back["Ingress"], back["Scope"]) == (
+        {"Network": "plan"},
+        True,
+        "swarm",
+    )
+    outcome = cli("network", "connect", "--driver-opt", "bogus", "back", "web")
+    assert outcome.err.startswith("Error: invalid key/value pair format in driver options")
 
 
 def test_update_sends_only_what_was_given(cli: Callable[..., Any], daemon: Any) -> None:

@@ -259,8 +259,8 @@ def test_chosen_address_and_mac(host: Any, driver: BridgeDriver, network: Networ
     ("address", "error"),
     [
         ("172.17.0.2", Conflict),
-        ("172.17.0.1", InvalidRequest),
-        ("172.17.255.255", InvalidRequest),
+        ("172.17.0.1", Conflict),
+        ("172.17.255.255", Conflict),
         ("10.0.0.1", InvalidRequest),
         ("nonsense", InvalidRequest),
     ],

@@ -41,35 +41,56 @@ def _ipam(values: Values) -> dict[str, Any]:
     """
     import ipaddress
 
+    subnets = values.many("subnet")
+    if len(subnets) < max(len(values.many("ip-range")), len(values.many("gateway"))):
+        raise _refused("every ip-range or gateway must have a corresponding subnet")
     try:
-        pools: dict[Any, dict[str, Any]] = {
-            ipaddress.ip_network(one, strict=False): {"Subnet": one}
-            for one in values.many("subnet")
-        }
-        for name, key in (("ip-range", "IPRange"), ("gateway", "Gateway")):
-            for one in values.many(name):
-                _pool_of(pools, one, name.removeprefix("ip-"))[key] = one
-        for pair in values.many("aux-address"):
-            label, _, address = pair.partition("=")
-            pool = _pool_of(pools, address, "aux-address")
-            pool.setdefault("AuxiliaryAddresses", {})[label] = address
+        pools = [(ipaddress.ip_network(one, strict=False), {"Subnet": one}) for one in subnets]
     except ValueError as error:
-        raise UsageError(f"invalid address: {error}", code=1) from error
-    ipam: dict[str, Any] = {"Driver": values.text("ipam-driver"), "Config": list(pools.values())}
+        raise _refused(f"invalid subnet: {error}") from error
+    for number, (one, _) in enumerate(pools):
+        # Those of different IP versions cannot overlap.
+        if any(one.overlaps(other) for other, _ in pools[:number] if one.version == other.version):
+            raise _refused("multiple overlapping subnet configuration is not supported")
+    for name, what, key in (
+        ("ip-range", "range", "IPRange"),
+        ("gateway", "gateway", "Gateway"),
+        ("aux-address", "aux-address", "AuxiliaryAddresses"),
+    ):
+        for given in values.many(name):
+            label, _, address = given.rpartition("=")
+            pool = _pool_of(pools, address, what)
+            if name == "aux-address":
+                pool.setdefault(key, {})[label] = address
+            elif key in pool:
+                raise _refused(
+                    f"cannot configure multiple {what}s ({pool[key]}, {given}) on {pool['Subnet']}"
+                )
+            else:
+                pool[key] = given
+    configs = [pool for _, pool in pools]
+    ipam: dict[str, Any] = {"Driver": values.text("ipam-driver"), "Config": configs}
     options = key_values(values.many("ipam-opt"), what="option")
     return {**ipam, "Options": options} if options else ipam
 
 
-def _pool_of(pools: dict[Any, dict[str, Any]], text: str, name: str) -> dict[str, Any]:
+def _refused(message: str) -> UsageError:
+    return UsageError(message, code=1)
+
+
+def _pool_of(pools: list[tuple[Any, dict[str, Any]]], text: str, what: str) -> dict[str, Any]:
     import ipaddress
 
-    address = ipaddress.ip_network(text, strict=False).network_address
-    for network, pool in pools.items():
-        if address in network:
+    try:
+        address = ipaddress.ip_interface(text).ip
+    except ValueError:
+        address = None
+    for network, pool in pools:
+        if address is not None and address in network:
             return pool
     if not pools:
-        raise UsageError("every ip-range or gateway must have a corresponding subnet", code=1)
-    raise UsageError(f"no matching subnet for {name} {text}", code=1)
+        raise _refused("every ip-range or gateway must have a corresponding subnet")
+    raise _refused(f"no matching subnet for {what} {text}")
 
 
 def _create(ctx: Context, values: Values) -> int:
@@ -82,7 +103,14 @@ def _create(ctx: Context, values: Values) -> int:
     }
     if values.text("scope"):
         body["Scope"] = values.text("scope")
-    for name, key in (("internal", "Internal"), ("attachable", "Attachable")):
+    if values.text("config-from"):
+        body["ConfigFrom"] = {"Network": values.text("config-from")}
+    for name, key in (
+        ("internal", "Internal"),
+        ("attachable", "Attachable"),
+        ("config-only", "ConfigOnly"),
+        ("ingress", "Ingress"),
+    ):
         if values.on(name):
             body[key] = True
     for name, key in (("ipv6", "EnableIPv6"), ("ipv4", "EnableIPv4")):
@@ -154,7 +182,7 @@ def _connect(ctx: Context, values: Values) -> int:
     settings: dict[str, Any] = {
         "Aliases": values.many("alias"),
         "Links": values.many("link"),
-        "DriverOpts": key_values(values.many("driver-opt"), what="option"),
+        "DriverOpts": _driver_options(values.many("driver-opt")),
         "IPAMConfig": address,
     }
     if values.given("gw-priority"):
@@ -165,6 +193,12 @@ def _connect(ctx: Context, values: Values) -> int:
     }
     ctx.client.post(f"{_path(network)}/connect", None, body)
     return 0
+
+
+def _driver_options(pairs: list[str]) -> dict[str, str]:
+    if not all("=" in pair for pair in pairs):
+        raise _refused("invalid key/value pair format in driver options")
+    return key_values(pairs, what="option")
 
 
 def _disconnect(ctx: Context, values: Values) -> int:
@@ -186,8 +220,11 @@ CREATE = Command(
     flags=[
         flag("--attachable", "Enable manual container attachment"),
         many("--aux-address", "Auxiliary addresses used by the driver", metavar="map"),
+        text("--config-from", "The network from which to copy the configuration"),
+        flag("--config-only", "Create a configuration only network"),
         text("-d,--driver", "Driver to manage the network", default="bridge"),
         many("--gateway", "IPv4 or IPv6 gateway for the subnet"),
+        flag("--ingress", "Create swarm routing-mesh network"),
         flag("--internal", "Restrict external access to the network"),
         many("--ip-range", "Allocate container IPs from a sub-range"),
         text("--ipam-driver", "IP address management driver", default="default"),
