@@ -237,9 +237,9 @@ class Networks:
     ) -> Network:
         """Create a network, or only a configuration for some.
 
-        :raises Conflict: the name, or a subnet, is taken.
-        :raises Forbidden: the name is that of a predefined network, or means one; or see
-            :func:`netconfigs.completed`.
+        :raises Conflict: the name is taken.
+        :raises Forbidden: the name is that of a predefined network, or means one; a subnet is
+            taken; or see :func:`netconfigs.completed`.
         :raises NotFound: the driver, or the configuration, is not known.
         :raises UnsupportedOperation: the driver makes no networks, or lacks what was asked.
         """
@@ -270,11 +270,17 @@ class Networks:
         return network
 
     async def _make(self, network: Network, driver: NetworkDriver) -> Network:
-        """Have a driver make a network; return it with its subnets."""
+        """Have a driver make a network; return it with its subnets.
+
+        :raises Forbidden: a subnet is taken, which Docker answers so; 409 is for names alone.
+        """
         # Known first: a link without a row would outlive a kill at this point.
         self.networks.add(network)
         try:
             made = await self.workers.run(driver.create_network, self.networks.spec(network))
+        except Conflict as error:
+            self.networks.remove(network)
+            raise Forbidden(error.message, hint=error.hint) from error
         except BaseException:
             self.networks.remove(network)
             raise

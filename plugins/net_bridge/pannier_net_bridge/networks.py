@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from pannier.drivers.network import NetworkSpec, Subnet
-from pannier.errors import ConfigError, Conflict, InvalidRequest, UnsupportedOperation
+from pannier.errors import ConfigError, Conflict, Forbidden, InvalidRequest, UnsupportedOperation
 from pannier_net_bridge.gateways import NAT, GatewayMode, GatewayModes, gateway_modes
 from pannier_net_bridge.six import SixSubnet, check_six, of_six, resolve_six
 
@@ -184,7 +184,7 @@ def check_offered(spec: NetworkSpec) -> None:
     """
     check_six(spec)
     if len(spec.subnets) - len(of_six(spec.subnets)) > 1:
-        raise UnsupportedOperation(
+        raise Forbidden(
             f"network {spec.name}: bridge driver doesn't support multiple subnets",
             hint="give one --subnet, or create several networks",
         )
@@ -315,7 +315,8 @@ def choose_subnet(
 
     :param wished: the subnet of the configuration; empty for none.
     :param taken: what the host and the other networks use already.
-    :raises Conflict: the subnet asked for overlaps with one of those, or no pool has a free one.
+    :raises Conflict: the subnet asked for overlaps with one of those.
+    :raises InvalidRequest: no pool has a free one.
     """
     used = [network for network in taken if network.prefixlen]
     asked = spec.subnets[0] if spec.subnets else Subnet(wished) if wished else None
@@ -332,7 +333,7 @@ def choose_subnet(
     for subnet in candidates(pools):
         if not any(other.overlaps(subnet) for other in used):
             return Subnet(str(subnet))
-    raise Conflict(
+    raise InvalidRequest(
         f"network {spec.name}: could not find an available, non-overlapping IPv4 address pool "
         f"among the defaults to assign to the network: all predefined address pools have been "
         f"fully subnetted",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.network import Subnet
-from pannier.errors import Conflict, InvalidRequest, UnsupportedOperation
+from pannier.errors import Conflict, Forbidden, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,7 @@ def check_six(spec: NetworkSpec) -> None:
             )
         return
     if len(given) > 1:
-        raise UnsupportedOperation(
+        raise Forbidden(
             f"network {spec.name}: bridge driver doesn't support multiple subnets",
             hint="give one IPv6 --subnet, or create several networks",
         )

@@ -76,14 +76,15 @@ async def test_a_network_of_a_users(rig: Rig) -> None:
 
 @engine_test
 async def test_a_network_that_cannot_be_made_is_not_kept(rig: Rig) -> None:
-    """Not even its name."""
+    """Not even its name. A subnet that is taken is forbidden, as Docker has it."""
 
     def refuse(_: object) -> None:
-        raise Conflict("the subnet overlaps")
+        raise Conflict("the subnet overlaps", hint="choose another")
 
     rig.bridge.create_network = refuse  # type: ignore[assignment, method-assign]
-    with pytest.raises(Conflict, match="overlaps"):
+    with pytest.raises(Forbidden, match="overlaps") as caught:
         await rig.engine.networks.create("lan")
+    assert caught.value.hint == "choose another"
     with pytest.raises(NotFound):
         rig.engine.networks.get("lan")
     with pytest.raises(NotFound, match='plugin "tunnel" not found'):

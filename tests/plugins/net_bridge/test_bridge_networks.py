@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.drivers.network import NetworkSpec, PortRequest, Subnet
-from pannier.errors import ConfigError, Conflict, InvalidRequest, UnsupportedOperation
+from pannier.errors import ConfigError, Conflict, Forbidden, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
     from pannier_net_bridge.driver import BridgeDriver
@@ -179,7 +179,7 @@ def test_pools_that_are_used_up(host: Any) -> None:
     driver.create_network(user(1))
     driver.create_network(user(2))
 
-    with pytest.raises(Conflict, match="non-overlapping") as caught:
+    with pytest.raises(InvalidRequest, match="non-overlapping") as caught:
         driver.create_network(user(3))
     assert "pools" in (caught.value.hint or "")
 
@@ -215,7 +215,7 @@ def test_a_subnet_that_overlaps_is_a_conflict(
         ),
         (
             user(subnets=(Subnet("10.1.0.0/24"), Subnet("10.2.0.0/24"))),
-            UnsupportedOperation,
+            Forbidden,
             "bridge driver doesn't support multiple subnets",
         ),
         (
