@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import tarfile
@@ -15,6 +16,7 @@ from pannier.drivers.storage import ContainerLayer, StorageDriver
 from pannier.errors import DriverUnavailable, UnsupportedOperation
 
 from loop import btrfs, run
+from pannier_storage_btrfs import ioctls
 from pannier_storage_btrfs.driver import BtrfsStorage, Config
 
 if TYPE_CHECKING:
@@ -206,22 +208,81 @@ def test_a_limit_counts_what_a_container_adds(driver: BtrfsStorage) -> None:
         os.close(root)
 
 
-def test_quota_groups_go_with_their_containers(driver: BtrfsStorage, disk: Path) -> None:
-    """A filesystem does not fill with the groups of what is long gone."""
+@pytest.mark.parametrize("when", ["removal", "opening"])
+def test_quota_groups_go_with_their_containers(
+    driver: BtrfsStorage, disk: Path, on_btrfs: Path, when: str
+) -> None:
+    """A filesystem does not fill with the groups of what is long gone.
+
+    What the kernel has cleaned up goes with the next removal, or when the driver is opened.
+    """
     image(driver)
-    for number in range(3):
+    for number in range(4):
         os.close(create(driver, f"box{number}", size_limit=MIB))
-    numbers = [
-        run("btrfs", "inspect-internal", "rootid", str(driver._container_tree(key))).strip()
-        for key in driver.containers()
-    ]
-    assert all(f"0/{number} " in groups(disk) for number in numbers)
-    for key in list(driver.containers()):
-        driver.remove_container(key)
+    (stays, *numbers) = (subvolume(driver, f"box{number}") for number in range(4))
+    assert all(f"0/{number} " in groups(disk) for number in (stays, *numbers))
+    for number in range(1, 4):
+        driver.remove_container(f"box{number}")
     driver._store.settle()
-    run("btrfs", "filesystem", "sync", str(disk))  # else it cleans up within 30 seconds
-    run("btrfs", "subvolume", "sync", str(disk), *numbers)
+    clean_up(disk, *numbers)
+    if when == "removal":
+        os.close(create(driver, "other"))
+        driver.remove_container("other")
+        driver._store.settle()
+    else:
+        BtrfsStorage(context(on_btrfs), Config(folder=str(on_btrfs))).close()
     assert not any(f"0/{number} " in groups(disk) for number in numbers)
+    assert f"0/{stays} " in groups(disk)
+    assert {int(note.name) for note in notes(on_btrfs)}.isdisjoint(map(int, numbers))
+
+
+def test_a_group_is_noted_before_its_subvolume_goes(
+    driver: BtrfsStorage, disk: Path, on_btrfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a kill in between loses none; what is noted and there after all is left alone."""
+    image(driver)
+    os.close(create(driver, "box", size_limit=MIB))
+    number = subvolume(driver, "box")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ioctls, "destroy_subvolume", refuse)
+        driver.remove_container("box")
+        driver._store.settle()
+    assert number in [note.name for note in notes(on_btrfs)]
+    with opened(on_btrfs) as another:
+        assert f"0/{number} " in groups(disk)
+        another._store.settle()
+
+
+def test_without_quotas_nothing_is_noted(disk: Path, tmp_path: Path) -> None:
+    """There are no groups."""
+    del disk  # it knows whether there can be one
+    with btrfs(tmp_path / "plain", 128 * MIB) as mounted, opened(mounted) as driver:
+        image(driver)
+        os.close(create(driver, "box"))
+        driver.remove_container("box")
+        driver._store.settle()
+        assert notes(mounted) == []
+
+
+def subvolume(driver: BtrfsStorage, key: str) -> str:
+    """Return the number of a container's subvolume."""
+    return run("btrfs", "inspect-internal", "rootid", str(driver._container_tree(key))).strip()
+
+
+def clean_up(disk: Path, *numbers: str) -> None:
+    """Have the kernel clean up destroyed subvolumes, and wait for that."""
+    run("btrfs", "filesystem", "sync", str(disk))  # else it begins within 30 seconds
+    run("btrfs", "subvolume", "sync", str(disk), *numbers)
+    run("btrfs", "filesystem", "sync", str(disk))  # what their groups count is part of a commit
+
+
+def notes(place: Path) -> list[Path]:
+    """Return the driver's notes of groups that are to go."""
+    return list((place / "quota-groups").iterdir())
 
 
 def groups(disk: Path) -> str:

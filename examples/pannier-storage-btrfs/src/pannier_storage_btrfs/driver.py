@@ -32,7 +32,8 @@ from pannier.linux.trees import DIRECTORY, measure_files
 
 from pannier_storage_btrfs import ioctls
 from pannier_storage_btrfs.probing import probe_btrfs
-from pannier_storage_btrfs.removing import TREE, remove_folder
+from pannier_storage_btrfs.quota_groups import QuotaGroups
+from pannier_storage_btrfs.removing import TREE, Remover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,11 @@ class BtrfsStorage(StorageDriver):
 
     def __init__(self, context: DriverContext, config: Config) -> None:
         """Open the driver, and find again the state that an earlier instance left."""
-        self._store = LayerStore(_place(context, config), remove_folder)
+        place = _place(context, config)
+        groups = QuotaGroups(place)
+        groups.make()
+        groups.sweep()
+        self._store = LayerStore(place, Remover(groups).folder)
         empty = self._store.root / _EMPTY
         empty.mkdir(exist_ok=True)
         empty.chmod(0o755)

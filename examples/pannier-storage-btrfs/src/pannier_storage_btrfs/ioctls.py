@@ -19,6 +19,7 @@ __all__ = [
     "create_subvolume",
     "destroy_subvolume",
     "forget_quota_group",
+    "is_cleaned_up",
     "is_read_only",
     "is_subvolume",
     "limit_exclusive",
@@ -29,6 +30,7 @@ __all__ = [
 
 _SYNC: Final = 0x9408
 _SNAP_DESTROY: Final = 0x5000940F
+_TREE_SEARCH: Final = 0xD0009411
 _INO_LOOKUP: Final = 0xD0009412
 _SNAP_CREATE_V2: Final = 0x50009417
 _SUBVOL_CREATE_V2: Final = 0x50009418
@@ -41,6 +43,8 @@ _VOL_ARGS: Final = struct.Struct("=q4088s")
 """fd, name"""
 _VOL_ARGS_V2: Final = struct.Struct("=qQQ32x4040s")
 """fd, transid, flags, (what only other requests use,) name"""
+_SEARCH_ARGS: Final = struct.Struct("=7Q3I36x3992s")
+"""tree; least and greatest object, offset, transaction; type; how many; (room for) what is found"""
 _INO_LOOKUP_ARGS: Final = struct.Struct("=QQ4080s")
 """treeid, objectid, name"""
 _QGROUP_CREATE_ARGS: Final = struct.Struct("=QQ")
@@ -49,6 +53,9 @@ _QGROUP_LIMIT_ARGS: Final = struct.Struct("=Q5Q")
 """qgroupid; flags, max_rfer, max_excl, rsv_rfer, rsv_excl"""
 _FLAGS: Final = struct.Struct("=Q")
 
+_ROOT_TREE: Final = 1
+_ROOT_ITEM: Final = 132
+_ANY: Final = (1 << 64) - 1
 _FIRST_FREE_OBJECTID: Final = 256
 _SUBVOL_RDONLY: Final = 1 << 1
 _QGROUP_LIMIT_MAX_EXCL: Final = 1 << 1
@@ -90,6 +97,17 @@ def clean_up_soon(descriptor: int) -> None:
     It would begin with that at its next commit, by default within 30 seconds.
     """
     fcntl.ioctl(descriptor, _SYNC)
+
+
+def is_cleaned_up(descriptor: int, subvolume: int) -> bool:
+    """Whether all that was in a destroyed subvolume, by its number, has been taken apart.
+
+    Its space is free with the filesystem's next commit.
+    """
+    bounds = (_ROOT_TREE, subvolume, subvolume, 0, _ANY, 0, _ANY)
+    question = _SEARCH_ARGS.pack(*bounds, _ROOT_ITEM, _ROOT_ITEM, 1, b"")
+    found: int = _SEARCH_ARGS.unpack(_ask(descriptor, _TREE_SEARCH, question))[9]
+    return found == 0
 
 
 def is_subvolume(status: os.stat_result) -> bool:
@@ -137,7 +155,8 @@ def limit_exclusive(subvolume: int, size: int) -> None:
 def forget_quota_group(descriptor: int, subvolume: int) -> None:
     """Remove the quota group of a subvolume, by its number, that was destroyed.
 
-    :raises OSError: ENOTCONN: the filesystem keeps no quotas. EBUSY: the kernel (6.13 and later)
-        does it itself, once it has cleaned up. ENOENT: it has.
+    :raises OSError: ENOTCONN: the filesystem keeps no quotas. EBUSY: the subvolume's tree is still
+        being cleaned up, or the subvolume is there. ENOENT: there is none; the kernel (6.13 and
+        later) takes it away itself once it has cleaned up.
     """
     _ask(descriptor, _QGROUP_CREATE, _QGROUP_CREATE_ARGS.pack(0, subvolume))

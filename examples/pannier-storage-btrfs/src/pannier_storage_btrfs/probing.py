@@ -11,7 +11,8 @@ from pannier.linux.mounts import clone_tree
 from pannier.linux.trees import DIRECTORY
 
 from pannier_storage_btrfs import ioctls
-from pannier_storage_btrfs.removing import remove_subvolume
+from pannier_storage_btrfs.quota_groups import QuotaGroups
+from pannier_storage_btrfs.removing import Remover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,5 +69,6 @@ def _try(folder: Path, descriptor: int) -> None:
             hint="this needs Linux 5.2, root, and a filesystem that can be written to",
         ) from error
     finally:
+        remover = Remover(QuotaGroups(folder))
         for name in reversed(names):
-            remove_subvolume(name, descriptor)
+            remover.subvolume(name, descriptor)
