@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import re
+import warnings
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pannier.drivers.announced import old_forms
 from pannier.drivers.log import LogCapability, LogDriver
 from pannier.drivers.network import NetworkCapability, NetworkDriver
 from pannier.drivers.resources import ResourceCapability, ResourceDriver
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from pannier.drivers.base import Driver
 
 __all__ = ["EXPECTED", "Expected", "check_class", "claimed_id"]
+
+_log = logging.getLogger("pannier.plugins")
 
 _ID = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
@@ -80,6 +85,18 @@ def check_class(kind: str, cls: Any) -> None:
     _check_capabilities(cls, expected.capability)
     if not dataclasses.is_dataclass(cls.config_type):
         raise ContractViolation(f"{cls.__name__}.config_type must be a dataclass")
+    _check_forms(cls, expected.contract)
+
+
+def _check_forms(cls: type[Driver], contract: type[Driver]) -> None:
+    """Refuse what the contract has no place for any more; warn of what it will have none for."""
+    for form in old_forms(contract, cls):
+        if form.refused:
+            raise ContractViolation(
+                form.text, hint="use a newer version of the driver, or an older one of Pannier"
+            )
+        _log.warning("the driver %r will not be usable for ever: %s", cls.id, form.text)
+        warnings.warn(form.text, DeprecationWarning, stacklevel=2)
 
 
 def _check_capabilities(cls: type[Driver], capability: type[StrEnum]) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pannier.answers import Check, fits, returned, returned_words
 from pannier.bounded import describe
+from pannier.drivers.announced import gained, without_unknown
 from pannier.drivers.base import Driver
 from pannier.drivers.operations import Abandonment, Operation, Plan, Step
 from pannier.drivers.resources import OomWatch
@@ -219,9 +220,12 @@ def _method(contract: type, name: str) -> Callable[..., Any]:
     annotation = returned(contract, name)
     take = _taker(annotation, returned_words(contract, name), name)
     then = _listed if get_origin(annotation) is Iterator else None
+    has_gained = bool(gained(contract, name))
 
     def method(self: _Guard, *args: Any, **kwargs: Any) -> Any:
         whole = self._inside + what
+        if has_gained:
+            kwargs = dict(without_unknown(contract, name, self._target, kwargs))
         answer = self._caller.ask(whole, self._target, name, args, kwargs, then=then)
         return take(self._caller, whole, answer)
 

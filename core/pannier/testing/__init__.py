@@ -17,6 +17,7 @@ pytest.register_assert_rewrite(
 from pannier.testing.base import (  # noqa: E402 - see above
     Conformance,
     Opened,
+    announced,
     mandatory,
     refuses,
     requires,
@@ -36,6 +37,7 @@ __all__ = [
     "ResourceConformance",
     "RuntimeConformance",
     "StorageConformance",
+    "announced",
     "make_host_root",
     "mandatory",
     "refuses",

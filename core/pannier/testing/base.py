@@ -34,6 +34,10 @@ has tests that ask for :meth:`Conformance.opened`, the driver opened on empty fo
             with self.refused():
                 opened.run(opened.driver.plan_open_root(...))
 
+        @announced(since="0.2", required="0.3")  # before 0.3 failing it is a warning
+        @mandatory
+        def test_what_is_new(self, opened): ...
+
 A test's docstring states a behaviour of the contract. After each test the kit sweeps, opens the
 driver anew, waits until its folders hold no more than right after it was first opened, closes it,
 and compares the snapshots of :mod:`pannier.testing.leaks`. Where the test itself failed, its
@@ -47,10 +51,12 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import pytest
 
+from pannier.drivers.announced import old_forms
 from pannier.drivers.base import Driver, DriverContext
 from pannier.drivers.operations import Transaction
 from pannier.errors import UnsupportedOperation
@@ -62,6 +68,7 @@ from pannier.testing.leaks import (
     unmount_below,
     wait_until,
 )
+from pannier.testing.rules import announced, mandatory, refuses, requires, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +82,7 @@ __all__ = [
     "PLUGIN",
     "Conformance",
     "Opened",
-    "Rule",
+    "announced",
     "check_waivers",
     "mandatory",
     "refuses",
@@ -85,61 +92,11 @@ __all__ = [
 
 D = TypeVar("D", bound=Driver)
 T = TypeVar("T")
-F = TypeVar("F", bound="Callable[..., object]")
 
 PLUGIN: Final = "pannier.testing.plugin"
 FAILED: Final = pytest.StashKey[bool]()
 """Set on an item whose test failed, by the plugin."""
 _LEFT: Final = pytest.StashKey[list[str]]()
-
-_RULE: Final = "__pannier_rule__"
-
-
-class Rule:
-    """What the kit says of one of its tests."""
-
-    def __init__(self) -> None:
-        self.mandatory = False
-        self.requires: tuple[StrEnum, ...] = ()
-        self.refuses: tuple[StrEnum, ...] = ()
-
-
-def rule_of(function: object) -> Rule:
-    """Return what the kit says of a test; of one that is not the kit's, nothing."""
-    return getattr(function, _RULE, None) or Rule()
-
-
-def _rule(function: Callable[..., object]) -> Rule:
-    if not hasattr(function, _RULE):
-        setattr(function, _RULE, Rule())
-    rule: Rule = getattr(function, _RULE)
-    return rule
-
-
-def mandatory(test: F) -> F:
-    """Mark a test of the core of the contract: no driver may waive it."""
-    _rule(test).mandatory = True
-    return test
-
-
-def requires(*capabilities: StrEnum) -> Callable[[F], F]:
-    """Mark a test that applies only to a driver that declares all of these."""
-
-    def mark(test: F) -> F:
-        _rule(test).requires += capabilities
-        return test
-
-    return mark
-
-
-def refuses(*capabilities: StrEnum) -> Callable[[F], F]:
-    """Mark a test that applies only to a driver that declares none of these."""
-
-    def mark(test: F) -> F:
-        _rule(test).refuses += capabilities
-        return test
-
-    return mark
 
 
 class Opened(Generic[D]):
@@ -298,6 +255,10 @@ class Conformance(Generic[D]):
         driver: Any = opened.driver
         if not isinstance(driver, self.contract):
             pytest.fail(f"{driver!r} is no {self.contract.__name__}", pytrace=False)
+        for form in old_forms(self.contract, type(driver)):
+            if form.refused:
+                pytest.fail(form.text, pytrace=False)
+            warnings.warn(form.text, DeprecationWarning, stacklevel=2)
 
     def _skip_inapplicable(self, request: pytest.FixtureRequest, opened: Opened[D]) -> None:
         rule = rule_of(request.function)

@@ -4,23 +4,31 @@ Write in your test module or in conftest.py::
 
     pytest_plugins = "pannier.testing.plugin"
 
-It turns the known gaps of a class into strict expected failures, and lets the fixtures know
-whether the test itself failed.
+It turns the known gaps of a class into strict expected failures, and failures of tests that are
+only announced into warnings; and it lets the fixtures know whether the test itself failed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 import pannier
 from pannier.testing.base import FAILED, Conformance, check_waivers
+from pannier.testing.rules import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["pytest_collection_modifyitems", "pytest_report_header", "pytest_runtest_makereport"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_report_header",
+    "pytest_runtest_makereport",
+    "pytest_terminal_summary",
+]
+
+_ANNOUNCED: Final = "announced: must pass from Pannier"
 
 
 def pytest_report_header() -> str:
@@ -58,7 +66,28 @@ def _check_waivers(item: pytest.Function, cls: type[Conformance[Any]]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note a test that failed, expectedly or not, for the fixtures that are torn down after it."""
+    """Note a test that failed, expectedly or not, for the fixtures that are torn down after it.
+
+    One that is only announced has not failed, but is expected to: it is reported as such.
+    """
     if call.excinfo is not None and call.when != "teardown":
         item.stash[FAILED] = True
-    return (yield)
+    report = yield
+    rule = rule_of(getattr(item, "function", None))
+    if report.failed and not rule.is_in_force and item.get_closest_marker("xfail") is None:
+        report.outcome = "skipped"
+        report.wasxfail = f"{_ANNOUNCED} {rule.required} on"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what will be a failure, whichever reports the author asks for."""
+    found = [
+        f"{report.nodeid}: {report.wasxfail}"
+        for report in terminalreporter.getreports("xfailed")
+        if report.wasxfail.startswith(_ANNOUNCED)
+    ]
+    if found:
+        terminalreporter.section("conformance kit: fails, and will have to pass", yellow=True)
+        for line in found:
+            terminalreporter.write_line(line)

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "summary"]
 
+_EXPLAINED = ("will fail", "not applicable")
+"""What is no failure, and has a reason of one line; JUnit has one word for it, ``skipped``."""
+
 
 def summary(report: Report) -> str:
     """Return one line: how many tests passed, failed, and do not apply."""
     counts = [
         f"{count} {outcome}"
-        for outcome in ("passed", "failed", "not applicable")
+        for outcome in ("passed", "failed", "will fail", "not applicable")
         if (count := report.count(outcome))
     ]
     return ", ".join(counts)
@@ -40,7 +43,7 @@ def _rows(report: Report) -> Iterator[str]:
     width = len("not applicable")
     yield f"{'RESULT'.ljust(width)}   TEST"
     for result in report.results:
-        detail = f"  ({result.reason})" if result.outcome == "not applicable" else ""
+        detail = f"  ({result.reason})" if result.outcome in _EXPLAINED else ""
         yield f"{result.outcome.ljust(width)}   {result.name}{detail}"
 
 
@@ -65,6 +68,7 @@ def as_json(report: Report) -> str:
             "Kernel": report.kernel,
             "Passed": report.count("passed"),
             "Failed": report.count("failed"),
+            "WillFail": report.count("will fail"),
             "NotApplicable": report.count("not applicable"),
             "Tests": [
                 {
@@ -91,7 +95,7 @@ def as_junit(report: Report) -> str:
         tests=str(len(report.results)),
         failures=str(report.count("failed")),
         errors="0",
-        skipped=str(report.count("not applicable")),
+        skipped=str(sum(report.count(outcome) for outcome in _EXPLAINED)),
         time=f"{sum(result.seconds for result in report.results):.3f}",
     )
     properties = ET.SubElement(suite, "properties")
@@ -114,7 +118,7 @@ def as_junit(report: Report) -> str:
         if result.outcome == "failed":
             failure = ET.SubElement(case, "failure", message=result.title)
             failure.text = _printable(result.reason)
-        elif result.outcome == "not applicable":
+        elif result.outcome in _EXPLAINED:
             ET.SubElement(case, "skipped", message=_printable(result.reason))
     ET.indent(top)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(top, encoding="unicode")

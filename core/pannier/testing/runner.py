@@ -54,8 +54,9 @@ class Result:
     """How one test went.
 
     :param title: what it is about, in a sentence.
-    :param outcome: ``passed``, ``failed`` or ``not applicable``.
-    :param reason: why it failed or does not apply; may have many lines.
+    :param outcome: ``passed``, ``failed``, ``will fail`` (once what the kit has announced is
+        required) or ``not applicable``.
+    :param reason: why it failed, will fail or does not apply; may have many lines.
     """
 
     name: str
@@ -239,6 +240,9 @@ class _Listener:
         if report.failed:
             result.outcome = "failed"
             result.reason = "\n".join(filter(None, (result.reason, str(report.longrepr))))
+        elif hasattr(report, "wasxfail"):
+            result.outcome = "will fail"
+            result.reason = str(report.wasxfail)
         elif report.skipped and result.outcome == "passed":
             result.outcome = "not applicable"
             text = report.longrepr

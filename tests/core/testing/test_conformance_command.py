@@ -46,18 +46,31 @@ def pannier_network_drivers():
 """
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """Install a distribution of a right and a wrong storage driver, and a network driver."""
+ANNOUNCEMENT = """
+from pannier.testing import StorageConformance, announced
+
+announced(since="0.1", required="99.0")(StorageConformance.test_usage_is_the_layers_own)
+"""
+"""As if the kit announced the test that the wrong driver fails."""
+
+
+def install(tmp_path: Path, code: str) -> Path:
+    """Install a distribution of one module; return the folder for Python's path."""
     site = tmp_path / "site"
     info = site / "pannier_strange-1.2.3.dist-info"
     info.mkdir(parents=True)
-    (site / "pannier_strange.py").write_text(PLUGIN, encoding="utf-8")
+    (site / "pannier_strange.py").write_text(code, encoding="utf-8")
     (info / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: pannier-strange\nVersion: 1.2.3\n", encoding="utf-8"
     )
     (info / "entry_points.txt").write_text("[pannier]\nstrange = pannier_strange\n", "utf-8")
     return site
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Install a right and a wrong storage driver, and a network driver."""
+    return install(tmp_path, PLUGIN)
 
 
 @pytest.fixture
@@ -128,6 +141,20 @@ def test_a_wrong_driver(settings: Path, installed: Path) -> None:
     properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
     assert properties["distribution"] == "pannier-strange"
     assert properties["kit"] == pannier.__version__
+
+
+def test_what_will_fail_once_it_is_required(settings: Path, tmp_path: Path) -> None:
+    """It is told, with the release, and is no failure yet."""
+    site = install(tmp_path, PLUGIN + ANNOUNCEMENT)
+    done = command(settings, ["storage", "wrong", "--format", "json"], site=site)
+    report = json.loads(done.stdout)
+    tests = {test["Name"]: test for test in report["Tests"]}
+    told = tests["test_usage_is_the_layers_own"]
+    assert told["Result"] == "will fail"
+    assert told["Reason"] == "announced: must pass from Pannier 99.0 on"
+    assert report["WillFail"] == 1
+    # What else it fails was not announced.
+    assert done.returncode == (report["Failed"] > 0)
 
 
 def test_a_network_driver_on_a_link_of_the_host(settings: Path, installed: Path) -> None:
@@ -223,6 +250,7 @@ def report() -> Report:
         Result("test_a", "A works.", seconds=0.5),
         Result("test_b", "B works.", "failed", 0.25, "assert 1 == 2\x1b\udcff"),
         Result("test_c", "C works.", "not applicable", 0, "the driver does not declare c"),
+        Result("test_d", "D works.", "will fail", 0, "announced: must pass from Pannier 9 on"),
     ]
     return Report("storage", "x", "pannier-x", "1.0", ("a", "b"), "9.9", "Linux 6", results)
 
@@ -238,13 +266,14 @@ def test_the_table(report: Report) -> None:
         "passed           test_a",
         "failed           test_b",
         "not applicable   test_c  (the driver does not declare c)",
+        "will fail        test_d  (announced: must pass from Pannier 9 on)",
         "",
         "--- test_b: B works.",
         "assert 1 == 2\x1b\udcff",
         "",
-        "1 passed, 1 failed, 1 not applicable",
+        "1 passed, 1 failed, 1 will fail, 1 not applicable",
     ]
-    assert summary(report) == "1 passed, 1 failed, 1 not applicable"
+    assert summary(report) == "1 passed, 1 failed, 1 will fail, 1 not applicable"
 
 
 def test_junit_holds_whatever_a_test_says(report: Report) -> None:
@@ -255,9 +284,9 @@ def test_junit_holds_whatever_a_test_says(report: Report) -> None:
     assert failure.text == "assert 1 == 2??"
     assert suite.attrib == {
         "name": "storage.x",
-        "tests": "3",
+        "tests": "4",
         "failures": "1",
         "errors": "0",
-        "skipped": "1",
+        "skipped": "2",
         "time": "0.750",
     }

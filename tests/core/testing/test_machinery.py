@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pannier.testing import Conformance, StorageConformance, mandatory
+from pannier.testing import Conformance, StorageConformance, announced, mandatory
+from support.kit_runs import SUBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,6 +56,62 @@ def test_a_known_gap_is_a_strict_expected_failure(outcomes: Run) -> None:
     assert (gap.kind, gap.text) == ("skipped", "known gap: not yet")
     assert outcomes["TestWithGaps", "test_that_passes"].kind == "failed"
     assert outcomes["TestWithGaps", "test_of_the_core"].kind == "passed"
+
+
+def test_an_announced_test_is_a_warning_at_first(outcomes: Run) -> None:
+    """Whoever fails it is told the release from which on that counts; then it does."""
+    text = "announced: must pass from Pannier 99.0 on"
+    for name in ("test_that_is_announced", "test_that_is_announced_and_leaks"):
+        warned = outcomes["TestPlain", name]
+        assert (warned.kind, warned.text) == ("skipped", text)
+    assert outcomes["TestPlain", "test_that_is_announced_and_passes"].kind == "passed"
+    assert outcomes["TestPlain", "test_that_was_announced"].kind == "failed"
+
+
+def test_what_is_announced_is_listed_at_the_end(tmp_path: Path) -> None:
+    """Whatever reports are asked for; the run itself does not fail."""
+    file = SUBJECTS / "machinery.py"
+    command = (sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), f"{file}::TestPlain", "-k", "is_announced"],
+        env=os.environ | {"PYTHONPATH": str(SUBJECTS.parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "conformance kit: fails, and will have to pass" in done.stdout
+    assert "::test_that_is_announced: announced: must pass from Pannier 99.0 on" in done.stdout
+
+
+def test_an_announced_test_may_be_a_gap_until_it_counts() -> None:
+    """Also one that is mandatory then."""
+
+    class Growing(Conformance[Any]):
+        @mandatory
+        @announced(since="0.1", required="99.0")
+        def test_soon(self) -> None:
+            """Hold soon."""
+
+        @mandatory
+        @announced(since="0.0", required="0.1")
+        def test_now(self) -> None:
+            """Hold now."""
+
+    type("Author", (Growing,), {"known_gaps": {"test_soon": "not yet"}})
+    with pytest.raises(TypeError, match="test_now is mandatory"):
+        type("Author", (Growing,), {"known_gaps": {"test_now": "not yet"}})
+    with pytest.raises(ValueError, match="no release lies between"):
+        announced(since="0.2", required="0.2")
+
+
+def test_an_old_form_of_the_contract_is_a_warning_to_its_author(
+    kit: Callable[[str, Iterable[str]], Run],
+) -> None:
+    """Every test tells of it, and none fails for it."""
+    outcome = kit("old_form.py", ["TestOldForm"])
+    assert outcome["TestOldForm", "test_of_the_core"].kind == "passed"
+    assert outcome["TestOldForm", "test_of_the_warning"].kind == "passed"
 
 
 def test_a_file_may_stay_only_where_the_author_says_so(outcomes: Run) -> None:

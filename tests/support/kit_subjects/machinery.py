@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from pannier.drivers.storage import StorageCapability
-from pannier.testing import Opened, mandatory, refuses, requires
+from pannier.testing import Opened, announced, mandatory, refuses, requires
 from pannier.testing.storage_base import StorageTests
 from support.reference_storage import ReferenceStorage
 
@@ -49,6 +49,24 @@ class Kit(StorageTests):
 
     def test_that_leaves_a_layer(self, opened: Opened[StorageDriver]) -> None:
         (opened.context.root / "index").touch()
+
+    @mandatory
+    @announced(since="0.1", required="99.0")
+    def test_that_is_announced(self) -> None:
+        raise AssertionError("not yet")
+
+    @announced(since="0.1", required="99.0")
+    def test_that_is_announced_and_leaks(self, opened: Opened[StorageDriver]) -> None:
+        (opened.context.root / "left").touch()
+
+    @announced(since="0.1", required="99.0")
+    def test_that_is_announced_and_passes(self) -> None:
+        pass
+
+    @mandatory
+    @announced(since="0.0", required="0.1")
+    def test_that_was_announced(self) -> None:
+        raise AssertionError("not ever")
 
     def test_that_fails_and_leaks(self, opened: Opened[StorageDriver]) -> None:
         (opened.context.state / "leaked").touch()
