@@ -189,6 +189,10 @@ class Conformance(Generic[D]):
         yield Watch(folders=(place,))
         unmount_below(place)
 
+    def still_there(self) -> list[str]:
+        """Return what the swept and reopened driver left where only this kind of driver does."""
+        return []
+
     def sweep(self, driver: D) -> None:
         """Remove everything that the driver has, each thing twice: a second remove is no error."""
 
@@ -240,6 +244,7 @@ class Conformance(Generic[D]):
                 # What a driver keeps for the next request it lets go of when it is opened anew.
                 opened.reopen()
                 request.node.stash[_LEFT] += self._files_left(context, fresh)
+                request.node.stash[_LEFT] += self.still_there()
         finally:
             opened.driver.close()
 
@@ -304,7 +309,7 @@ def _tests(cls: type) -> dict[str, object]:
 
 
 _MACHINERY: Final = frozenset({"no_leaks", "opened", "refused"})
-_KITS_OWN: Final = frozenset({"surroundings", "sweep"})
+_KITS_OWN: Final = frozenset({"still_there", "surroundings", "sweep"})
 """What only a class of the kit may define: one that says which contract it is of."""
 
 

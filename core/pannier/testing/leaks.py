@@ -26,7 +26,16 @@ from pannier.testing.firewall import firewall_objects
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Snapshot", "Watch", "files_below", "leaked", "snapshot", "unmount_below", "wait_until"]
+__all__ = [
+    "Snapshot",
+    "Watch",
+    "files_below",
+    "groups_below",
+    "leaked",
+    "snapshot",
+    "unmount_below",
+    "wait_until",
+]
 
 _PATIENCE: Final = 10.0
 """Seconds in which what is removed in the background must be gone."""
@@ -64,7 +73,7 @@ def snapshot(watch: Watch) -> Snapshot:
         "mount": Counter(_mounts(watch.folders)),
         "namespace": Counter(_namespaces()),
         "process": Counter(_processes()),
-        "control group": Counter(_groups(watch.groups)),
+        "control group": Counter(groups_below(*watch.groups)),
         "descriptor": Counter(_descriptors()),
     }
     if watch.network:
@@ -191,7 +200,8 @@ def _processes() -> Iterator[str]:
             yield f"{name.strip()} (pid {pid})"
 
 
-def _groups(parents: tuple[Path, ...]) -> Iterator[str]:
+def groups_below(*parents: Path) -> Iterator[str]:
+    """Yield the paths of the control groups below some, at any depth."""
     waiting = [str(parent) for parent in parents]
     while waiting:
         with contextlib.suppress(OSError):

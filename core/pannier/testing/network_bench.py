@@ -18,7 +18,7 @@ from pannier.drivers.network import (
 )
 from pannier.errors import InvalidRequest
 from pannier.testing.base import Conformance, Opened
-from pannier.testing.leaks import Watch, snapshot, wait_until
+from pannier.testing.leaks import Watch, snapshot, unmount_below, wait_until
 from pannier.testing.network_lab import Lab, lab
 
 if TYPE_CHECKING:
@@ -221,6 +221,7 @@ class NetworkTests(Conformance[NetworkDriver]):
         with lab() as made:
             self._lab = made
             yield Watch(folders=(place,), network=True)
+        unmount_below(place)
 
     @pytest.fixture
     def bench(self, opened: Opened[NetworkDriver]) -> NetworkBench:

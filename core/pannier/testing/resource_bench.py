@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.resources import (
@@ -17,11 +18,10 @@ from pannier.drivers.resources import (
     ResourceCapability,
     ResourceDriver,
 )
-from pannier.testing.leaks import wait_until
+from pannier.testing.leaks import groups_below, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pannier.drivers.operations import Plan
     from pannier.testing.base import Opened
@@ -72,6 +72,11 @@ class ResourceBench:
     asked: dict[tuple[str, str], tuple[Path, ...]] = field(default_factory=dict)
     programs: list[subprocess.Popen[str]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # The driver's own group, in each hierarchy: the one that containers' groups are in.
+        self._parents = {file.parent.parent for file in self.driver.procs("box")}
+        self._first = frozenset(groups_below(*self._parents))
+
     @property
     def driver(self) -> ResourceDriver:
         """The instance that is open now."""
@@ -98,6 +103,17 @@ class ResourceBench:
     def remember(self, id: str, parent: str = "") -> None:
         """Have a group deleted after the test, and looked for."""
         self.asked[id, parent] = tuple(path.parent for path in self.driver.procs(id, parent))
+
+    def groups_left(self) -> list[str]:
+        """Return the groups beyond the first ones in which nobody is.
+
+        Others may be a running daemon's; in one of the test's a process would be left, too.
+        """
+        return sorted(
+            path
+            for path in set(groups_below(*self._parents)) - self._first
+            if not any(map(_has_processes, (path, *groups_below(Path(path)))))
+        )
 
     def there(self, id: str = "box", parent: str = "") -> list[Path]:
         """Return which of a group's folders exist."""
@@ -155,3 +171,10 @@ class ResourceBench:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=_PATIENCE)
+
+
+def _has_processes(group: str) -> bool:
+    try:
+        return bool(Path(group, "cgroup.procs").read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return False  # it has just gone

@@ -20,6 +20,7 @@ from pannier.drivers.resources import (
 from pannier.errors import NotFound, PannierError
 from pannier.testing.base import Conformance, Opened, mandatory
 from pannier.testing.faults import kill_after_operations
+from pannier.testing.leaks import wait_until
 from pannier.testing.resource_bench import CHAIN, SAMPLES, WAITING, ResourceBench
 
 __all__ = ["GroupTests", "ResourceTests"]
@@ -37,6 +38,14 @@ class ResourceTests(Conformance[ResourceDriver]):
         """Return the driver with what was asked of it."""
         self._bench = ResourceBench(opened)
         return self._bench
+
+    def still_there(self) -> list[str]:
+        """Return the control groups beyond those that were there before the test."""
+        if self._bench is None:
+            return []
+        bench = self._bench
+        wait_until(lambda: not bench.groups_left(), self.patience)
+        return [f"control group: {path}" for path in bench.groups_left()]
 
     def sweep(self, driver: ResourceDriver) -> None:
         """Delete the groups of the test, each twice."""

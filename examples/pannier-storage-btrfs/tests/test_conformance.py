@@ -22,6 +22,7 @@ pytest_plugins = "pannier.testing.plugin"
 class TestBtrfsStorage(StorageConformance):
     """The kit's tests. They need root, on a machine that you may break."""
 
+    patience = 60.0  # with quotas, an emulated machine needs so long for many subvolumes
     may_keep = ("quota-groups/*",)  # until the kernel has cleaned up: half a minute, and more
 
     @pytest.fixture

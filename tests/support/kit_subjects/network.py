@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,6 +29,8 @@ from pannier.drivers.network import (
 )
 from pannier.drivers.operations import Action, Plan, Step
 from pannier.errors import DriverError, NotFound
+from pannier.linux.mounts import MS_BIND, mount
+from pannier.linux.namespaces import CLONE_NEWNET, unshare
 from pannier.testing.network import NetworkConformance
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.driver import BridgeDriver
@@ -82,6 +85,49 @@ class TestLeavesALinkBehind(Subject):
         def detach(self, request: EndpointRequest, netns: int | None) -> None:
             self._reaper.delete = lambda *_, **__: None  # type: ignore[method-assign]
             super().detach(request, netns)
+
+
+class WithOneMoreNamespace(BridgeDriver):
+    """Makes a network namespace for each endpoint, and forgets it."""
+
+    def plan_attach(self, request: EndpointRequest, netns: int | None) -> Plan[Attachment]:
+        plan = super().plan_attach(request, netns)
+        plan.operations.append(Action(Step("make", "a namespace"), self.make_namespace))
+        return plan
+
+    def make_namespace(self) -> None:
+        made = threading.Event()
+        threading.Thread(target=self.stay, args=(made,), daemon=True).start()
+        made.wait()
+
+    def stay(self, made: threading.Event) -> None:
+        """Be in the namespace, for ever."""
+        unshare(CLONE_NEWNET)
+        made.set()
+        threading.Event().wait()
+
+
+class TestLeaksANamespace(Subject):
+    meant, because = "test_a_detached_endpoint_has_gone", r"namespace: net:\["
+
+    class driver(WithOneMoreNamespace):
+        pass
+
+
+class TestLeaksANamespaceWithAName(Subject):
+    meant, because = "test_a_detached_endpoint_has_gone", r"mount: .*/state/one-more .* nsfs"
+
+    class driver(WithOneMoreNamespace):
+        def __init__(self, context: DriverContext, config: BridgeConfig) -> None:
+            super().__init__(context, config)
+            self.name = context.state / "one-more"
+
+        def stay(self, made: threading.Event) -> None:
+            """Name it, as ip-netns(8) does, and be off."""
+            unshare(CLONE_NEWNET)
+            self.name.touch()
+            mount("/proc/thread-self/ns/net", self.name, flags=MS_BIND)
+            made.set()
 
 
 class TestLeavesTheBridge(Subject):

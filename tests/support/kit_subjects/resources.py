@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from pannier.drivers.base import DriverContext
-from pannier.drivers.operations import Action, Plan
+from pannier.drivers.operations import Action, Plan, Step
 from pannier.drivers.resources import (
     GroupRequest,
     Limits,
@@ -224,6 +224,21 @@ class TestUpdatesHalf(Subject):
                 value = getattr(limits, name)
                 period = limits.cpu_period if name == "cpu_quota" else None
                 super().update(id, replace(Limits(cpu_period=period), **{name: value}), parent)
+
+
+class TestLeavesAGroupBehind(Subject):
+    meant, because = "test_a_process_enters", "control group: .*/box-beside"
+
+    class driver(Sound):
+        def plan_create(self, request: GroupRequest) -> Plan[None]:
+            plan = super().plan_create(request)
+            step = Step("make", "a group beside")
+            plan.operations.append(Action(step, lambda: self.make_beside(request.id)))
+            return plan
+
+        def make_beside(self, id: str) -> None:
+            for file in self.procs(id):
+                (file.parent.parent / f"{id}-beside").mkdir(exist_ok=True)
 
 
 class TestSecondDeleteRaises(Subject):
