@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -55,6 +56,16 @@ def run(*arguments: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Give a configuration whose folders are the test's own."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n', encoding="utf-8"
+    )
+    return file
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_a_skeleton_passes_the_kit(tmp_path: Path, kind: str) -> None:
@@ -65,14 +76,27 @@ def test_a_skeleton_passes_the_kit(tmp_path: Path, kind: str) -> None:
     assert " passed" in done.stdout
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", PLUGINS)
-def test_a_skeleton_is_listed(tmp_path: Path, kind: str) -> None:
+def test_a_skeleton_passes_the_kit_where_it_is_installed(
+    tmp_path: Path, config: Path, kind: str
+) -> None:
+    """``pannier conformance`` finds it by its entry point alone, and says what was tested."""
+    made = new_plugin(kind, "hermit", tmp_path)
+    words = ("--config", str(config), "conformance", kind, "hermit", "--format", "json")
+    done = run("pannier.cli", *words, cwd=tmp_path, path=install(made))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["Kind"], report["Driver"], report["Version"]) == (kind, "hermit", "0.1.0")
+    assert report["Distribution"] == f"pannier-{PLUGINS[kind]}-hermit"
+    assert report["Passed"] > 8
+    assert report["Failed"] == report["WillFail"] == 0
+
+
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_a_skeleton_is_listed(tmp_path: Path, config: Path, kind: str) -> None:
     """``pannier drivers`` has a row for it, with its distribution and version."""
     made = new_plugin(kind, "hermit", tmp_path)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n', encoding="utf-8"
-    )
     done = run(
         *("pannier.cli", "--config", str(config), "drivers"), cwd=tmp_path, path=install(made)
     )

@@ -41,7 +41,11 @@ def test_json_stands_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kernels", "said"),
-    [("2.4", "no kernel '2.4'"), ("6.1:v3", "v1, v2 or hybrid"), ("", "names none")],
+    [
+        ("2.4", "no kernel '2.4'; there are host, 6.1, 6.12"),
+        ("6.1:v3", "v1, v2 or hybrid"),
+        ("", "names none"),
+    ],
 )
 def test_a_wrong_kernel_is_a_usage_error(cli: Callable[..., Any], kernels: str, said: str) -> None:
     """Said before anything is booted."""
