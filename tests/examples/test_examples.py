@@ -19,6 +19,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from support.daemon import Daemon, leftovers
+from support.images import busybox_image, docker_archive
+from support.pages import COMMANDS, blocks
+from support.registry import needs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,6 +31,10 @@ KINDS = {"storage", "network", "resources", "runtime", "log"}
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml"))
 NAMES = [path.name for path in EXAMPLES]
+
+IMAGE = busybox_image(tags=["alpine:latest", "nginx:latest"], config={"Cmd": ["sh"]})
+LINKS = ("ip link add eth0 type veth peer name wire", "ip link set eth0 up", "ip link set wire up")
+"""What the host is connected by."""
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -129,6 +138,50 @@ def test_an_examples_own_tests_pass(
     assert passed or missing, done.stdout
     if missing:
         pytest.skip(f"{passed} tests passed; others lack something: {'; '.join(missing)}")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
+def test_a_readmes_commands_run(environment: Environment, example: Path) -> None:
+    """All that a user types after the installation, as it stands there, with a daemon."""
+    needs("busybox", "busybox-static")
+    commands = [
+        command
+        for block in blocks(f"examples/{example.name}/README.md")
+        if block.language in COMMANDS
+        for command in block.commands
+        if command.startswith("pannier ")
+    ]
+    assert commands
+    daemon = Daemon()
+    daemon.python = environment.folder / "bin" / "python"
+    try:
+        daemon.start()
+        daemon.cli("load", "-i", "-", input=docker_archive([IMAGE]))
+        for line in (*LINKS, *commands):
+            command = line.split("#")[0].replace(" -it ", " -i ")  # there is no terminal here
+            if "--runtime runc" in command and shutil.which("runc") is None:
+                continue
+            done = subprocess.run(
+                ["nsenter", _namespace(daemon), "sh", "-c", command],
+                env=os.environ
+                | {"PATH": f"{environment.folder}/bin:{os.environ['PATH']}"}
+                | {"PANNIER_HOST": daemon.host, "PANNIER_CONFIG": str(daemon.config)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if "modprobe macvlan" in done.stderr:
+                pytest.skip("this kernel has no macvlan (modprobe macvlan)")
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    finally:
+        daemon.close()
+    assert leftovers(daemon) == []
+
+
+def _namespace(daemon: Daemon) -> str:
+    assert daemon.process is not None
+    return f"--net=/proc/{daemon.process.pid}/ns/net"
 
 
 def _outcome(report: Path) -> tuple[int, list[str]]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Daemon", "leftovers", "processes_of"]
 
 _START_SECONDS = 600.0  # it is said to start at once; not so in an emulated machine
-_BIN = Path(sys.executable).parent
 
 _MATRIX = {
     table: f'{key} = "{value}"'
@@ -43,6 +42,7 @@ class Daemon:
     :cvar namespaces: flags of ``unshare``, for what it does not share with the host.
     :cvar script: what is done in there first; it goes on as the daemon, which is its arguments.
     :param settings: further TOML text for the configuration file, by table.
+    :ivar python: the interpreter of the environment that Pannier is installed in.
     """
 
     namespaces: ClassVar[tuple[str, ...]] = ("--net",)
@@ -55,6 +55,7 @@ class Daemon:
         self.socket = self.folder / "s"
         self.config = self.folder / "pannier.toml"
         self.log = self.folder / "log"
+        self.python = Path(sys.executable)
         self.process: subprocess.Popen[bytes] | None = None
         self._namespace = -1
         tables = {
@@ -82,7 +83,7 @@ class Daemon:
     def launch(self) -> None:
         """Start the daemon, and do not wait until it answers."""
         command = [
-            sys.executable,
+            str(self.python),
             "-X",
             "dev",
             "-m",
@@ -149,7 +150,7 @@ class Daemon:
     def client(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin to run ``pannier`` with these arguments, without input."""
         return subprocess.Popen(
-            [str(_BIN / "pannier"), *arguments],
+            [str(self.python.with_name("pannier")), *arguments],
             env=os.environ | {"PANNIER_HOST": self.host},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -166,7 +167,11 @@ class Daemon:
     ) -> subprocess.CompletedProcess[str]:
         """Run ``pannier`` with these arguments."""
         return _run(
-            [str(_BIN / "pannier"), *arguments], {"PANNIER_HOST": self.host}, input, check, timeout
+            [str(self.python.with_name("pannier")), *arguments],
+            {"PANNIER_HOST": self.host},
+            input,
+            check,
+            timeout,
         )
 
     def docker(
