@@ -140,7 +140,7 @@ def test_a_wrong_driver(settings: Path, installed: Path) -> None:
     assert "assert" in (failure.text or "")
     properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
     assert properties["distribution"] == "pannier-strange"
-    assert properties["kit"] == pannier.__version__
+    assert (properties["version"], properties["kit"]) == ("1.2.3", pannier.__version__)
 
 
 def test_what_will_fail_once_it_is_required(settings: Path, tmp_path: Path) -> None:
