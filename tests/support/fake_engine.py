@@ -218,6 +218,9 @@ class FakeContainers:
                 return container
         raise NotFound(f"No such container: {ref}")
 
+    async def settled(self, ref: str) -> Container:
+        return self.get(ref)
+
     async def driver_data(self, container: Container) -> dict[str, str]:
         return self._engine.drivers.storage.driver_data(container.id)
 
@@ -518,6 +521,15 @@ class FakeExecs:
         if id not in self.known:
             raise NotFound(f"No such exec instance: {id}")
         return self.known[id]
+
+    def startable(self, id: str) -> ExecSession:
+        session = self.get(id)
+        if session.running or session.exit_code is not None:
+            raise Conflict(f"Error: Exec command {id} has already run")
+        container = self._engine.containers.get(session.container)
+        if not container.state.running:
+            raise Conflict(f"Container {container.id} is not running")
+        return session
 
     def ids_of(self, container: Container) -> Sequence[str]:
         return [one.id for one in self.known.values() if one.container == container.id]

@@ -44,6 +44,7 @@ from pannier.drivers.resources import (
 from pannier.drivers.runtime import (
     Connection,
     CreateRequest,
+    DetachEvent,
     ExecRequest,
     ExitEvent,
     RuntimeCapability,
@@ -423,14 +424,14 @@ class FakeWatch(RuntimeWatch):
 
     def __init__(self, runtime: FakeRuntime, id: str) -> None:
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._events: list[ExitEvent] = []
+        self._events: list[ExitEvent | DetachEvent] = []
         self._runtime = runtime
         self.id = id
         runtime.watches.append(self)
         if id in runtime.exits:
             self.send(runtime.exits[id])
 
-    def send(self, event: ExitEvent) -> None:
+    def send(self, event: ExitEvent | DetachEvent) -> None:
         """Have an event come."""
         self._events.append(event)
         os.eventfd_write(self._descriptor, 1)
@@ -438,7 +439,7 @@ class FakeWatch(RuntimeWatch):
     def fileno(self) -> int:
         return self._descriptor
 
-    def read(self) -> list[ExitEvent]:
+    def read(self) -> list[ExitEvent | DetachEvent]:
         if select.select([self._descriptor], [], [], 0)[0]:
             os.eventfd_read(self._descriptor)
         events, self._events = self._events, []
@@ -473,6 +474,7 @@ class FakeRuntime(RuntimeDriver):
         self.kept: dict[str, tuple[int, ...]] = {}
         self.start_error: Exception | None = None
         self.exec_error: Exception | None = None
+        self.attach_error: Exception | None = None
         self.exit_on_signal = True
         self.exit_at_once: int | None = None
         self.exec_says = b""
@@ -519,6 +521,12 @@ class FakeRuntime(RuntimeDriver):
             if watch.id == id:
                 watch.send(ExitEvent(id, exec_id, status, 1234.5))
 
+    def leave(self, id: str, exec_id: str | None = None) -> None:
+        """Have a client leave a process by its keys."""
+        for watch in tuple(self.watches):
+            if watch.id == id:
+                watch.send(DetachEvent(id, exec_id))
+
     def state(self, id: str) -> RuntimeState:
         if id not in self.status:
             raise NotFound(f"no such container: {id}")
@@ -538,6 +546,8 @@ class FakeRuntime(RuntimeDriver):
             self.end(id, 128 + signal)
 
     def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> None:
+        if self.attach_error is not None:
+            raise self.attach_error
         self.connections.setdefault(id, []).append(connection)
 
     def resize(self, id: str, rows: int, columns: int, exec_id: str | None = None) -> None:

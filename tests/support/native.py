@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pannier.drivers.base import IdMap, IdMapping
 from pannier.drivers.operations import Transaction
-from pannier.drivers.runtime import Connection, CreateRequest, ExecRequest, StdioSpec
+from pannier.drivers.runtime import Connection, CreateRequest, ExecRequest, ExitEvent, StdioSpec
 from pannier.linux.mounts import clone_tree, mount_setattr
 
 if TYPE_CHECKING:
     from pannier.drivers import oci
     from pannier.drivers.base import DriverContext
-    from pannier.drivers.runtime import ExitEvent
     from pannier_runtime_native.driver import NativeRuntime
 
 BUSYBOX = Path("/usr/bin/busybox")
@@ -257,8 +256,7 @@ def next_events(watch: Any) -> list[ExitEvent]:
     """Wait for a watch to have something to give."""
     readable, _, _ = select.select([watch], [], [], 30)
     assert readable, "no event came"
-    events: list[ExitEvent] = watch.read()
-    return events
+    return [event for event in watch.read() if isinstance(event, ExitEvent)]
 
 
 def exec_status(watch: Any, exec_id: str) -> int:

@@ -8,7 +8,9 @@ lives: a re-opened driver finds every container again.
 Streams. A client's connection (a socket) is handed to the driver, which serves it directly in the
 framing of the Docker Engine API's attach: raw bytes both ways with a terminal; else every chunk of
 output has the 8-byte header ``(stream, 0, 0, 0, length)``. End of input on the socket closes the
-process's stdin; output ends with the process, and the driver closes the socket.
+process's stdin where that is to end with its client (``stdin_once``, and every added process) and
+is no terminal; else it is the client that ends, and has no output more. Output ends with the
+process, and the driver closes the socket. Who leaves by the detaching keys is told of by the watch.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Connection",
     "CreateRequest",
+    "DetachEvent",
     "ExecRequest",
     "ExitEvent",
     "LogSpec",
@@ -94,7 +97,7 @@ class Connection:
     :param socket: a connected stream socket's descriptor. The driver duplicates it; the caller
         closes its own.
     :param pending: input that the client had sent before the connection was handed over.
-    :param detach_keys: the bytes that detach the client; empty for none.
+    :param detach_keys: the bytes that detach the client from a terminal; empty for none.
     :param framed: whether output is framed; None for all processes that have no terminal.
     """
 
@@ -181,18 +184,34 @@ class ExitEvent:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DetachEvent:
+    """A client has left a process's streams by its detaching keys.
+
+    One that hangs up is not told of.
+
+    :param exec_id: None for the container's first process.
+    """
+
+    container: str
+    exec_id: str | None
+
+
 class RuntimeWatch:
-    """A subscription to a container's exits, made for an event loop: poll it, then read it."""
+    """A subscription to what happens to a container, made for an event loop: poll it, then read it.
+
+    Exits, and clients that leave by their keys.
+    """
 
     @abstractmethod
     def fileno(self) -> int:
         """Return a descriptor that polls readable when :meth:`read` has something to give."""
 
     @abstractmethod
-    def read(self) -> list[ExitEvent]:
+    def read(self) -> list[ExitEvent | DetachEvent]:
         """Return the events that have come since the last call; never blocks.
 
-        After the first process's own event no more follow, and the watch may be closed.
+        After the first process's own exit no more follow, and the watch may be closed.
         """
 
     @abstractmethod
@@ -282,7 +301,10 @@ class RuntimeDriver(Driver):
 
     @abstractmethod
     def watch(self, id: str) -> RuntimeWatch:
-        """Subscribe to a container's exits. One that came before is given at once.
+        """Subscribe to a container's events.
+
+        The first process's exit is given at once if it came before, and so is all that came while
+        nobody had subscribed.
 
         :raises NotFound: there is no such container.
         """

@@ -10,7 +10,8 @@ import socket
 import termios
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Final
 
 from pannier.drivers.runtime import Connection
 from pannier.engine.model import Status
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Attaching", "detach_sequence"]
 
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
+_KEYS: Final = {f"ctrl-{sign}": ord(sign.upper()) - 64 for sign in "@[\\]^_" + ascii_lowercase}
+_KEYS["DEL"] = 127
 _PATIENCE = 60_000
 """Milliseconds that a client may take to read on, while a log is replayed to it."""
 
@@ -38,27 +41,22 @@ _HEAD_PAUSE = 0.0005
 
 
 def detach_sequence(keys: str | None) -> bytes:
-    """Return the bytes of a detach sequence such as ``ctrl-p,ctrl-q``; None is that default.
+    r"""Return the bytes of a detach sequence such as ``ctrl-p,ctrl-q``; None is that default.
 
+    :param keys: signs, or ``ctrl-`` with a lower-case letter or one of ``@[\]^_``, or ``DEL``, as
+        Docker has them; an empty text is none.
     :raises InvalidRequest: it is malformed.
     """
     found = bytearray()
+    if keys == "":
+        return b""
     for key in (DEFAULT_KEYS if keys is None else keys).split(","):
-        character = key.removeprefix("ctrl-")
-        if key == "":
-            continue
-        if len(character) != 1 or not character.isascii():
-            if key == "DEL":
-                found.append(127)
-                continue
+        if len(key) == 1 and key.isascii():
+            found.append(ord(key))
+        elif key in _KEYS:
+            found.append(_KEYS[key])
+        else:
             raise InvalidRequest(f"Invalid detach keys ({keys}) provided")
-        code = ord(character)
-        if key.startswith("ctrl-"):
-            upper = ord(character.upper())
-            if not 64 <= upper <= 95:
-                raise InvalidRequest(f"Invalid detach keys ({keys}) provided")
-            code = upper - 64
-        found.append(code)
     return bytes(found)
 
 
@@ -78,7 +76,7 @@ class Attaching:
         """Hand a client's socket over; the caller's descriptor stays the caller's.
 
         Of a container that does not run, the client is kept until it starts, so that it misses
-        nothing.
+        nothing. Of one that has just ended it sees the end, and no error.
 
         :raises Conflict: it is paused.
         """
@@ -87,13 +85,14 @@ class Attaching:
             raise Conflict(
                 f"container {live.container.id} is paused, unpause the container before attach"
             )
+        stdin = options.stdin and live.container.config.open_stdin
         connection = Connection(
             socket=os.dup(socket_fd),
-            stdin=options.stdin and live.container.config.open_stdin,
+            stdin=stdin,
             stdout=options.stdout,
             stderr=options.stderr,
             pending=pending,
-            detach_keys=keys if live.container.config.tty else b"",
+            detach_keys=keys if stdin and live.container.config.tty else b"",
             framed=False if options.raw else None,
         )
         kept = False
@@ -103,7 +102,9 @@ class Attaching:
             if options.logs and live.container.state.status is not Status.CREATED:
                 # Without the lock: a slow client must not hold up the container.
                 await self.workers.bulk(self._replay, live, options, connection.socket)
-            if options.stream:
+            # Before the client can leave again, of which its runtime tells.
+            self.teller.container(live.container, "attach")
+            if options.stream and (stdin or options.stdout or options.stderr):
                 async with live.lock:
                     kept = await self._hand_over(live, connection)
             else:
@@ -111,7 +112,6 @@ class Attaching:
         finally:
             if not kept:
                 os.close(connection.socket)
-        self.teller.container(live.container, "attach")
 
     async def _hand_over(self, live: Live, connection: Connection) -> bool:
         """Attach a client, or keep it for the start; return whether it is kept."""
@@ -120,7 +120,11 @@ class Attaching:
             live.pending.append(connection)
             return True
         runtime = self.launcher.runtime(container)
-        await self.workers.run(runtime.attach, container.id, connection)
+        try:
+            await self.workers.run(runtime.attach, container.id, connection)
+        except Conflict:
+            # It has stopped, and the news of it is on its way.
+            await self.workers.run(_finish, connection.socket)
         return False
 
     def _replay(self, live: Live, options: AttachOptions, target: int) -> None:

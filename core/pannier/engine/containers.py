@@ -84,6 +84,12 @@ class Containers:
         """Return a container."""
         return self.registry.find(ref).container
 
+    async def settled(self, ref: str) -> Container:
+        """Return a container, after an end that its runtime has told of was noted."""
+        live = self.registry.find(ref)
+        await self.lifecycle.supervisor.settled(live)
+        return live.container
+
     def list(self, query: ContainerQuery) -> builtins.list[Container]:
         """Return the containers that a query asks for, newest first.
 

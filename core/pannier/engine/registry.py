@@ -42,6 +42,7 @@ class Live:
     :param restart: the timer of a restart to come.
     :param begun: when it was last started, on the event loop's clock, in seconds.
     :param backoff: seconds to wait before the next restart.
+    :param ending: its end was told, and is not noted yet.
     :param stopping: a stop is under way: the restart policy does not apply.
     :param keep: a restart is under way: ``--rm`` does not apply.
     :param kept: descriptors held for the container, which its runtime could not keep.
@@ -57,6 +58,7 @@ class Live:
     restart: asyncio.TimerHandle | None = None
     begun: float = 0.0
     backoff: float = 0.0
+    ending: bool = False
     stopping: bool = False
     keep: bool = False
     kept: tuple[int, ...] = ()

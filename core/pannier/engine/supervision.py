@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Abandonment
+from pannier.drivers.runtime import DetachEvent
 from pannier.engine import healthstate, waiting
 from pannier.engine.model import ContainerState, Status
 from pannier.engine.watching import Watching
@@ -38,6 +40,8 @@ __all__ = ["Exits", "Supervisor", "wants_restart"]
 
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 60.0
+SETTLING = 2.0
+"""Seconds that an inspection waits for an end to be noted."""
 STEADY = 10.0
 """Seconds of running after which a container counts as steady again."""
 
@@ -128,13 +132,22 @@ class Supervisor:
         """Handle the events that are there; does not wait for any."""
         self.watching.drain(live)
 
-    def _told(self, live: Live, event: ExitEvent) -> None:
+    def _told(self, live: Live, event: ExitEvent | DetachEvent) -> None:
         assert self.exits is not None
-        if event.exec_id is not None:
+        if isinstance(event, DetachEvent):
+            self._left(live, event)
+        elif event.exec_id is not None:
             self.exits.exec_ended(live, event)
         else:
             self.unwatch(live)
+            live.ending = True
             self.workers.spawn(self._exited(live, event))
+
+    def _left(self, live: Live, event: DetachEvent) -> None:
+        if event.exec_id is None:
+            self.teller.container(live.container, "detach")
+        else:
+            self.teller.container(live.container, "exec_detach", execID=event.exec_id)
 
     def unwatch(self, live: Live) -> None:
         """Stop watching. Idempotent."""
@@ -142,9 +155,22 @@ class Supervisor:
 
     async def _exited(self, live: Live, event: ExitEvent) -> None:
         async with live.lock:
-            if live.removed or not live.container.state.running:
-                return
-            await self.settle(live, event)
+            try:
+                if not live.removed and live.container.state.running:
+                    await self.settle(live, event)
+            finally:
+                live.ending = False
+
+    async def settled(self, live: Live) -> None:
+        """Wait until an end is noted that the runtime has told of.
+
+        Who saw a container's streams close may ask for its state before the event loop has looked.
+        """
+        self.drain(live)
+        if live.ending and live.container.state.running:
+            ended = waiting.register(live, "not-running")
+            with contextlib.suppress(TimeoutError):  # what it is asked for is to know, not to wait
+                await asyncio.wait_for(ended, SETTLING)
 
     async def settle(self, live: Live, event: ExitEvent) -> None:
         """Handle the exit of a container whose lock is held."""

@@ -1,4 +1,4 @@
-"""Watches of containers' exits, on the event loop, and what is done where one breaks.
+"""Watches of containers' events, on the event loop, and what is done where one breaks.
 
 A runtime's watch is a stranger's object that the event loop polls. One that raises, or that says
 for ever that there is something to read and has nothing, would have the loop spin: it is let go of,
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pannier.bounded import describe
-from pannier.drivers.runtime import ExitEvent
+from pannier.drivers.runtime import DetachEvent, ExitEvent
 from pannier.engine.promptness import Blocked, promptly
 from pannier.errors import DriverError, NotFound, PannierError
 
@@ -88,7 +88,7 @@ class Watching:
 
     launcher: Launcher
     workers: Workers
-    told: Callable[[Live, ExitEvent], None]
+    told: Callable[[Live, ExitEvent | DetachEvent], None]
     _polled: dict[str, _Polled] = field(default_factory=dict)
     _broken: dict[str, _Broken] = field(default_factory=dict)
     _blocking: set[str] = field(default_factory=set)  # runtimes, by their ids
@@ -124,7 +124,7 @@ class Watching:
             return False
         for event in events:
             self.told(live, event)
-            if event.exec_id is None:
+            if isinstance(event, ExitEvent) and event.exec_id is None:
                 break
         return bool(events)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pannier.stdio.jobs import ConnectionJob, LogJob
 
 __all__ = [
+    "Departure",
     "Event",
     "ExecJob",
     "MonitorJob",
@@ -101,6 +102,13 @@ class Event(TypedDict):
     exec_id: str | None
     exit_status: int
     finished: float
+
+
+class Departure(TypedDict):
+    """A client has left a process by the detaching keys; the first one where no *exec_id*."""
+
+    exec_id: str | None
+    detached: bool
 
 
 class MonitorJob(TypedDict):

@@ -23,12 +23,18 @@ class Member:
     """A process of the container's. *exec_id* is None for the first.
 
     :param descriptors: the job's, of which the streams take the log's.
+    :param detached: called with *exec_id* when a client leaves by its keys.
     """
 
     __slots__ = ("drained", "exec_id", "finished", "pid", "status", "streams")
 
     def __init__(
-        self, exec_id: str | None, loop: Loop, stdio: StdioJob, descriptors: list[int]
+        self,
+        exec_id: str | None,
+        loop: Loop,
+        stdio: StdioJob,
+        descriptors: list[int],
+        detached: Callable[[str | None], None],
     ) -> None:
         log, first = stdio["log"], exec_id is None
         file = LogFile(log, descriptors[log["file"]], descriptors[log["folder"]]) if log else None
@@ -39,6 +45,7 @@ class Member:
             close_stdin=stdio["stdin_once"] or not first,
             log=file,
             held=not first,
+            detached=lambda: detached(exec_id),
         )
         self.pid = 0
         self.status: int | None = None

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pannier.runtimes.jobs import Event, ExecJob, MonitorJob, Reply
+    from pannier.runtimes.jobs import Departure, Event, ExecJob, MonitorJob, Reply
     from pannier.runtimes.mechanism import Mechanism
 
 __all__ = ["Monitor", "answer"]
@@ -44,12 +44,12 @@ class Monitor:
         self._mechanism = mechanism
         self._loop = Loop()
         self._watchers: list[_socket.socket] = []
-        self._untold: list[Event] = []
+        self._untold: list[Event | Departure] = []
         self._kept: list[int] = []
         self._deleting: list[_socket.socket] = []
         self._started = False
         self._done = False
-        self._first = Member(None, self._loop, job["stdio"], descriptors)
+        self._first = Member(None, self._loop, job["stdio"], descriptors, self._left)
         self._members: dict[str | None, Member] = {None: self._first}
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 
@@ -150,8 +150,11 @@ class Monitor:
         else:
             member.drained = True
             self._loop.call_later(0.0, self._forget)
-        if not self._tell(event):
-            self._untold = [*self._untold[-_MOST_UNTOLD:], event]
+        self._tell_or_keep(event)
+
+    def _left(self, exec_id: str | None) -> None:
+        """Tell that a client has left a process by its keys."""
+        self._tell_or_keep({"exec_id": exec_id, "detached": True})
 
     def _forget(self) -> None:
         """Forget the added processes that have ended and whose output is delivered."""
@@ -159,7 +162,11 @@ class Monitor:
             if member.drained and not member.streams.busy:
                 del self._members[member.exec_id]
 
-    def _tell(self, event: Event) -> bool:
+    def _tell_or_keep(self, event: Event | Departure) -> None:
+        if not self._tell(event):
+            self._untold = [*self._untold[-_MOST_UNTOLD:], event]
+
+    def _tell(self, event: Event | Departure) -> bool:
         told = False
         for watcher in list(self._watchers):
             try:
@@ -260,7 +267,7 @@ class Monitor:
         return {}
 
     def do_watch(self, _: object, __: object, connection: _socket.socket) -> None:
-        """Tell of every exit from now on, and of those that nobody was told of."""
+        """Tell of every event from now on, and of those that nobody was told of."""
         self._watchers.append(connection)
         # It never sends: what it polls is its end.
         self._loop.watch(connection.fileno(), READ, lambda _: self._end_watch(connection))
@@ -293,7 +300,7 @@ class Monitor:
             close_all(descriptors)
             return {"error": "conflict", "text": f"there is a process {job['exec_id']}"}
         stdio, client = job["stdio"], job["connection"]
-        member = Member(job["exec_id"], self._loop, stdio, descriptors)
+        member = Member(job["exec_id"], self._loop, stdio, descriptors, self._left)
         procs = [descriptors[number] for number in job["procs"]]
         try:
             member.launch(

@@ -4,8 +4,8 @@ A monitor listens on the socket in its container's folder (:mod:`pannier.runtime
 requests in the form of :mod:`pannier.runtimes.channel`: a mapping with ``do``, the name of what is
 wanted, and what that needs, as the methods here send it. Its answer is a
 :class:`~pannier.runtimes.jobs.Reply`; to ``watch`` it is one :class:`~pannier.runtimes.jobs.Event`
-after another, to ``delete`` the end of the connection, which comes once all of the container has
-ended.
+or :class:`~pannier.runtimes.jobs.Departure` after another, to ``delete`` the end of the connection,
+which comes once all of the container has ended.
 """
 
 from __future__ import annotations

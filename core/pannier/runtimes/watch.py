@@ -1,4 +1,4 @@
-"""A subscription to a container's exits: the driver's end."""
+"""A subscription to a container's events: the driver's end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from pannier.drivers.runtime import ExitEvent, RuntimeWatch
+from pannier.drivers.runtime import DetachEvent, ExitEvent, RuntimeWatch
 from pannier.runtimes.channel import receive
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ class Watch(RuntimeWatch):
         """Return what to poll."""
         return self._event if self._connection is None else self._connection.fileno()
 
-    def read(self) -> list[ExitEvent]:
+    def read(self) -> list[ExitEvent | DetachEvent]:
         """Return the new events."""
-        events: list[ExitEvent] = []
+        events: list[ExitEvent | DetachEvent] = []
         while not self._ended:
             if self._connection is None:
                 events.append(self._left_behind())
@@ -49,6 +49,9 @@ class Watch(RuntimeWatch):
                 events.append(self._left_behind())
                 break
             event = answer[0]
+            if "detached" in event:
+                events.append(DetachEvent(self._id, event["exec_id"]))
+                continue
             self._ended = event["exec_id"] is None
             events.append(
                 ExitEvent(self._id, event["exec_id"], event["exit_status"], event["finished"])

@@ -75,7 +75,7 @@ async def _create(call: Call) -> web.StreamResponse:
 
 
 async def _inspect(call: Call) -> web.StreamResponse:
-    container = call.engine.containers.get(call.name)
+    container = await call.engine.containers.settled(call.name)
     sizes = None
     if call.query.boolean("size"):
         sizes = await call.engine.containers.sizes(container.id)

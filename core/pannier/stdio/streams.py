@@ -46,12 +46,14 @@ class Streams:
     :param terminal: the one source is a pseudo-terminal's master.
     :param held: read nothing before :meth:`release`.
     :param close_stdin: the process's stdin closes with the input of the first client that has one.
+    :param detached: called when a client leaves by its keys, before its connection ends.
     """
 
     __slots__ = (
         "_buffer",
         "_clients",
         "_close_stdin",
+        "_detached",
         "_exited",
         "_held",
         "_input",
@@ -73,10 +75,12 @@ class Streams:
         close_stdin: bool,
         log: LogFile | None,
         held: bool = False,
+        detached: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
         self._terminal = terminal
         self._close_stdin = close_stdin
+        self._detached = detached
         self._log = log
         self._sources: dict[int, int] = {}
         self._clients: list[Client] = []
@@ -336,7 +340,8 @@ class Streams:
     def _flushed(self, client: Client) -> None:
         if client.backlog:
             return
-        if self._exited and not self._sources:
+        done = not (client.reading or client.streams)
+        if done or (self._exited and not self._sources):
             self._drop(client)
             return
         self._watch_client(client)
@@ -353,6 +358,13 @@ class Streams:
             self._take(client, data)
             return
         client.reading = False
+        if client.stdin and (self._terminal or not self._close_stdin):
+            # The process does not learn of this end. As Docker has it, the client is done then.
+            client.streams = 0
+            if not client.backlog:
+                self._drop(client)
+                return
+            self._watch_sources()
         self._watch_client(client)
         if client.stdin and self._close_stdin:
             self._end_stdin()
@@ -365,6 +377,9 @@ class Streams:
             self._input.append(memoryview(data))
             self._write_input()
         if detached:
+            if self._detached is not None:
+                # Before the connection ends: who sees that may at once look for the event.
+                self._detached()
             self._drop(client)
 
     def _write_input(self) -> None:

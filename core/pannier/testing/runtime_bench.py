@@ -17,7 +17,9 @@ import pytest
 from pannier.drivers.runtime import (
     Connection,
     CreateRequest,
+    DetachEvent,
     ExecRequest,
+    ExitEvent,
     RuntimeDriver,
     StdioSpec,
 )
@@ -28,7 +30,7 @@ from pannier.testing.runtime_root import make_host_root
 
 if TYPE_CHECKING:
     from pannier.drivers import oci
-    from pannier.drivers.runtime import ExitEvent, RuntimeWatch
+    from pannier.drivers.runtime import RuntimeWatch
 
 __all__ = [
     "CAPABILITIES",
@@ -325,7 +327,7 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def events(watch: RuntimeWatch) -> list[ExitEvent]:
+def events(watch: RuntimeWatch) -> list[ExitEvent | DetachEvent]:
     """Wait for a watch to have something to give."""
     readable, _, _ = select.select([watch], [], [], _PATIENCE)
     assert readable, "no event came"
@@ -336,9 +338,22 @@ def wait_for(watch: RuntimeWatch, exec_id: str | None) -> ExitEvent:
     """Wait until a watch tells of a process's end."""
     while True:
         for event in events(watch):
+            if isinstance(event, DetachEvent):
+                continue
             if event.exec_id == exec_id:
                 return event
             assert event.exec_id is not None, "the container has ended"
+
+
+def departures(watch: RuntimeWatch) -> list[DetachEvent]:
+    """Return whom a watch tells to have left by keys, until the container's end."""
+    found = []
+    while True:
+        for event in events(watch):
+            if isinstance(event, DetachEvent):
+                found.append(event)
+            elif event.exec_id is None:
+                return found
 
 
 class RuntimeTests(Conformance[RuntimeDriver]):

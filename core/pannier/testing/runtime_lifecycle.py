@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.drivers.operations import Action, Step, Transaction
-from pannier.drivers.runtime import ExecRequest, RuntimeCapability, StdioSpec
+from pannier.drivers.runtime import ExecRequest, ExitEvent, RuntimeCapability, StdioSpec
 from pannier.errors import Conflict, InvalidRequest, NotFound, PannierError, StartFailed
 from pannier.testing.base import mandatory, refuses, requires
 from pannier.testing.faults import kill_after_operations, killed
@@ -405,5 +405,6 @@ class LifecycleTests(RuntimeTests):
         assert watch.read() == []
         client.send(b"\n")
         (event,) = events(watch)
+        assert isinstance(event, ExitEvent)
         assert event.exit_status == 12
         watch.close()

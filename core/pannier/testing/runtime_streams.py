@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.drivers import logfile
-from pannier.drivers.runtime import ExecRequest, LogSpec, StdioSpec
+from pannier.drivers.runtime import DetachEvent, ExecRequest, LogSpec, StdioSpec
 from pannier.errors import NotFound, StartFailed
 from pannier.testing.base import mandatory
 from pannier.testing.runtime_bench import (
     FOREVER,
     RuntimeBench,
     RuntimeTests,
+    departures,
+    events,
     make_spec,
     unframe,
     wait_for,
@@ -32,6 +34,7 @@ _INPUT = StdioSpec(stdin=True)
 _ONCE = StdioSpec(stdin=True, stdin_once=True)
 _TERMINAL = StdioSpec(terminal=True, stdin=True, stdin_once=True)
 _BOTH = "echo out; echo err >&2"
+_KEYS = b"\x10\x11"
 _MUCH = 4 << 20
 
 
@@ -76,10 +79,12 @@ class StreamTests(RuntimeTests):
 
     @mandatory
     def test_input_stays_open_for_the_next_client(self, bench: RuntimeBench) -> None:
-        """One client's end does not end a stdin that was not to be closed with it."""
+        """One client's end does not end a stdin that is not to close with it, but the client."""
         first = bench.runs(make_spec("cat"), stdio=_INPUT)
-        first.send(b"one", last=True)
+        first.send(b"one")
         first.until(b"one")
+        first.send(b"", last=True)
+        assert first.raw() == b""
         second = bench.attach()
         second.send(b"two")
         second.until(b"two")
@@ -195,6 +200,54 @@ class StreamTests(RuntimeTests):
         second = bench.attach()
         second.send(b"z")
         assert second.until(b"z") == b"z"
+
+    @mandatory
+    def test_the_end_of_a_terminals_input_ends_the_client(self, bench: RuntimeBench) -> None:
+        """A terminal has no end for the process to read; it stays for the next client."""
+        client = bench.runs(make_spec("cat", terminal=True), stdio=_TERMINAL)
+        client.send(b"one\n")
+        client.until(b"one\r\none\r\n")
+        client.send(b"", last=True)
+        assert client.raw() == b""
+        second = bench.attach()
+        second.send(b"two\n")
+        second.until(b"two\r\ntwo\r\n")
+
+    @mandatory
+    def test_leaving_by_keys_is_told(self, bench: RuntimeBench) -> None:
+        """Once, of an added process by its id; of clients that hang up nothing is told."""
+        bench.create(make_spec("cat", terminal=True), stdio=_TERMINAL)
+        watch = bench.driver.watch("box")
+        leaving = bench.start(detach_keys=_KEYS)
+        leaving.send(_KEYS)
+        assert leaving.raw() == b""
+        other = bench.client()
+        process = make_spec("cat", terminal=True)["process"]
+        connection = other.connection(detach_keys=_KEYS)
+        bench.driver.exec("box", ExecRequest("x", process, _TERMINAL, connection))
+        other.handed_over()
+        other.send(_KEYS)
+        assert other.raw() == b""
+        hanging_up = bench.attach(detach_keys=_KEYS)
+        hanging_up.send(b"\n")
+        hanging_up.until(b"\r\n")
+        hanging_up.close()
+        bench.driver.kill("box", signal.SIGKILL)
+        assert departures(watch) == [DetachEvent("box", None), DetachEvent("box", "x")]
+        watch.close()
+
+    @mandatory
+    def test_leaving_while_nobody_watches_is_told_later(self, bench: RuntimeBench) -> None:
+        """Whoever subscribes next is told of it."""
+        bench.create(make_spec("cat", terminal=True), stdio=_TERMINAL)
+        client = bench.start(detach_keys=_KEYS)
+        bench.driver.close()
+        client.send(_KEYS)
+        assert client.raw() == b""
+        bench.opened.resume()
+        watch = bench.driver.watch("box")
+        assert events(watch) == [DetachEvent("box", None)]
+        watch.close()
 
     # Added processes.
 

@@ -78,10 +78,13 @@ class Shim:
             terminal=message["terminal"],
             close_stdin=message["stdin_once"],
             log=file,
+            detached=lambda: self._left(None),
         )
         self._first = Member(None, streams)
         self._first.pid = message["pid"]
         self._members: dict[str | None, Member] = {None: self._first}
+        for watcher in watchers:
+            self._watch(_socket.socket(fileno=watcher))
         for job, client in zip(message["clients"], clients, strict=True):
             streams.attach(job, client)
         if stdin:
@@ -91,8 +94,6 @@ class Shim:
         for stream, source in enumerate(sources, STDOUT):
             streams.add_source(source, stream)
         streams.deliver_pending()
-        for watcher in watchers:
-            self._watch(_socket.socket(fileno=watcher))
         if asked:
             connection = _socket.socket(fileno=asked[0])
             connection.settimeout(_PATIENCE)
@@ -100,11 +101,16 @@ class Shim:
 
     # ---- beginning
 
-    def _streams(self, stdio: StdioJob, descriptors: list[int]) -> Streams:
+    def _streams(self, exec_id: str, stdio: StdioJob, descriptors: list[int]) -> Streams:
         log = stdio["log"]
         file = LogFile(log, descriptors[log["file"]], descriptors[log["folder"]]) if log else None
         return Streams(
-            self._loop, terminal=stdio["terminal"], close_stdin=True, log=file, held=True
+            self._loop,
+            terminal=stdio["terminal"],
+            close_stdin=True,
+            log=file,
+            held=True,
+            detached=lambda: self._left(exec_id),
         )
 
     def _enter_pids(self) -> None:
@@ -197,14 +203,21 @@ class Shim:
         else:
             member.drained = True
             self._loop.call_later(0.0, self._forget)
-        if not self._tell(event):
-            self._untold = [*self._untold[-_MOST_UNTOLD:], event]
+        self._tell_or_keep(event)
+
+    def _left(self, exec_id: str | None) -> None:
+        """Tell that a client has left a process by its keys."""
+        self._tell_or_keep({"exec_id": exec_id, "detached": True})
 
     def _forget(self) -> None:
         """Forget the added processes that have ended and whose output is delivered."""
         for member in list(self._members.values()):
             if member.drained and not member.streams.busy:
                 del self._members[member.exec_id]
+
+    def _tell_or_keep(self, event: dict[str, Any]) -> None:
+        if not self._tell(event):
+            self._untold = [*self._untold[-_MOST_UNTOLD:], event]
 
     def _tell(self, event: dict[str, Any]) -> bool:
         told = False
@@ -314,7 +327,7 @@ class Shim:
         return {}
 
     def do_watch(self, _: object, __: object, connection: _socket.socket) -> None:
-        """Tell of every exit from now on, and of those that nobody was told of."""
+        """Tell of every event from now on, and of those that nobody was told of."""
         self._watch(connection)
         untold, self._untold = self._untold, []
         for event in untold:
@@ -352,7 +365,7 @@ class Shim:
         stdio["owner"] = self._host_owner(*stdio["owner"])
         job["process"]["seccomp"] = self._message["seccomp"]
         job["process"]["seccomp_flags"] = self._message["seccomp_flags"]
-        member = Member(job["exec_id"], self._streams(stdio, descriptors))
+        member = Member(job["exec_id"], self._streams(job["exec_id"], stdio, descriptors))
         ends: list[int] = []
         if not stdio["terminal"]:
             ends, stdin, sources = open_pipes(stdio, "/null")

@@ -14,7 +14,7 @@ import pytest
 
 from pannier.drivers.base import DriverContext, NoConfig
 from pannier.drivers.operations import Step, Transaction
-from pannier.drivers.runtime import CreateRequest, ExecRequest
+from pannier.drivers.runtime import CreateRequest, ExecRequest, ExitEvent
 from pannier.errors import DriverError, StartFailed
 from pannier.runtimes.descriptors import DescriptorList
 from pannier.runtimes.monitored import Blueprint, MonitoredRuntime
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pannier.drivers import oci
-    from pannier.drivers.runtime import ExitEvent, StdioSpec
+    from pannier.drivers.runtime import StdioSpec
 
 pytestmark = pytest.mark.root
 
@@ -187,6 +187,8 @@ def wait_for_the_end(driver: Toy) -> ExitEvent:
     watch = driver.watch("box")
     try:
         assert select.select([watch], [], [], 60)[0], "no event came"
-        return watch.read()[0]
+        (event,) = watch.read()
+        assert isinstance(event, ExitEvent)
+        return event
     finally:
         watch.close()

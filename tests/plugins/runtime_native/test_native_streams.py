@@ -210,17 +210,30 @@ def test_input_that_came_before_is_delivered_first(box: Box) -> None:
 
 
 def test_stdin_stays_open_unless_once(box: Box) -> None:
-    """A client's end does not end a stdin that is to stay."""
+    """A client's end does not end a stdin that is to stay, but the client."""
     box.create("a", make_spec("cat"), stdio=StdioSpec(stdin=True))
     first = box.start("a")
     first.send(b"one")
-    first.half_close()
     first.until(b"one")
+    first.half_close()
+    assert first.raw() == b""
     second = box.client()
     box.driver.attach("a", second.connection())
     second.handed_over()
     second.send(b"two")
     assert b"two" in second.until(b"two")
+
+
+def test_what_was_sent_before_the_end_of_input_arrives(box: Box) -> None:
+    """The process has all of it, and the client what had come out by then, read or not."""
+    script = f"head -c {1 << 20} /dev/zero; read word; test $word = it"
+    box.create("a", make_spec("sh", "-c", script), stdio=StdioSpec(stdin=True))
+    client = box.start("a")
+    got = client.until(b"\x01\0\0\0")  # much more waits for this client, which holds it back
+    client.send(b"it\n")
+    client.half_close()
+    assert set(unframe(got + client.raw())[1]) == {0}
+    assert box.wait("a").exit_status == 0
 
 
 def test_without_stdin_there_is_dev_null(box: Box) -> None:

@@ -21,6 +21,7 @@ from pannier.drivers.operations import Action, Plan
 from pannier.drivers.runtime import (
     Connection,
     CreateRequest,
+    DetachEvent,
     ExecRequest,
     ExitEvent,
     RuntimeCapability,
@@ -60,11 +61,21 @@ class Watch(RuntimeWatch):
     def fileno(self) -> int:
         return self._real.fileno()
 
-    def read(self) -> list[ExitEvent]:
-        return [self._change(event) for event in self._real.read()]
+    def read(self) -> list[ExitEvent | DetachEvent]:
+        return [
+            self._change(event) if isinstance(event, ExitEvent) else event
+            for event in self._real.read()
+        ]
 
     def close(self) -> None:
         self._real.close()
+
+
+class Exits(Watch):
+    """Tells of exits alone."""
+
+    def read(self) -> list[ExitEvent | DetachEvent]:
+        return [event for event in super().read() if isinstance(event, ExitEvent)]
 
 
 class Editing(NativeRuntime):
@@ -226,6 +237,14 @@ class TestUndoesNothing(Subject):
                 Action(operation.describe()[0], operation.execute) for operation in plan.operations
             ]
             return plan
+
+
+class TestTellsNobodyWhoLeaves(Subject):
+    meant, because = "test_leaving_by_keys_is_told", "DetachEvent"
+
+    class driver(NativeRuntime):
+        def watch(self, id: str) -> RuntimeWatch:
+            return Exits(super().watch(id), lambda event: event)
 
 
 class TestMixesTheStreams(Subject):
