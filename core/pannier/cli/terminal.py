@@ -73,8 +73,10 @@ def parse_keys(text: str) -> bytes:
     for part in text.split(","):
         if len(part) == 1 and part.isascii():
             found += part.encode()
-        elif part.startswith("ctrl-") and len(part) == 6 and part[5].lower() in _CONTROLS:
-            found.append(_CONTROLS.index(part[5].lower()))
+        elif part.startswith("ctrl-") and len(part) == 6 and part[5] in _CONTROLS:
+            found.append(_CONTROLS.index(part[5]))
+        elif part == "DEL":
+            found.append(127)
         else:
             raise UsageError(
                 f"invalid detach keys: unknown character {part!r}",

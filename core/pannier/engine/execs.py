@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Execs"]
 
+START_PATIENCE = 10.0
+"""Seconds that a resize waits for an exec's start: clients ask for both at once."""
+
 
 @dataclass(slots=True)
 class Execs:
@@ -45,6 +49,7 @@ class Execs:
     workers: Workers
     _sessions: dict[str, ExecSession] = field(default_factory=dict)
     _waiters: dict[str, asyncio.Future[int]] = field(default_factory=dict)
+    _starts: dict[str, asyncio.Event] = field(default_factory=dict)  # which are waited for
 
     async def create(self, ref: str, config: ExecConfig, *, id: str = "") -> str:
         """Make an exec, to be started later; return its id.
@@ -55,7 +60,7 @@ class Execs:
         """
         live = self.registry.find(ref)
         container = live.container
-        self._check(container)
+        self._check(container, ref)
         if not config.args:
             raise InvalidRequest("No exec command specified")
         detach_sequence(config.detach_keys)
@@ -72,12 +77,26 @@ class Execs:
         ]
         for id in gone:
             del self._sessions[id]
+            self._starts.pop(id, None)
 
-    def _check(self, container: Container) -> None:
+    def _check(self, container: Container, ref: str = "") -> None:
         if not container.state.running:
             raise Conflict(f"Container {container.id} is not running")
         if container.state.status is Status.PAUSED:
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+            name = ref or container.id
+            raise Conflict(f"Container {name} is paused, unpause the container before exec")
+
+    def startable(self, id: str) -> ExecSession:
+        """Return an exec that may be started.
+
+        :raises NotFound: there is none of that id.
+        :raises Conflict: it was started before; or its container does not run, or is paused.
+        """
+        session = self.get(id)
+        if session.running or session.exit_code is not None:
+            raise Conflict(f"Error: Exec command {id} has already run")
+        self._check(self.registry.find(session.container).container)
+        return session
 
     def get(self, id: str) -> ExecSession:
         """Return an exec.
@@ -109,6 +128,7 @@ class Execs:
     def forget(self, id: str) -> None:
         """Forget an exec, whatever has become of it. Idempotent."""
         self._waiters.pop(id, None)
+        self._starts.pop(id, None)
         session = self._sessions.pop(id, None)
         live = None if session is None else self.registry.get(session.container)
         if live is not None:
@@ -170,6 +190,9 @@ class Execs:
                     code = 127
                 self._sessions[id] = replace(session, running=False, exit_code=code)
                 raise
+            finally:
+                if (waited := self._starts.pop(id, None)) is not None:
+                    waited.set()
             # It may have ended by now, and its end been noted.
             if self._sessions[id].running:
                 self._sessions[id] = replace(self._sessions[id], pid=pid)
@@ -182,12 +205,9 @@ class Execs:
             name = config.user or container.config.user
             user = users.find(root, name, container.host.group_add)
         if connection is not None:
-            keys = detach_sequence(config.detach_keys) if config.tty else b""
-            connection = replace(
-                connection,
-                detach_keys=keys,
-                stdin=connection.stdin and config.attach_stdin,
-            )
+            stdin = connection.stdin and config.attach_stdin
+            keys = detach_sequence(config.detach_keys) if stdin and config.tty else b""
+            connection = replace(connection, detach_keys=keys, stdin=stdin)
         request = ExecRequest(
             exec_id=session.id,
             process=_process(container, config, user),
@@ -221,12 +241,16 @@ class Execs:
             )
 
     async def resize(self, id: str, rows: int, columns: int) -> None:
-        """Set the size of an exec's terminal.
+        """Set the size of an exec's terminal. Its start is waited for, as long as Docker does.
 
         :raises NotFound: there is no such exec.
         :raises Conflict: it does not run.
         """
         session = self._session(id)
+        if not session.running and session.exit_code is None:
+            started = self._starts.setdefault(id, asyncio.Event())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(started.wait(), START_PATIENCE)
         live = self.registry.find(session.container)
         async with live.lock:
             if not self._session(id).running:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from pannier.drivers.runtime import Connection
 from pannier.engine.attach import detach_sequence
-from pannier.errors import Conflict
 from pannier.server.body import read_fields
 from pannier.server.call import Route
 from pannier.server.hijack import MULTIPLEXED, RAW, hijack
@@ -33,12 +33,7 @@ async def _create(call: Call) -> web.StreamResponse:
 
 async def _start(call: Call) -> web.StreamResponse:
     how = parse_exec_start(await read_fields(call.request, empty=True))
-    session = call.engine.execs.get(call.name)
-    if session.running or session.exit_code is not None:
-        raise Conflict(f"Error: Exec command {session.id} has already run")
-    container = call.engine.containers.get(session.container)
-    if not container.state.running:
-        raise Conflict(f"Container {container.id} is not running")
+    session = call.engine.execs.startable(call.name)
     if how.detach:
         await call.engine.execs.start(session.id, detach=True, console_size=how.console_size)
         return web.Response()
@@ -53,6 +48,10 @@ async def _start_attached(call: Call, session: ExecSession, how: ExecStart) -> w
     multiplexed = framed and call.version >= _MULTIPLEXED_SINCE
 
     async def hand_over(descriptor: int, pending: bytes) -> None:
+        if not (config.attach_stdin or config.attach_stdout or config.attach_stderr):
+            # Nothing is to be waited for: as Docker has it, the client has its end at once.
+            await call.engine.execs.start(session.id, detach=True, console_size=how.console_size)
+            return
         connection = Connection(
             socket=descriptor,
             stdin=config.attach_stdin,
@@ -99,7 +98,8 @@ def _view(session: ExecSession) -> dict[str, Any]:
         "OpenStdout": config.attach_stdout,
         "CanRemove": False,
         "ContainerID": session.container,
-        "DetachKeys": config.detach_keys or "",
+        # Bytes, as Go's encoding of JSON writes them.
+        "DetachKeys": b64encode(detach_sequence(config.detach_keys or "")).decode("ascii"),
         "Pid": session.pid,
     }
 

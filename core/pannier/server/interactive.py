@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES", "terminal_size"]
 
 _MULTIPLEXED_SINCE: Final = (1, 42)
+_CHOSEN_SINCE: Final = (1, 42)
+"""Since when a websocket has the streams that were asked for; before, it has all."""
+_BINARY_SINCE: Final = (1, 28)
 _MAX_SIZE: Final = (1 << 16) - 1
 
 
@@ -28,14 +31,15 @@ def _options(call: Call, *, websocket: bool = False) -> AttachOptions:
     query = call.query
     keys = query.text("detachKeys")
     detach_sequence(keys or None)
+    every = websocket and call.version < _CHOSEN_SINCE
     return AttachOptions(
         logs=query.boolean("logs"),
         stream=query.boolean("stream"),
         # A message of a websocket is output and nothing else, as Docker has it.
         raw=websocket,
-        stdin=query.boolean("stdin"),
-        stdout=query.boolean("stdout"),
-        stderr=query.boolean("stderr"),
+        stdin=every or query.boolean("stdin"),
+        stdout=every or query.boolean("stdout"),
+        stderr=every or query.boolean("stderr"),
         detach_keys=keys or None,
     )
 
@@ -43,11 +47,9 @@ def _options(call: Call, *, websocket: bool = False) -> AttachOptions:
 def _attachable(call: Call) -> Container:
     container = call.engine.containers.get(call.name)
     if container.state.status is Status.PAUSED:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before attach")
+        raise Conflict(f"container {call.name} is paused, unpause the container before attach")
     if container.state.status is Status.RESTARTING:
-        raise Conflict(
-            f"Container {container.id} is restarting, wait until the container is running"
-        )
+        raise Conflict(f"container {call.name} is restarting, wait until the container is running")
     return container
 
 
@@ -71,7 +73,8 @@ async def _attach_websocket(call: Call) -> web.StreamResponse:
     async def hand_over(descriptor: int, pending: bytes) -> None:
         await call.engine.containers.attach(container.id, options, descriptor, pending)
 
-    return await attach_websocket(call.request, hand_over)
+    binary = call.version >= _BINARY_SINCE
+    return await attach_websocket(call.request, hand_over, binary=binary)
 
 
 async def _resize(call: Call) -> web.StreamResponse:

@@ -64,8 +64,9 @@ async def _logs(call: Call) -> web.StreamResponse:
 
 
 def _tail(text: str) -> int | None:
-    # Docker takes whatever is no number for "all".
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+    # Docker takes whatever is no number for "all"; Go's numbers may have a sign.
+    digits = text.removeprefix("+")
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 19 else None
 
 
 def _details(container: Container) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import socket
 from typing import TYPE_CHECKING, Final
@@ -20,13 +21,14 @@ _PIECE: Final = 64 << 10
 
 
 async def attach_websocket(
-    request: web.Request, hand_over: Callable[[int, bytes], Awaitable[None]]
+    request: web.Request, hand_over: Callable[[int, bytes], Awaitable[None]], *, binary: bool = True
 ) -> web.StreamResponse:
     """Answer with a websocket, and relay between it and a socket that is handed over.
 
     Output is as it comes, unframed. The client's closing ends the input and the attachment.
 
     :param hand_over: as of :func:`pannier.server.hijack.hijack`.
+    :param binary: output comes in binary messages, else in texts.
     :raises InvalidRequest: the client asks for no websocket.
     """
     websocket = web.WebSocketResponse(heartbeat=30.0)
@@ -38,7 +40,7 @@ async def attach_websocket(
         with theirs:
             await hand_over(theirs.fileno(), b"")
         reader, writer = await asyncio.open_connection(sock=mine.dup())
-        output = asyncio.ensure_future(_send(reader, websocket))
+        output = asyncio.ensure_future(_send(reader, websocket, binary=binary))
         try:
             await _receive(websocket, writer)
         finally:
@@ -49,9 +51,16 @@ async def attach_websocket(
     return websocket
 
 
-async def _send(reader: asyncio.StreamReader, websocket: web.WebSocketResponse) -> None:
+async def _send(
+    reader: asyncio.StreamReader, websocket: web.WebSocketResponse, *, binary: bool
+) -> None:
+    # A text is UTF-8 (RFC 6455, 5.6), and a piece may end within a character.
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     while data := await reader.read(_PIECE):
-        await websocket.send_bytes(data)
+        if binary:
+            await websocket.send_bytes(data)
+        elif text := decode(data):
+            await websocket.send_str(text)
     await websocket.close()
 
 

@@ -193,7 +193,8 @@ def test_a_daemon_that_dies_puts_the_terminal_back(daemon: Any) -> None:
         ("ctrl-p,ctrl-q", b"\x10\x11"),
         ("a", b"a"),
         ("ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_", b"\x00\x1b\x1c\x1d\x1e\x1f"),
-        ("ctrl-A,d", b"\x01d"),
+        ("ctrl-a,d", b"\x01d"),
+        ("DEL,A", b"\x7fA"),
     ],
 )
 def test_detach_keys_are_read(text: str, keys: bytes) -> None:
@@ -201,7 +202,7 @@ def test_detach_keys_are_read(text: str, keys: bytes) -> None:
     assert parse_keys(text) == keys
 
 
-@pytest.mark.parametrize("text", ["", "ab", "ctrl-", "ctrl-1", "ctrl-ab", "é", "a,,b"])
+@pytest.mark.parametrize("text", ["", "ab", "ctrl-", "ctrl-1", "ctrl-A", "ctrl-ab", "é", "a,,b"])
 def test_other_detach_keys_are_refused(text: str) -> None:
     """What is no key is an error before anything runs."""
     with pytest.raises(UsageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
@@ -12,7 +13,7 @@ from pannier.engine.attach import detach_sequence
 from pannier.engine.model import ContainerConfig, HostOptions
 from pannier.engine.sessions import ExecConfig
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, StartFailed
-from support.engine_rig import Rig, engine_test
+from support.engine_rig import Rig, engine_test, eventually
 
 
 @engine_test
@@ -108,7 +109,7 @@ async def test_when_an_exec_is_refused(rig: Rig) -> None:
     with pytest.raises(Conflict, match="is already running"):
         await execs.start(id, detach=True)
     await rig.engine.containers.pause("web")
-    with pytest.raises(Conflict, match="is paused, unpause the container before exec"):
+    with pytest.raises(Conflict, match="Container web is paused, unpause the container"):
         await execs.create("web", ExecConfig(("x",)))
 
 
@@ -126,6 +127,65 @@ async def test_execs_end_with_their_container(rig: Rig) -> None:
     assert rig.engine._registry.get(container.id) is None
 
 
+@engine_test
+async def test_who_leaves_an_exec_by_keys_is_told_of(rig: Rig) -> None:
+    """It is an event of the container's with the exec's id; the exec runs on."""
+    container = await rig.run("web")
+    id = await rig.engine.execs.create("web", ExecConfig(("cat",), tty=True, attach_stdin=True))
+    await rig.engine.execs.start(id, detach=True)
+    rig.runtime.leave(container.id, id)
+    await eventually(lambda: "exec_detach" in rig.actions())
+    [event] = [item for item in rig.engine.events._history if item.action == "exec_detach"]
+    assert event.attributes["execID"] == id
+    assert rig.engine.execs.get(id).running
+
+
+@engine_test
+async def test_detach_keys_need_an_input(rig: Rig) -> None:
+    """A client that has no part in it cannot leave by what it sends."""
+    await rig.run("web")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(theirs.fileno(), stdin=True, stdout=True)
+        id = await rig.engine.execs.create("web", ExecConfig(("x",), tty=True))
+        await rig.engine.execs.start(id, connection=connection)
+    [request] = rig.runtime.exec_requests
+    assert request.connection is not None
+    assert (request.connection.stdin, request.connection.detach_keys) == (False, b"")
+
+
+@engine_test
+async def test_a_resize_waits_for_the_start(rig: Rig) -> None:
+    """Clients ask for both at once; what is not started in time is refused."""
+    await rig.run("web")
+    id = await rig.engine.execs.create("web", ExecConfig(("x",), tty=True))
+    resizing = asyncio.ensure_future(rig.engine.execs.resize(id, 5, 6))
+    await asyncio.sleep(0)
+    assert not resizing.done()
+    await rig.engine.execs.start(id, detach=True)
+    await resizing
+    assert f"resize {id} 5x6" in rig.world.log
+
+
+@engine_test
+async def test_a_resize_of_what_does_not_start(rig: Rig) -> None:
+    """Of an exec that failed it is refused, and of one that nobody starts after a while."""
+    await rig.run("web")
+    rig.runtime.exec_error = StartFailed("no such program", errno=2)
+    id = await rig.engine.execs.create("web", ExecConfig(("x",), tty=True))
+    resizing = asyncio.ensure_future(rig.engine.execs.resize(id, 5, 6))
+    await asyncio.sleep(0)
+    with pytest.raises(StartFailed):
+        await rig.engine.execs.start(id, detach=True)
+    with pytest.raises(Conflict, match="is not running"):
+        await resizing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pannier.engine.execs.START_PATIENCE", 0.01)
+        id = await rig.engine.execs.create("web", ExecConfig(("x",), tty=True))
+        with pytest.raises(Conflict, match="is not running"):
+            await rig.engine.execs.resize(id, 5, 6)
+
+
 @pytest.mark.parametrize(
     ("keys", "wanted"),
     [
@@ -141,7 +201,10 @@ def test_detach_keys(keys: str | None, wanted: bytes) -> None:
     assert detach_sequence(keys) == wanted
 
 
-@pytest.mark.parametrize("keys", ["ctrl-", "ctrl-1", "ab", "ctrl-ä", "f1"])
+@pytest.mark.parametrize(
+    "keys",
+    ["ctrl-", "ctrl-1", "ab", "ctrl-ä", "ä", "f1", "ctrl-A", "Ctrl-a", "del", ",", "a,", "a,,b"],
+)
 def test_malformed_detach_keys(keys: str) -> None:
     """They are refused before anything is attached."""
     with pytest.raises(InvalidRequest, match="Invalid detach keys"):

@@ -604,8 +604,9 @@ class TestLogs:
             7,
         )
         assert (options.stdout, options.stderr, options.follow) == (True, False, False)
-        server.get("/containers/web/logs?stderr=1&tail=all")
-        assert engine.containers.calls[-1][1].tail is None
+        for text, tail in (("all", None), ("-1", None), ("%2B2", 2), ("02", 2), ("0x2", None)):
+            server.get(f"/containers/web/logs?stderr=1&tail={text}")
+            assert engine.containers.calls[-1][1].tail == tail
         assert server.get("/containers/web/logs?stdout=1&since=zz").status == 400
 
     def test_a_stream_must_be_chosen(self, server: ApiServer, running: str) -> None:

@@ -285,6 +285,28 @@ class TestExecStart:
         connection = engine.execs.calls[0][-1]
         assert (connection.framed, connection.detach_keys) == (True, b"\x10\x11")
 
+    def test_who_attaches_to_nothing_has_an_end_at_once(
+        self, server: ApiServer, engine: FakeEngine, running: str
+    ) -> None:
+        """The exec runs on without its client."""
+        assert running
+        id = self.create(server, "cat", AttachStdout=False, AttachStderr=False)
+        with self.start(server, id) as client:
+            status, _, rest = read_head(client)
+            assert status == "HTTP/1.1 101 UPGRADED"
+            assert rest + read_all(client) == b""
+        assert engine.execs.calls[0][1] is True
+        assert server.get(f"/exec/{id}/json").json["Running"] is True
+
+    def test_detach_keys_are_shown_as_bytes(self, server: ApiServer, running: str) -> None:
+        """In base64, as Docker has them; malformed ones are refused in its words."""
+        assert running
+        for keys, shown in (("", ""), ("ctrl-a,b", "AWI="), ("ctrl-@", "AA==")):
+            id = self.create(server, "cat", DetachKeys=keys)
+            assert server.get(f"/exec/{id}/json").json["DetachKeys"] == shown
+        answer = server.post("/containers/web/exec", {"Cmd": ["cat"], "DetachKeys": "ctrl-A"})
+        assert (answer.status, answer.message) == (400, "Invalid escape keys (ctrl-A) provided")
+
     def test_what_cannot_execute_is_told_in_the_stream(
         self, server: ApiServer, running: str
     ) -> None:

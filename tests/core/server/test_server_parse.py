@@ -489,9 +489,12 @@ class TestMeanings:
             ("10s", 90 * 10**9),
             ("1m30s", 10 * 10**9),
             ("1h", 0),
+            ("1.0000000000001", 10**9),
+            ("-5", 1),
+            ("-1.5", 1),
         ):
             assert parse_time(text, lambda: 100.0) == expected, text
-        for text in ("zz", "-1", "1970-13-01", "1 s", "9" * 30):
+        for text in ("zz", "-", "-1h", "1.", ".5", "1970-13-01", "1 s", "9" * 30):
             with pytest.raises(InvalidRequest, match="invalid time"):
                 parse_time(text, lambda: 100.0)
 

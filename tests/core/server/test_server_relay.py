@@ -52,6 +52,51 @@ class TestWebsocket:
         options = engine.containers.calls[-1][1]
         assert (options.stream, options.raw) == (True, True)
 
+    def test_streams_are_chosen_since_api_1_42(
+        self, server: ApiServer, engine: FakeEngine, running: str
+    ) -> None:
+        """Clients of older versions have all of them, whatever they ask for."""
+        shim = engine.containers.shims[running]
+
+        async def client(version: str) -> None:
+            connector = aiohttp.UnixConnector(server.path)
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect(
+                    f"http://d/v{version}/containers/web/attach/ws?stream=1&stdout=1"
+                ),
+            ):
+                await asyncio.to_thread(server.run, shim.attached.wait())
+
+        for version, wanted in (("1.41", (True, True, True)), ("1.42", (False, True, False))):
+            asyncio.run(client(version))
+            options = engine.containers.calls[-1][1]
+            assert (options.stdin, options.stdout, options.stderr) == wanted
+
+    def test_output_is_text_before_api_1_28(
+        self, server: ApiServer, engine: FakeEngine, running: str
+    ) -> None:
+        """A character that comes in two pieces is whole; what is none is replaced."""
+        shim = engine.containers.shims[running]
+
+        async def client() -> str:
+            connector = aiohttp.UnixConnector(server.path)
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect("http://d/v1.27/containers/web/attach/ws?stream=1") as websocket,
+            ):
+                await asyncio.to_thread(server.run, shim.attached.wait())
+                side = shim.connections[0]
+                side.sendall(b"1\xc3")
+                text = await websocket.receive_str()
+                side.sendall(b"\xa4\xff2")
+                side.close()
+                while not text.endswith("2"):
+                    text += await websocket.receive_str()
+                return text
+
+        assert asyncio.run(client()) == "1\u00e4\ufffd2"
+
     def test_a_client_that_goes(self, server: ApiServer, engine: FakeEngine, running: str) -> None:
         """The process's side sees the end of its input."""
         shim = engine.containers.shims[running]

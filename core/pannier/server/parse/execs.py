@@ -35,7 +35,7 @@ def parse_exec(fields: Fields) -> ExecConfig:
             raise InvalidRequest(f"invalid environment variable: {value}")
     working_dir = fields.text("WorkingDir")
     detach_keys = fields.text("DetachKeys")
-    detach_sequence(detach_keys or None)
+    _check_keys(detach_keys)
     return ExecConfig(
         args=args,
         env=env,
@@ -49,6 +49,14 @@ def parse_exec(fields: Fields) -> ExecConfig:
         detach_keys=detach_keys or None,
         console_size=_console_size(fields),
     )
+
+
+def _check_keys(keys: str) -> None:
+    try:
+        detach_sequence(keys)
+    except InvalidRequest:
+        # Docker's word for them here.
+        raise InvalidRequest(f"Invalid escape keys ({keys}) provided") from None
 
 
 def parse_exec_start(fields: Fields) -> ExecStart:

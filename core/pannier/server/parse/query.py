@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Query", "parse_time"]
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}")
-_UNIX_TIME = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+_UNIX_TIME = re.compile(r"-?\d{1,12}(?:\.\d{1,30})?")
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:\d\d)?"
 )
@@ -110,10 +110,11 @@ def _filter_values(name: str, value: Any) -> tuple[str, ...]:
 def parse_time(text: str, now: Callable[[], float]) -> int:
     """Parse a time as ``--since`` takes it: Unix, RFC 3339, or a duration back from *now*.
 
-    :returns: nanoseconds since the epoch.
+    :returns: nanoseconds since the epoch; at least 1 of what is before it.
     """
     if _UNIX_TIME.fullmatch(text):
-        return int(Decimal(text) * 10**9)
+        nanoseconds = int(Decimal(text) * 10**9)
+        return max(nanoseconds, 1) if text.startswith("-") else nanoseconds
     match = _RFC3339.fullmatch(text)
     if match is not None:
         return _parse_date(text, match)
