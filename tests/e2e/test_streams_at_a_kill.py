@@ -222,6 +222,38 @@ def test_streams_of_processes_go_on(own_daemon: Daemon, what: str, tty: bool) ->
         assert _to_the_end(client) == b""
 
 
+def test_an_exec_outlives_what_is_known_of_it(own_daemon: Daemon) -> None:
+    """The next daemon knows no exec of its predecessor's, as dockerd; it goes on to its end."""
+    import docker  # noqa: PLC0415 - only here and above
+
+    own_daemon.cli("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    maker = docker.APIClient(base_url=own_daemon.host, version="1.43")
+    id = maker.exec_create("box", ["cat"], stdin=True, tty=True)["Id"]
+    body = json.dumps({"Tty": True})
+    headers = f"{UPGRADE}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    with _asked(own_daemon, "POST", f"/exec/{id}/start", headers) as client:
+        client.sendall(body.encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += client.recv(4096)
+        client.sendall(b"before\n")
+        assert _typed(client, data.partition(b"\r\n\r\n")[2]) == b"before\r\n"
+        own_daemon.kill()
+        own_daemon.start()
+        for method, what in (("POST", "resize?h=20&w=40"), ("GET", "json")):
+            with _asked(own_daemon, method, f"/exec/{id}/{what}", "Connection: close\r\n") as asker:
+                answer = _to_the_end(asker)
+            assert answer.startswith(b"HTTP/1.1 404")
+            assert f"No such exec instance: {id}".encode() in answer
+        client.sendall(b"after\n")
+        assert _typed(client, b"") == b"after\r\n"
+        client.sendall(b"\x04")  # the end of a terminal's input, to its process
+        assert _to_the_end(client) == b""
+    maker.close()
+    assert own_daemon.inspect("box")["State"]["Running"]
+    assert own_daemon.cli("exec", "box", "echo", "on").stdout == "on\n"
+
+
 def _typed(client: socket.socket, data: bytes) -> bytes:
     """Read a line's echo, and then the line."""
     while data.count(b"\n") < 2:
