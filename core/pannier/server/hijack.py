@@ -7,6 +7,7 @@ socket (TLS, websockets), one end of a socket pair is handed over, and the other
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,6 @@ from pannier.server.errors import error_text, exec_error_text
 from pannier.server.relay import relay
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
     from aiohttp.abc import AbstractStreamWriter
@@ -127,10 +127,18 @@ async def _hijack_relayed(
     framed: bool,
 ) -> web.StreamResponse:
     mine, theirs = socket.socketpair()
-    with mine:
+
+    async def relayed() -> None:
+        with mine:
+            await relay(transport, mine)
+
+    # A log that is replayed is larger than what the pair holds: it is read meanwhile.
+    relaying = asyncio.ensure_future(relayed())
+    try:
         with theirs:
             await _hand_over(theirs, pending, hand_over, framed=framed)
-        await relay(transport, mine)
+    finally:
+        await relaying
     return Hijacked()
 
 

@@ -36,32 +36,44 @@ async def attach_websocket(
         raise InvalidRequest("not websocket protocol", hint="POST …/attach needs none")
     await websocket.prepare(request)
     mine, theirs = socket.socketpair()
-    with mine:
+    reader, writer = await asyncio.open_connection(sock=mine)
+    output = asyncio.ensure_future(_send(reader, writer, websocket, binary=binary))
+
+    async def handed_over() -> None:
         with theirs:
             await hand_over(theirs.fileno(), b"")
-        reader, writer = await asyncio.open_connection(sock=mine.dup())
-        output = asyncio.ensure_future(_send(reader, websocket, binary=binary))
-        try:
-            await _receive(websocket, writer)
-        finally:
-            output.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await output
-            writer.close()
+
+    # A log that is replayed is larger than what the pair holds: it is read meanwhile.
+    handing_over = asyncio.ensure_future(handed_over())
+    try:
+        await _receive(websocket, writer)
+    finally:
+        output.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+            await output
+        with contextlib.suppress(ConnectionError):  # the client has gone
+            await handing_over
     return websocket
 
 
 async def _send(
-    reader: asyncio.StreamReader, websocket: web.WebSocketResponse, *, binary: bool
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    websocket: web.WebSocketResponse,
+    *,
+    binary: bool,
 ) -> None:
     # A text is UTF-8 (RFC 6455, 5.6), and a piece may end within a character.
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    while data := await reader.read(_PIECE):
-        if binary:
-            await websocket.send_bytes(data)
-        elif text := decode(data):
-            await websocket.send_str(text)
-    await websocket.close()
+    try:
+        while data := await reader.read(_PIECE):
+            if binary:
+                await websocket.send_bytes(data)
+            elif text := decode(data):
+                await websocket.send_str(text)
+        await websocket.close()
+    finally:
+        writer.close()  # whoever writes at the other end learns that nobody reads any more
 
 
 async def _receive(websocket: web.WebSocketResponse, writer: asyncio.StreamWriter) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,6 +15,9 @@ from pannier.server.relay import relay
 if TYPE_CHECKING:
     from support.api_server import ApiServer
     from support.fake_engine import FakeEngine
+
+
+MUCH = 8 << 20
 
 
 class TestWebsocket:
@@ -51,6 +56,46 @@ class TestWebsocket:
         asyncio.run(client())
         options = engine.containers.calls[-1][1]
         assert (options.stream, options.raw) == (True, True)
+
+    def test_a_long_log_is_read_while_it_is_replayed(
+        self, server: ApiServer, engine: FakeEngine, running: str
+    ) -> None:
+        """More than sockets hold; and where the client goes meanwhile, the replay ends, too."""
+        assert running
+        ended: list[BaseException | None] = []
+
+        async def attach(_: str, __: object, descriptor: int, ___: bytes) -> None:
+            def replay() -> None:
+                with socket.socket(fileno=os.dup(descriptor)) as target:
+                    target.setblocking(True)
+                    target.sendall(bytes(MUCH))
+
+            try:
+                await asyncio.to_thread(replay)
+            except OSError as error:
+                ended.append(error)
+                raise
+            ended.append(None)
+
+        engine.containers.attach = attach  # type: ignore[method-assign, assignment]
+
+        async def client(wanted: int) -> None:
+            connector = aiohttp.UnixConnector(server.path)
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect("http://d/containers/web/attach/ws?logs=1") as websocket,
+            ):
+                while wanted > 0:
+                    wanted -= len(await websocket.receive_bytes())
+
+        asyncio.run(client(MUCH))
+        asyncio.run(client(1))
+        deadline = time.monotonic() + 10
+        while len(ended) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # the server's thread tells nobody that it is done
+        assert ended[0] is None
+        assert isinstance(ended[1], BrokenPipeError | ConnectionResetError)
 
     def test_streams_are_chosen_since_api_1_42(
         self, server: ApiServer, engine: FakeEngine, running: str
