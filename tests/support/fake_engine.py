@@ -65,7 +65,7 @@ from pannier.images.oci import OCI_CONFIG, OCI_LAYER, Descriptor, Platform
 from support.fake_transfers import FakeTransfers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from pannier.drivers.resources import Limits
     from pannier.drivers.runtime import Connection
@@ -450,9 +450,15 @@ class FakeContainers:
         self.calls.append(("resize", rows, columns))
 
     async def attach(
-        self, ref: str, options: AttachOptions, socket_fd: int, pending: bytes = b""
+        self,
+        ref: str,
+        options: AttachOptions,
+        socket_fd: int,
+        pending: bytes = b"",
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         container = self.get(ref)
+        announce()
         self.calls.append(("attach", options))
         self.shims[container.id].add(socket_fd, pending)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -545,10 +546,11 @@ class FakeRuntime(RuntimeDriver):
         if self.exit_on_signal or signal == 9:
             self.end(id, 128 + signal)
 
-    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> None:
+    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> int:
         if self.attach_error is not None:
             raise self.attach_error
         self.connections.setdefault(id, []).append(connection)
+        return time.time_ns()
 
     def resize(self, id: str, rows: int, columns: int, exec_id: str | None = None) -> None:
         self.world.log.append(f"resize {exec_id or id} {rows}x{columns}")

@@ -99,6 +99,9 @@ class Connection:
     :param pending: input that the client had sent before the connection was handed over.
     :param detach_keys: the bytes that detach the client from a terminal; empty for none.
     :param framed: whether output is framed; None for all processes that have no terminal.
+    :param gate: the reading end of a pipe. The client takes part from now on, but nothing is sent
+        to it, nor is its connection closed, before the writing end is: what comes meanwhile waits.
+        For ``attach`` alone; -1 for none. The driver duplicates it, too.
     """
 
     socket: int
@@ -108,6 +111,7 @@ class Connection:
     pending: bytes = b""
     detach_keys: bytes = b""
     framed: bool | None = None
+    gate: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +275,11 @@ class RuntimeDriver(Driver):
         """
 
     @abstractmethod
-    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> None:
+    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> int:
         """Hand a client's connection to a running process's streams.
+
+        Return from when on it has the output: nanoseconds since the epoch, on the clock by which
+        the log's records have their times. What was logged earlier it does not get from here.
 
         :raises NotFound: there is no such process.
         :raises Conflict: it has stopped.

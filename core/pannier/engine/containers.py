@@ -16,7 +16,7 @@ from pannier.errors import Conflict, DriverUnavailable, InvalidRequest, PannierE
 if TYPE_CHECKING:
     import asyncio
     import builtins
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from pannier.drivers.operations import Timing
     from pannier.drivers.resources import Limits
@@ -313,10 +313,16 @@ class Containers:
     # Talking.
 
     async def attach(
-        self, ref: str, options: AttachOptions, socket_fd: int, pending: bytes = b""
+        self,
+        ref: str,
+        options: AttachOptions,
+        socket_fd: int,
+        pending: bytes = b"",
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         """Hand a client's socket over; see :meth:`Attaching.attach`."""
-        await self.attaching.attach(self.registry.find(ref), options, socket_fd, pending)
+        live = self.registry.find(ref)
+        await self.attaching.attach(live, options, socket_fd, pending, announce)
 
     @uninterrupted
     async def resize(self, ref: str, rows: int, columns: int) -> None:

@@ -94,6 +94,7 @@ class Reply(TypedDict, total=False):
     status: str
     exit_status: int
     hooks: bool
+    time: int
 
 
 class Event(TypedDict):

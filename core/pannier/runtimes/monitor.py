@@ -253,8 +253,8 @@ class Monitor:
         if member is None or member.status is not None:
             close_all(descriptors)
             return _no_process(member)
-        member.streams.attach(request["connection"], descriptors[0])
-        return {}
+        member.streams.attach(request["connection"], *descriptors)
+        return {"time": time.time_ns()}
 
     def do_resize(self, request: Any, *_: object) -> Reply:
         """Set a terminal's size."""

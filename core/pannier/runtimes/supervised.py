@@ -11,6 +11,7 @@ which comes once all of the container has ended.
 from __future__ import annotations
 
 import os
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -119,10 +120,15 @@ class SupervisedRuntime(RuntimeDriver):
         """See :meth:`RuntimeDriver.kill_exec`."""
         self._ask(id, {"do": "kill", "exec_id": exec_id, "signal": int(signal)})
 
-    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> None:
+    def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> int:
         """See :meth:`RuntimeDriver.attach`."""
         request = {"do": "attach", "exec_id": exec_id, "connection": connection_job(connection, 0)}
-        self._do(id, request, f"cannot attach to {exec_id or id}", [connection.socket])
+        descriptors = [connection.socket]
+        if connection.gate >= 0:
+            descriptors.append(connection.gate)
+        reply = self._do(id, request, f"cannot attach to {exec_id or id}", descriptors)
+        # A monitor that an older version has started does not say it.
+        return reply.get("time", time.time_ns())
 
     def resize(self, id: str, rows: int, columns: int, exec_id: str | None = None) -> None:
         """See :meth:`RuntimeDriver.resize`."""

@@ -17,6 +17,8 @@ from pannier.server.parse.execs import parse_exec, parse_exec_start
 from pannier.server.respond import created, json_response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pannier.engine.sessions import ExecSession
     from pannier.server.call import Call
     from pannier.server.parse.execs import ExecStart
@@ -47,7 +49,8 @@ async def _start_attached(call: Call, session: ExecSession, how: ExecStart) -> w
     framed = not how.tty
     multiplexed = framed and call.version >= _MULTIPLEXED_SINCE
 
-    async def hand_over(descriptor: int, pending: bytes) -> None:
+    async def hand_over(descriptor: int, pending: bytes, announce: Callable[[], None]) -> None:
+        announce()
         if not (config.attach_stdin or config.attach_stdout or config.attach_stderr):
             # Nothing is to be waited for: as Docker has it, the client has its end at once.
             await call.engine.execs.start(session.id, detach=True, console_size=how.console_size)

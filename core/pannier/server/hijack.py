@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiohttp import web
 
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
     from pannier.server.call import Call
 
-__all__ = ["MULTIPLEXED", "RAW", "Hijacked", "frame", "hijack"]
+__all__ = ["MULTIPLEXED", "RAW", "HandOver", "Hijacked", "frame", "hijack"]
 
 RAW: Final = "application/vnd.docker.raw-stream"
 MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+
+HandOver: TypeAlias = "Callable[[int, bytes, Callable[[], None]], Awaitable[None]]"
 
 _STDERR: Final = 2
 
@@ -59,7 +61,7 @@ def frame(stream: int, data: bytes) -> bytes:
 async def hijack(
     call: Call,
     content_type: str,
-    hand_over: Callable[[int, bytes], Awaitable[None]],
+    hand_over: HandOver,
     *,
     framed: bool,
 ) -> web.StreamResponse:
@@ -67,8 +69,9 @@ async def hijack(
 
     Everything that can be refused must have been: from here on, errors go into the stream.
 
-    :param hand_over: called with the socket's descriptor, which it duplicates, and with the bytes
-        that the client has sent behind its request.
+    :param hand_over: called with the socket's descriptor, which it duplicates, with the bytes
+        that the client has sent behind its request, and with what writes the head: to be called
+        before there is output, and again where that is simpler. It is written at the end anyway.
     :param framed: whether output has attach's framing, for the text of an error.
     """
     transport = call.request.transport
@@ -77,18 +80,41 @@ async def hijack(
     transport.pause_reading()
     protocol = transport.get_protocol()
     pending = protocol.take() if isinstance(protocol, ClientConnection) else b""
-    transport.write(_head(call, content_type))
+    head = _head(call, content_type)
     if transport.get_extra_info("sslcontext") is not None:
-        return await _hijack_relayed(transport, pending, hand_over, framed=framed)
+        return await _hijack_relayed(transport, head, pending, hand_over, framed=framed)
     if transport.get_write_buffer_size():
-        # The head is shorter than any socket's buffer: this client has stopped reading.
         transport.abort()
         raise ConnectionResetError("the client does not read")
     with _duplicate(transport.get_extra_info("socket")) as client:
         # Closes this process's descriptor without a shutdown: the duplicate stays connected.
         transport.abort()
-        await _hand_over(client, pending, hand_over, framed=framed)
+        announcing = _Announcing(lambda: _send_head(client, head))
+        await _hand_over(client, pending, hand_over, announcing, framed=framed)
     return Hijacked()
+
+
+class _Announcing:
+    """Writes the head of an answer, when it is first called."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write = write
+        self._written = False
+
+    def __call__(self) -> None:
+        if not self._written:
+            self._written = True
+            self._write()
+
+
+def _send_head(client: socket.socket, head: bytes) -> None:
+    # It is shorter than any socket's buffer; who has no room for it has stopped reading.
+    try:
+        sent = client.send(head, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(head):
+        raise ConnectionResetError("the client does not read")
 
 
 def _duplicate(given: socket.socket) -> socket.socket:
@@ -98,13 +124,18 @@ def _duplicate(given: socket.socket) -> socket.socket:
 async def _hand_over(
     client: socket.socket,
     pending: bytes,
-    hand_over: Callable[[int, bytes], Awaitable[None]],
+    hand_over: HandOver,
+    announce: _Announcing,
     *,
     framed: bool,
 ) -> None:
     try:
-        await hand_over(client.fileno(), pending)
+        await hand_over(client.fileno(), pending, announce)
+        announce()
+    except ConnectionError:
+        raise
     except Exception as error:
+        announce()
         text = f"{_stream_text(error)}\r\n".encode()
         with contextlib.suppress(OSError):
             client.send(frame(_STDERR, text) if framed else text, socket.MSG_DONTWAIT)
@@ -121,8 +152,9 @@ def _stream_text(error: Exception) -> str:
 
 async def _hijack_relayed(
     transport: asyncio.Transport,
+    head: bytes,
     pending: bytes,
-    hand_over: Callable[[int, bytes], Awaitable[None]],
+    hand_over: HandOver,
     *,
     framed: bool,
 ) -> web.StreamResponse:
@@ -136,7 +168,8 @@ async def _hijack_relayed(
     relaying = asyncio.ensure_future(relayed())
     try:
         with theirs:
-            await _hand_over(theirs, pending, hand_over, framed=framed)
+            announcing = _Announcing(lambda: transport.write(head))
+            await _hand_over(theirs, pending, hand_over, announcing, framed=framed)
     finally:
         await relaying
     return Hijacked()

@@ -15,6 +15,8 @@ from pannier.server.hijack import MULTIPLEXED, RAW, hijack
 from pannier.server.websocket import attach_websocket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pannier.engine.model import Container
     from pannier.server.call import Call
 
@@ -60,8 +62,8 @@ async def _attach(call: Call) -> web.StreamResponse:
     framed = not container.config.tty
     multiplexed = framed and call.version >= _MULTIPLEXED_SINCE
 
-    async def hand_over(descriptor: int, pending: bytes) -> None:
-        await call.engine.containers.attach(container.id, options, descriptor, pending)
+    async def hand_over(descriptor: int, pending: bytes, announce: Callable[[], None]) -> None:
+        await call.engine.containers.attach(container.id, options, descriptor, pending, announce)
 
     return await hijack(call, MULTIPLEXED if multiplexed else RAW, hand_over, framed=framed)
 

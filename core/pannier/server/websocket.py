@@ -27,7 +27,7 @@ async def attach_websocket(
 
     Output is as it comes, unframed. The client's closing ends the input and the attachment.
 
-    :param hand_over: as of :func:`pannier.server.hijack.hijack`.
+    :param hand_over: as of :func:`pannier.server.hijack.hijack`, but that the head is out already.
     :param binary: output comes in binary messages, else in texts.
     :raises InvalidRequest: the client asks for no websocket.
     """

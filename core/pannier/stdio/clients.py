@@ -71,6 +71,7 @@ class Client:
     arrives together with the head is lost to them. Nothing tells when a peer has read; the kernel
     only tells how much is unread (SIOCOUTQ, unix(7)).
 
+    :ivar gate: nothing is sent before this descriptor polls readable; -1 once it has.
     :ivar fresh: until when, on the monotonic clock, the head may be unread; 0 once it is read.
     :ivar pause: seconds to wait before looking again; 0 while nothing is to be sent.
     """
@@ -79,6 +80,7 @@ class Client:
         "backlog",
         "framed",
         "fresh",
+        "gate",
         "held",
         "keys",
         "pause",
@@ -89,7 +91,9 @@ class Client:
         "streams",
     )
 
-    def __init__(self, job: ConnectionJob, descriptor: int, *, terminal: bool) -> None:
+    def __init__(
+        self, job: ConnectionJob, descriptor: int, *, terminal: bool, gate: int = -1
+    ) -> None:
         self.socket = _socket.socket(fileno=descriptor)
         self.socket.setblocking(False)  # sendfile(2) has no flag for it
         self.stdin = job["stdin"]
@@ -101,12 +105,15 @@ class Client:
         self.backlog: list[memoryview | Stored] = []
         self.size = 0
         self.reading = True
+        self.gate = gate
         self.fresh = time.monotonic() + _HEAD_PATIENCE
         self.pause = 0.0
 
     @property
     def waiting(self) -> bool:
-        """Whether the head may be unread still."""
+        """Whether the gate is shut, or the head may be unread still."""
+        if self.gate >= 0:
+            return True
         if self.fresh:
             unread = fcntl.ioctl(self.socket.fileno(), _TIOCOUTQ, _NOTHING)
             if unread == _NOTHING or time.monotonic() > self.fresh:
@@ -173,6 +180,12 @@ class Client:
                 first.length -= sent
             else:
                 self.backlog[0] = first[sent:]
+
+    def open(self) -> None:
+        """Have output sent from now on, once the head was read."""
+        os.close(self.gate)
+        self.gate = -1
+        self.fresh = time.monotonic() + _HEAD_PATIENCE
 
     def forget(self) -> None:
         """Let go of what was kept."""

@@ -252,7 +252,7 @@ class Streams:
             # Before the clients are let go: one that sees its end may at once ask for the status.
             callback()
         for client in list(self._clients):
-            if client.backlog:
+            if client.backlog or client.gate >= 0:
                 self._watch_client(client)
             else:
                 self._drop(client)
@@ -266,11 +266,16 @@ class Streams:
         """Whether clients are still being served."""
         return bool(self._clients)
 
-    def attach(self, job: ConnectionJob, descriptor: int) -> None:
-        """Serve a client; the descriptor is ours from now on."""
-        client = Client(job, descriptor, terminal=self._terminal)
+    def attach(self, job: ConnectionJob, descriptor: int, gate: int = -1) -> None:
+        """Serve a client; the descriptors are ours from now on.
+
+        :param gate: send it nothing before this polls readable; -1 for none.
+        """
+        client = Client(job, descriptor, terminal=self._terminal, gate=gate)
         self._clients.append(client)
         self._watch_client(client)
+        if gate >= 0:
+            self._loop.watch(gate, READ, lambda _: self._open_gate(client))
         if job["pending"]:
             self._pending.append((client, job["pending"]))
             self.deliver_pending()
@@ -282,10 +287,20 @@ class Streams:
             for client, data in pending:
                 self._take(client, data)
 
+    def _open_gate(self, client: Client) -> None:
+        self._loop.unwatch(client.gate)
+        client.open()
+        self._flushed(client)
+        if client.backlog:
+            self._watch_client(client)
+
     def _drop(self, client: Client) -> None:
         if client not in self._clients:
             return
         self._clients.remove(client)
+        if client.gate >= 0:
+            self._loop.unwatch(client.gate)
+            client.open()
         self._loop.unwatch(client.socket.fileno())
         client.close()
         if client.stdin and self._close_stdin:
@@ -304,7 +319,9 @@ class Streams:
 
     def _watch_client(self, client: Client) -> None:
         events = 0
-        if client.fresh and client.backlog:
+        if client.gate >= 0:
+            pass
+        elif client.fresh and client.backlog:
             # It is writable already, so polling would not wait.
             if not client.pause:
                 client.pause = _HEAD_PAUSES[0]
@@ -357,17 +374,24 @@ class Streams:
         if data:
             self._take(client, data)
             return
-        client.reading = False
         if client.stdin and (self._terminal or not self._close_stdin):
             # The process does not learn of this end. As Docker has it, the client is done then.
-            client.streams = 0
-            if not client.backlog:
-                self._drop(client)
-                return
-            self._watch_sources()
+            self._leave(client)
+            return
+        client.reading = False
         self._watch_client(client)
-        if client.stdin and self._close_stdin:
+        if client.stdin:
             self._end_stdin()
+
+    def _leave(self, client: Client) -> None:
+        """Have a client end, once it has what waits for it."""
+        client.reading = False
+        client.streams = 0
+        if client.backlog or client.gate >= 0:
+            self._watch_client(client)
+            self._watch_sources()
+        else:
+            self._drop(client)
 
     def _take(self, client: Client, data: bytes) -> None:
         detached = False
@@ -380,7 +404,7 @@ class Streams:
             if self._detached is not None:
                 # Before the connection ends: who sees that may at once look for the event.
                 self._detached()
-            self._drop(client)
+            self._leave(client)
 
     def _write_input(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -102,6 +103,41 @@ class StreamTests(RuntimeTests):
         second.send(b"\n")
         assert unframe(second.raw())[1] == b"2\n3\n"
         assert bench.wait().exit_status == 0
+
+    @mandatory
+    def test_nothing_is_sent_before_the_gate_opens(self, bench: RuntimeBench) -> None:
+        """A client has what came since it was attached once its gate opens, and then its end."""
+        first = bench.runs(make_spec("cat"), stdio=_INPUT)
+        waiting, opening = os.pipe()
+        second = bench.attach(gate=waiting)
+        os.close(waiting)
+        first.send(b"one")
+        first.until(b"one")
+        bench.driver.kill("box", signal.SIGKILL)
+        assert bench.wait().exit_status == 137
+        assert select.select([second.socket], [], [], 0)[0] == []
+        os.close(opening)
+        assert second.streams()[1] == b"one"
+
+    @mandatory
+    def test_the_log_and_a_client_meet(self, bench: RuntimeBench, place: Path) -> None:
+        """What was logged before the time that attaching gives, and what the client has, is all."""
+        log = LogSpec(place / "log")
+        script = "i=0; while :; do echo $i; i=$((i+1)); done"
+        bench.create(make_spec("sh", "-c", script), stdio=StdioSpec(log=log))
+        bench.start().until(b"\n1000\n")
+        client = bench.client()
+        since = bench.driver.attach("box", client.connection())
+        client.handed_over()
+        got = client.until(b"0\n")
+        bench.clients[0].close()
+        bench.driver.kill("box", signal.SIGKILL)
+        client_has = unframe(got + client.raw())[1]
+        bench.wait()
+        records = _records(log.path)
+        before = _joined([record for record in records if record.time <= since], logfile.STDOUT)
+        assert len(before) > 1000
+        assert before + client_has == _joined(records, logfile.STDOUT)
 
     @mandatory
     def test_the_log_holds_all_output(self, bench: RuntimeBench, place: Path) -> None:

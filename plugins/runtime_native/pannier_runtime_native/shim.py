@@ -313,8 +313,8 @@ class Shim:
             if member is None:
                 return {"error": "missing", "text": "no such process"}
             return {"error": "conflict", "text": "it has stopped"}
-        member.streams.attach(request["connection"], descriptors[0])
-        return {}
+        member.streams.attach(request["connection"], *descriptors)
+        return {"time": time.time_ns()}
 
     def do_resize(self, request: Any, *_: object) -> Reply:
         """Set a terminal's size."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,29 @@ async def test_detach_keys_need_a_terminal_and_an_input(rig: Rig) -> None:
         with ours, theirs:
             await rig.engine.containers.attach("web", options, theirs.fileno())
     assert [item.detach_keys for item in handed_over(rig)] == [b"\x10\x11", b""]
+
+
+@engine_test
+async def test_the_client_is_told_once_it_is_attached(rig: Rig) -> None:
+    """Behind a gate, which opens behind that; of one that is kept for the start there is none."""
+    shut: list[bool] = []
+
+    def announce() -> None:
+        [connection] = handed_over(rig)
+        shut.append(select.select([connection.gate], [], [], 0)[0] == [])
+
+    for start in (True, False):
+        name = f"box{start}"
+        await rig.create(name)
+        if start:
+            await rig.engine.containers.start(name)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            said = announce if start else shut.clear
+            await rig.engine.containers.attach(name, EVERYTHING, theirs.fileno(), b"", said)
+        assert shut == ([True] if start else [])
+    [kept] = rig.live("boxFalse").pending
+    assert kept.gate == -1
 
 
 @engine_test

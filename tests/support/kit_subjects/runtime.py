@@ -247,6 +247,22 @@ class TestTellsNobodyWhoLeaves(Subject):
             return Exits(super().watch(id), lambda event: event)
 
 
+class TestSendsBeforeTheGateOpens(Subject):
+    meant, because = "test_nothing_is_sent_before_the_gate_opens", "=="
+
+    class driver(NativeRuntime):
+        def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> int:
+            return super().attach(id, replace(connection, gate=-1), exec_id)
+
+
+class TestTellsALateTime(Subject):
+    meant, because = "test_the_log_and_a_client_meet", "=="
+
+    class driver(NativeRuntime):
+        def attach(self, id: str, connection: Connection, exec_id: str | None = None) -> int:
+            return super().attach(id, connection, exec_id) + 10**9
+
+
 class TestMixesTheStreams(Subject):
     meant, because = "test_streams_come_apart", "out.nerr.n|err"
 
