@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Dying"]
 
 _CODE = """
-import functools, importlib, os, signal
+import functools, importlib, inspect, os, signal
 from pathlib import Path
 
 ARMED = Path(__file__).with_name("armed")
@@ -37,7 +37,8 @@ def prepare(place):
             ARMED.write_text(f"{place} {int(calls) - 1}")
         return function(*args, **kwargs)
 
-    setattr(there, name, dying)
+    static = isinstance(inspect.getattr_static(there, name), staticmethod)
+    setattr(there, name, staticmethod(dying) if static else dying)
 
 for place in PLACES:
     prepare(place)

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,9 @@ from pannier.engine.model import Container, ContainerConfig
 from pannier.engine.registry import Live
 from pannier.engine.results import CreateResult, Event
 from pannier.engine.specmounts import SKELETON
+from pannier.engine.volumes import users_of
 from pannier.engine.workers import uninterrupted
-from pannier.errors import InvalidRequest, NotFound
+from pannier.errors import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -279,7 +281,8 @@ class Creator:
             self.volumes.release(name)
         mounts.held.clear()
         for volume in mounts.made:
-            self.volumes.remove(volume.name, lambda _: [])
+            with contextlib.suppress(Conflict):  # another container has it meanwhile
+                self.volumes.discard(volume.name, partial(users_of, self.registry))
         mounts.made.clear()
 
 

@@ -179,6 +179,7 @@ class Engine:
             store,
             drivers,
             networks,
+            volumes,
             endpoints,
             wiring,
             launcher,

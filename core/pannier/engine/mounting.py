@@ -99,8 +99,8 @@ def inherited(host: HostOptions, registry: Registry) -> list[MountPoint]:
             if destination in asked or point.spec.kind is MountKind.TMPFS:
                 continue
             spec = replace(point.spec, read_only=True) if "ro" in options else point.spec
-            # The volume goes with the container that it was made for, not with this one.
-            found[destination] = replace(point, spec=spec, anonymous=False)
+            # An anonymous volume goes with the last container that has it, as Docker's does.
+            found[destination] = replace(point, spec=spec)
     return list(found.values())
 
 

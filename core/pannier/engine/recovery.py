@@ -23,6 +23,7 @@ from pannier.engine import links
 from pannier.engine.model import Status
 from pannier.engine.registry import Live
 from pannier.engine.supervision import wants_restart
+from pannier.engine.volumes import users_of
 from pannier.errors import InvalidRequest, NotFound, PannierError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pannier.engine.sharedmemory import SharedMemory
     from pannier.engine.store import Store
     from pannier.engine.supervision import Supervisor
+    from pannier.engine.volumes import VolumeStore
     from pannier.engine.wiring import Wiring
     from pannier.engine.workers import Workers
 
@@ -79,6 +81,7 @@ class Recovery:
     store: Store
     drivers: DriverSet
     networks: NetworkStore
+    volumes: VolumeStore
     endpoints: Endpoints
     wiring: Wiring
     launcher: Launcher
@@ -93,6 +96,10 @@ class Recovery:
         containers = await self.workers.bulk(lambda: list(self.store.containers()))
         for container in containers:
             self.registry.add(Live(container, keep=container.state.restart_asked))
+        users = partial(users_of, self.registry)
+        doomed = await self.workers.bulk(self.volumes.settle, users)
+        # Nobody waits for this: files that are unlinked take the filesystem its time.
+        self.workers.spawn(self.workers.bulk(self.volumes.clear, doomed))
         await self.workers.bulk(self.networks.open, self.patience)
         found = await self.workers.bulk(self._look, containers)
         await self.workers.bulk(self._clear, containers, set(found))

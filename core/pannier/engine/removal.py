@@ -11,6 +11,7 @@ from pannier.engine import waiting
 from pannier.engine.filters import label_matches, refuse_unknown, until
 from pannier.engine.model import Status
 from pannier.engine.results import Event, PruneResult
+from pannier.engine.volumes import users_of
 from pannier.engine.workers import uninterrupted
 from pannier.errors import Conflict, DriverUnavailable, NotFound, PannierError
 
@@ -92,19 +93,13 @@ class Remover:
         before = live.container
         live.set_state(replace(before.state, status=Status.REMOVING))
         await self.deliveries.finish(before)
-        others = {
-            point.name
-            for other in self.registry
-            if other is not live
-            for point in other.container.mounts
-        }
         doomed = [
             point.name
             for point in before.mounts
-            if volumes and point.anonymous and point.name not in others
+            if volumes and point.anonymous and users_of(self.registry, point.name) == [before.id]
         ]
         try:
-            await self.workers.run(self._remove, before)
+            await self.workers.run(self._remove, before, doomed)
         except PannierError as error:
             state = replace(before.state, status=Status.DEAD, error=str(error))
             live.set_state(state)
@@ -119,15 +114,20 @@ class Remover:
         waiting.resolve(live, removed=True)
         for name in doomed:
             try:
-                await self.workers.bulk(self.volumes.remove, name, lambda _: [])
-            except PannierError:  # a new container has it
+                gone = await self.workers.bulk(self.volumes.discard, name, self._users)
+            except PannierError:  # a new container is about to have it
                 continue
-            self.events.publish(Event("volume", "destroy", name, {"driver": "local"}))
+            if gone:
+                self.events.publish(Event("volume", "destroy", name, {"driver": "local"}))
 
-    def _remove(self, container: Container) -> None:
-        # The row goes first: what is then left without one, the next start clears away. The other
-        # way round a kill would leave a container without its files.
-        self.store.delete(container.id)
+    def _users(self, volume: str) -> list[str]:
+        return users_of(self.registry, volume)
+
+    def _remove(self, container: Container, doomed: list[str]) -> None:
+        # The row goes first: what is then left without one, the next start clears away, and so it
+        # does with the volumes that are to go, too. The other way round a kill would leave a
+        # container without its files.
+        self.store.delete(container.id, doomed)
         try:
             self._remove_layer(container)
         except BaseException:

@@ -17,7 +17,7 @@ from pannier.engine.model import Container, ContainerState, Network, Volume
 from pannier.images.model import ImageUser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pannier.database import Database
 
@@ -30,6 +30,7 @@ _MIGRATIONS = (
     "CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE volumes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE loose_volumes (name TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
 
@@ -42,7 +43,11 @@ class _Changing:
 
 
 class Store:
-    """Reads and writes containers, networks and volumes. Each method is one transaction."""
+    """Reads and writes containers, networks and volumes. Each method is one transaction.
+
+    A volume is *loose* that was made for a container which is not there yet, or that is to go with
+    one which is gone already. Whoever finds it so after a kill removes it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,11 +66,11 @@ class Store:
             )
         yield from sorted(found, key=lambda item: item.created)
 
-    def add(self, container: Container, volumes: tuple[Volume, ...] = ()) -> None:
-        """Keep a new container, together with volumes that were made for it."""
+    def add(self, container: Container) -> None:
+        """Keep a new container; its volumes are loose no longer."""
         with self._database.transaction():
-            for volume in volumes:
-                self.put_volume(volume)
+            for point in container.mounts:
+                self.keep_volume(point.name)
             self._database.execute(
                 "INSERT INTO containers VALUES (?, ?, ?, ?, ?)",
                 container.id,
@@ -95,10 +100,12 @@ class Store:
                 container.id,
             )
 
-    def delete(self, id: str) -> None:
-        """Forget a container."""
+    def delete(self, id: str, volumes: Iterable[str] = ()) -> None:
+        """Forget a container; *volumes*, which are to go with it, are loose from now on."""
         with self._database.transaction():
             self._database.execute("DELETE FROM containers WHERE id = ?", id)
+            for name in volumes:
+                self._database.execute("REPLACE INTO loose_volumes VALUES (?)", name)
 
     def image_users(self) -> list[ImageUser]:
         """Return which images containers use, as a transaction under way sees it."""
@@ -133,17 +140,33 @@ class Store:
         rows = self._database.rows("SELECT value FROM volumes")
         return [codec.loads(Volume, value) for (value,) in rows]
 
-    def put_volume(self, volume: Volume) -> None:
+    def put_volume(self, volume: Volume, *, loose: bool = False) -> None:
         """Keep a volume, new or changed."""
         with self._database.transaction():
             self._database.execute(
                 "REPLACE INTO volumes VALUES (?, ?)", volume.name, codec.dumps(volume)
             )
+            if loose:
+                self._database.execute("REPLACE INTO loose_volumes VALUES (?)", volume.name)
 
     def delete_volume(self, name: str) -> None:
         """Forget a volume."""
         with self._database.transaction():
             self._database.execute("DELETE FROM volumes WHERE name = ?", name)
+            self.keep_volume(name)
+
+    def loose_volumes(self) -> list[str]:
+        """Return the names of the loose volumes."""
+        return [name for (name,) in self._database.rows("SELECT name FROM loose_volumes")]
+
+    def is_loose(self, name: str) -> bool:
+        """Whether a volume is loose."""
+        return bool(self._database.row("SELECT 1 FROM loose_volumes WHERE name = ?", name))
+
+    def keep_volume(self, name: str) -> None:
+        """Have a volume not be loose. Idempotent."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM loose_volumes WHERE name = ?", name)
 
     def identity(self) -> str:
         """Return this installation's id, made at the first call."""

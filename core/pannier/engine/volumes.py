@@ -32,13 +32,24 @@ if TYPE_CHECKING:
     from pannier.engine.store import Store
     from pannier.engine.workers import Workers
 
-__all__ = ["ANONYMOUS_LABEL", "VolumeStore", "Volumes"]
+    Users = Callable[[str], builtins.list[str]]
+
+__all__ = ["ANONYMOUS_LABEL", "VolumeStore", "Volumes", "users_of"]
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _REMOVING = ".removing-"
 _DATA = "_data"
+
+
+def users_of(registry: Registry, name: str) -> list[str]:
+    """Return the ids of the containers that have the volume."""
+    return [
+        live.container.id
+        for live in registry
+        if any(point.name == name for point in live.container.mounts)
+    ]
 
 
 class VolumeStore:
@@ -63,7 +74,7 @@ class VolumeStore:
         """Finish what a killed process left half done. Never removes data that a row speaks of."""
         for entry in os.scandir(self.folder):
             if entry.name.startswith(_REMOVING):
-                name = entry.name.removeprefix(_REMOVING)
+                _, _, name = entry.name.removeprefix(_REMOVING).partition(".")
                 if name in self._volumes:
                     Path(entry.path).rename(self.folder / name)
                 else:
@@ -102,7 +113,8 @@ class VolumeStore:
     ) -> tuple[Volume, bool]:
         """Return the volume *name*, and whether it had to be made; without a name a new one.
 
-        :param hold: nobody can remove it until :meth:`release`.
+        :param hold: it is for a container being made, so that nobody can remove it until
+            :meth:`release`; one that had to be made is loose until the container is kept.
         :raises InvalidRequest: the name or an option is malformed.
         :raises Conflict: it exists with other options.
         """
@@ -127,6 +139,8 @@ class VolumeStore:
             if existing is not None:
                 if options and dict(existing.options) != options:
                     raise Conflict(f"create {name}: the volume exists already, with other options")
+                if not hold:
+                    self._store.keep_volume(name)
                 return existing, False
             path = bind_device(options) or str(self._make_folder(name))
             extra = {ANONYMOUS_LABEL: ""} if anonymous else {}
@@ -138,7 +152,7 @@ class VolumeStore:
                 options=options,
                 anonymous=anonymous,
             )
-            self._store.put_volume(volume)
+            self._store.put_volume(volume, loose=hold)
             self._volumes[name] = volume
         return volume, True
 
@@ -158,32 +172,69 @@ class VolumeStore:
             if self._held[name] <= 0:
                 del self._held[name]
 
-    def remove(self, name: str, users: Callable[[str], builtins.list[str]]) -> None:
+    def remove(self, name: str, users: Users) -> None:
         """Remove a volume with its data. Idempotent.
 
         :param users: tells the containers that have a volume; asked under the lock.
         :raises Conflict: a container has it, or is about to.
         """
         with self._lock:
-            volume = self._volumes.get(name)
-            if volume is None:
-                return
-            containers = users(name)
-            if containers or self._held[name]:
-                raise Conflict(
-                    f"remove {name}: volume is in use - [{', '.join(containers)}]",
-                    hint="remove those containers first",
-                )
-            doomed = self.folder / f"{_REMOVING}{name}"
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / name).rename(doomed)
-            self._store.delete_volume(name)
-            del self._volumes[name]
-        data = str(doomed / _DATA)
-        while is_mounted(data):
-            # What is mounted is not the volume's own: it must not be deleted with it.
-            umount(data)
-        shutil.rmtree(doomed, ignore_errors=True)
+            doomed = self._take(name, users)
+        self.clear(doomed)
+
+    def discard(self, name: str, users: Users) -> bool:
+        """Remove a volume if it is loose; return whether it was.
+
+        :raises Conflict: as :meth:`remove`.
+        """
+        with self._lock:
+            if not self._store.is_loose(name):
+                return False
+            doomed = self._take(name, users)
+        self.clear(doomed)
+        return True
+
+    def settle(self, users: Users) -> builtins.list[Path]:
+        """Forget the volumes that a killed process left loose; what is to be cleared is returned.
+
+        Those that a container has are loose no longer.
+        """
+        doomed = []
+        for name in self._store.loose_volumes():
+            with self._lock:
+                if users(name) or name not in self._volumes:
+                    self._store.keep_volume(name)
+                else:
+                    doomed += self._take(name, users)
+        return doomed
+
+    def _take(self, name: str, users: Users) -> builtins.list[Path]:
+        """Forget a volume; return its folder, put aside."""
+        if name not in self._volumes:
+            return []
+        containers = users(name)
+        if containers or self._held[name]:
+            raise Conflict(
+                f"remove {name}: volume is in use - [{', '.join(containers)}]",
+                hint="remove those containers first",
+            )
+        # One of the same name may still be on its way out.
+        doomed = self.folder / f"{_REMOVING}{secrets.token_hex(4)}.{name}"
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / name).rename(doomed)
+        self._store.delete_volume(name)
+        del self._volumes[name]
+        return [doomed]
+
+    @staticmethod
+    def clear(doomed: builtins.list[Path]) -> None:
+        """Delete the folders of volumes that are forgotten."""
+        for folder in doomed:
+            data = str(folder / _DATA)
+            while is_mounted(data):
+                # What is mounted is not the volume's own: it must not be deleted with it.
+                umount(data)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def usage(self, volume: Volume) -> int:
         """Return the bytes that a volume's files take up."""
@@ -231,11 +282,7 @@ class Volumes:
 
     def users(self, name: str) -> builtins.list[str]:
         """Return the ids of the containers that have the volume."""
-        return [
-            live.container.id
-            for live in self._registry
-            if any(point.name == name for point in live.container.mounts)
-        ]
+        return users_of(self._registry, name)
 
     def _used(self) -> set[str]:
         return {

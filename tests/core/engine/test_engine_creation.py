@@ -299,12 +299,9 @@ async def test_volumes_are_made_filled_and_protected(rig: Rig) -> None:
     ]
     assert (Path(named.source) / "file").read_text() == "changed"
     await rig.engine.containers.remove("web", volumes=True)
-    # Still in use by the other, to which they are no anonymous ones.
+    # Still in use by the other, with which they go.
     assert len(rig.engine.volumes.list({})) == 3
     await rig.engine.containers.remove("other", volumes=True)
-    assert len(rig.engine.volumes.list({"dangling": ("true",)})) == 3
-    pruned = await rig.engine.volumes.prune({})
-    assert len(pruned.deleted) == 2
     assert [volume.name for volume in rig.engine.volumes.list({})] == ["box"]
     assert rig.actions("volume").count("destroy") == 2
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -132,6 +133,33 @@ def test_a_volume_that_is_held_stays(tmp_path: Path) -> None:
     store.remove("box", lambda _: [])
 
 
+def test_a_volume_that_a_user_asked_for_stays(tmp_path: Path) -> None:
+    """It was made for a container, which came to nothing; only such volumes go with it."""
+    store = _store(tmp_path)
+    for name in ("told", "untold"):
+        store.ensure(name, hold=True)
+        store.release(name)
+    store.ensure("told")
+    assert [store.discard(name, lambda _: []) for name in ("told", "untold", "none")] == [
+        False,
+        True,
+        False,
+    ]
+    assert [volume.name for volume in store.all()] == ["told"]
+
+
+def test_a_name_whose_files_are_still_being_deleted(tmp_path: Path) -> None:
+    """A volume of the same name can be made and removed meanwhile."""
+    store = _store(tmp_path)
+    with mock.patch.object(VolumeStore, "clear"):
+        for _ in range(2):
+            volume, _ = store.ensure("box")
+            (Path(volume.path) / "file").touch()
+            store.remove("box", lambda _: [])
+    assert store.all() == _store(tmp_path).all() == []
+    assert list((tmp_path / "volumes").iterdir()) == []
+
+
 def test_what_a_killed_engine_left(tmp_path: Path) -> None:
     """Removals are finished or taken back; data that no row speaks of is never touched."""
     store = _store(tmp_path)
@@ -140,8 +168,8 @@ def test_what_a_killed_engine_left(tmp_path: Path) -> None:
         (Path(volume.path) / "file").write_text(name)
     store.remove("done", lambda _: [])
     folder = tmp_path / "volumes"
-    (folder / "half").rename(folder / ".removing-half")
-    (folder / ".removing-gone/_data").mkdir(parents=True)
+    (folder / "half").rename(folder / ".removing-01234567.half")
+    (folder / ".removing-01234567.gone/_data").mkdir(parents=True)
     (folder / "fresh/_data").mkdir(parents=True)
     (folder / "stray/_data").mkdir(parents=True)
     (folder / "stray/_data/file").write_text("data")
