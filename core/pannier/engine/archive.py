@@ -111,21 +111,23 @@ class Archives:
         :raises Forbidden: it is mounted read-only.
         """
         async with self.workers.reading(chunks) as stream, live.lock:
-            await self.workers.bulk(
-                self._put,
+            stack, extraction = await self.workers.bounded(
+                self._open_to_put,
                 live.container,
                 path,
-                stream,
                 keep_types=no_overwrite_dir_non_dir,
                 own=copy_uid_gid,
             )
+            with stack:
+                await self.workers.bulk(extraction.run, stream)
         self.teller.container(live.container, "extract-to-dir")
 
-    def _put(
-        self, container: Container, path: str, stream: BinaryIO, *, keep_types: bool, own: bool
-    ) -> None:
+    def _open_to_put(
+        self, container: Container, path: str, *, keep_types: bool, own: bool
+    ) -> tuple[contextlib.ExitStack, Extraction]:
         _check_writable(container, path)
-        with self.entering.root(container) as root:
+        with contextlib.ExitStack() as stack:
+            root = stack.enter_context(self.entering.root(container))
             with _opened(container, root, path, folder=True) as folder:
                 if not stat.S_ISDIR(os.fstat(folder).st_mode):
                     raise InvalidRequest("extraction point is not a directory")
@@ -136,7 +138,10 @@ class Archives:
             if own:
                 account = users.find(root, container.config.user)
                 owner = (account.uid, account.gid)
-            Extraction(root, place, container.idmap, owner, keep_types=keep_types).run(stream)
+            Abandonment.check()  # nobody would close it
+            extraction = Extraction(root, place, container.idmap, owner, keep_types=keep_types)
+            return stack.pop_all(), extraction
+        raise AssertionError
 
     async def export(self, live: Live) -> AsyncIterator[bytes]:
         """Return a container's whole root as an archive, without what is mounted in it."""

@@ -174,7 +174,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class VolumeUsage:
-    """What a volume takes up in bytes, and how many containers have it."""
+    """What a volume takes up in bytes, -1 if that is not known, and how many containers have it."""
 
     size: int
     references: int

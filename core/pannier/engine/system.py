@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import platform
@@ -19,9 +20,10 @@ from pannier.errors import NotFound, PannierError
 if TYPE_CHECKING:
     from pannier.driverset import DriverSet
     from pannier.engine.images import Images
-    from pannier.engine.model import Container
+    from pannier.engine.model import Container, Volume
     from pannier.engine.networks import NetworkStore
     from pannier.engine.registry import Registry
+    from pannier.engine.results import VolumeUsage
     from pannier.engine.settings import EngineSettings
     from pannier.engine.store import Store
     from pannier.engine.volumes import Volumes
@@ -114,11 +116,14 @@ class System:
             await self.workers.bounded(self._container_usage, container, sizes)
             for container in containers
         ]
-        volumes = []
-        for volume in self.volumes.list({}):
-            with contextlib.suppress(NotFound, FileNotFoundError):  # removed meanwhile
-                volumes.append((volume, await self.volumes.usage(volume.name)))
-        return DiskUsage(images.layers, tuple(used), tuple(volumes))
+        # Side by side, since the filesystems of several may not answer.
+        volumes = await asyncio.gather(*map(self._volume_usage, self.volumes.list({})))
+        return DiskUsage(images.layers, tuple(used), tuple(filter(None, volumes)))
+
+    async def _volume_usage(self, volume: Volume) -> tuple[Volume, VolumeUsage] | None:
+        with contextlib.suppress(NotFound):  # removed meanwhile
+            return volume, await self.volumes.usage(volume.name)
+        return None
 
     def _container_usage(self, container: Container, sizes: dict[str, int]) -> ContainerUsage:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from pannier.engine.localvolume import bind_device, check_options, is_mounted
 from pannier.engine.model import Volume
 from pannier.engine.results import Event, PruneResult, VolumeUsage
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, InvalidRequest, NotFound
+from pannier.errors import Conflict, InvalidRequest, NotFound, PannierError
 from pannier.linux.mounts import umount
 from pannier.linux.trees import measure_tree
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["ANONYMOUS_LABEL", "VolumeStore", "Volumes", "users_of"]
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+
+_log = logging.getLogger("pannier.engine")
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _REMOVING = ".removing-"
@@ -332,7 +335,7 @@ class Volumes:
                 continue
             if not label_matches(volume.labels, filters):
                 continue
-            size = await self._workers.bulk(self._volumes.usage, volume)
+            size = max(await self._measured(volume), 0)
             try:
                 await self._workers.bulk(self._volumes.remove, volume.name, self.users)
             except Conflict:  # a new container has it
@@ -349,8 +352,15 @@ class Volumes:
         :raises NotFound: there is none of that name.
         """
         volume = self._volumes.get(name)
-        size = await self._workers.bulk(self._volumes.usage, volume)
-        return VolumeUsage(size, len(self.users(name)))
+        return VolumeUsage(await self._measured(volume), len(self.users(name)))
+
+    async def _measured(self, volume: Volume) -> int:
+        """Return a volume's size; -1 where its filesystem does not say."""
+        try:
+            return await self._workers.bounded(self._volumes.usage, volume)
+        except PannierError as error:
+            _log.warning("the volume %s could not be measured: %s", volume.name, error)
+            return -1
 
     def _publish(self, action: str, volume: Volume) -> None:
         self._events.publish(Event("volume", action, volume.name, {"driver": volume.driver}))

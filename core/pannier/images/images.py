@@ -84,12 +84,12 @@ class ImageStore:
         self._database = database
         self._catalog = Catalog(database, self.content)
         every = (storage, *(other for other in others.values() if other is not storage))
-        self._layers = LayerStore(database, every, leases, limits)
+        self._layers = LayerStore(database, every, leases, limits, Patience(patience))
         self.workbench = Workbench(
             database, self._catalog, self.content, self._layers, leases=leases, limits=limits
         )
         self.compressed = CompressedLayers(database)
-        self._layers.sweep(Patience(patience))
+        self._layers.sweep()
         self.content.collect(self.content.digests(), self._catalog.references_blob)
         expire_partials(self.content)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from pannier.errors import Conflict, ImageInvalid
+from pannier.errors import Conflict, DriverError, DriverUnavailable, ImageInvalid, PannierError
 from pannier.images.ahead import ReadAhead
 from pannier.images.compression import CHUNK, open_stream
 
@@ -78,6 +78,8 @@ class LayerStore:
     """The layers of the storage drivers, of which the first is the default.
 
     :param limits: how far a compressed layer may grow.
+    :param patience: asks the drivers to remove layers, so that one that hangs keeps nobody else
+        from the layers that it has.
     """
 
     def __init__(
@@ -86,11 +88,13 @@ class LayerStore:
         drivers: Sequence[StorageDriver],
         leases: Leases,
         limits: Limits,
+        patience: Patience,
     ) -> None:
         self._database = database
         self._drivers = drivers
         self._leases = leases
         self._limits = limits
+        self._patience = patience
 
     def ensure(
         self,
@@ -166,31 +170,36 @@ class LayerStore:
         query = "SELECT 1 FROM layers WHERE chain_id = ?"
         return self._database.row(query, chain_id) is not None
 
-    def sweep(self, patience: Patience) -> None:
-        """Remove what a killed process left half done. Call it once, at start.
-
-        :param patience: asks the drivers, so that one that hangs keeps nobody from the start.
-        """
+    def sweep(self) -> None:
+        """Remove what a killed process left half done. Call it once, at start."""
         known = {row[0] for row in self._database.rows("SELECT chain_id FROM layers")}
         for driver in self._drivers:
             try:
-                self._sweep(driver, known, patience)
+                self._sweep(driver, known)
             except Exception:  # noqa: BLE001 - one driver's failure must not be the others'
                 _log.exception("the strays of the storage driver %s stay", driver.id)
 
-    def _sweep(self, driver: StorageDriver, known: set[str], patience: Patience) -> None:
-        ask = partial(patience.ask, driver)
+    def _sweep(self, driver: StorageDriver, known: set[str]) -> None:
+        ask = partial(self._patience.ask, driver)
         stray = [one for one in ask(lambda: list(driver.layers())) if one not in known]
         self._remove_all(stray, lambda one: ask(partial(driver.remove_layer, one)))
 
     def has(self, chain_id: str) -> bool:
-        """Whether any driver has the layer."""
-        return any(driver.has_layer(chain_id) for driver in self._drivers)
+        """Whether any driver has the layer; one that does not say has it still."""
+        return any(self._has(driver, chain_id) for driver in self._drivers)
+
+    def _has(self, driver: StorageDriver, chain_id: str) -> bool:
+        try:
+            return self._patience.ask(driver, partial(driver.has_layer, chain_id))
+        except (DriverError, DriverUnavailable) as error:
+            _log.warning("whether the layer %s is there is not known: %s", chain_id, error)
+            return True
 
     def collect(self, candidates: Iterable[str] | None = None) -> None:
         """Remove layers that nobody holds and no image uses.
 
-        One that a container stands on stays, and is tried again by the next collection.
+        One that a container stands on stays, and is tried again by the next collection; so does
+        one that a driver fails to remove.
 
         :param candidates: chain ids to look at; None for all of them.
         """
@@ -211,6 +220,8 @@ class LayerStore:
                     remove(chain_id)
                 except Conflict:
                     kept.append(chain_id)
+                except (DriverError, DriverUnavailable) as error:
+                    _log.warning("the layer %s stays: %s", chain_id, error)
             if len(kept) == len(layers):
                 _log.info("%d unused layers stay, because containers stand on them", len(kept))
                 return
@@ -220,8 +231,14 @@ class LayerStore:
         with self._leases.locked(_KEY + chain_id):
             if self._leases.held(_KEY + chain_id) or self._used(chain_id):
                 return
+            failures: list[PannierError] = []
             for driver in self._drivers:
-                driver.remove_layer(chain_id)
+                try:
+                    self._patience.ask(driver, partial(driver.remove_layer, chain_id))
+                except (DriverError, DriverUnavailable) as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
             # Last: a layer without a record is made anew, a record without a layer is no harm.
             with self._database.transaction():
                 self._database.execute("DELETE FROM layers WHERE chain_id = ?", chain_id)

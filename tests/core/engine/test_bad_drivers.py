@@ -25,6 +25,7 @@ from pannier.engine import watching
 from pannier.engine.model import EndpointOptions, HostOptions, LogConfig, Status
 from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
 from pannier.errors import PannierError, UnsupportedOperation
+from pannier.images.filters import ImageFilters
 from support.bad_drivers import (
     NEVER,
     BadLog,
@@ -41,8 +42,9 @@ from support.bad_drivers import (
     planning,
     raises,
 )
-from support.engine_rig import Rig, eventually
+from support.engine_rig import Rig, chunks, eventually
 from support.fakes import World
+from support.images import Entry, tar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -168,6 +170,33 @@ async def download(rig: Rig, _: HostOptions) -> None:
     await rig.engine.containers.archive_get("victim", "/etc")
 
 
+async def upload(rig: Rig, _: HostOptions) -> None:
+    """Copy something into it."""
+    await rig.engine.containers.archive_put("victim", "/etc", chunks(tar([Entry("file", b"")])))
+
+
+async def unload(rig: Rig, host: HostOptions) -> None:
+    """Remove its image, of which the layers are not the driver's alone, and load it again."""
+    await remove(rig, host)
+    await rig.engine.containers.remove("beside", force=True)
+    removed = await rig.engine.images.remove("small")
+    assert [type(item).__name__ for item in removed] == ["UntaggedImage", "DeletedImage"]
+    assert not await rig.engine.images.list(all=True)
+    await rig.load()
+    await rig.run("beside")
+
+
+async def clear(rig: Rig, host: HostOptions) -> None:
+    """Remove its image, with all that no container uses."""
+    await remove(rig, host)
+    await rig.engine.containers.remove("beside", force=True)
+    found = await rig.engine.images.prune(ImageFilters(dangling=False))
+    assert found.reclaimed == 0
+    assert not await rig.engine.images.list(all=True)
+    await rig.load()
+    await rig.run("beside")
+
+
 async def export(rig: Rig, _: HostOptions) -> None:
     """Ask for all of its files."""
     await rig.engine.containers.export("victim")
@@ -237,6 +266,9 @@ NOTHING: dict[Any, tuple[Any, ...]] = {
     prune: (create,),
     download: (create,),
     export: (create,),
+    upload: (create,),
+    unload: (create,),
+    clear: (create,),
     try_prune: (create,),
     make_network: (),
     unmake_network: (make_network,),
@@ -297,6 +329,11 @@ DRIVERS = [
     Bad("storage", "plan_open_root", acting(hangs), start, "did not answer"),
     Bad("storage", "plan_open_root", hangs, download, "did not answer"),
     Bad("storage", "plan_open_root", hangs, export, "did not answer"),
+    Bad("storage", "plan_open_root", hangs, upload, "did not answer"),
+    Bad("storage", "remove_layer", hangs, unload, "did not end within", logged=True),
+    Bad("storage", "remove_layer", hangs, clear, "did not end within", logged=True),
+    Bad("storage", "remove_layer", raises(KeyError("gone")), unload, "gone", logged=True),
+    Bad("storage", "has_layer", hangs, unload, "did not end within", logged=True),
     Bad("storage", "changes", gives("everything"), diff, "list[Change] was due"),
     Bad("storage", "changes", gives(["/etc"]), diff),
     Bad("storage", "changes", hangs, diff, "did not answer"),

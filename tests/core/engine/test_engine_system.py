@@ -7,17 +7,22 @@ import contextlib
 import io
 import threading
 from typing import TYPE_CHECKING, BinaryIO
+from unittest import mock
 
 import pytest
 
 from pannier.engine.model import ContainerConfig
 from pannier.engine.sessions import AttachOptions, LogOptions
+from pannier.engine.volumes import VolumeStore
 from pannier.engine.workers import Workers, uninterrupted
 from pannier.errors import Conflict, DriverError, NotFound
 from support.engine_rig import Rig, chunks, engine_test, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from pannier.engine.model import Volume
 
 
 @engine_test
@@ -63,6 +68,34 @@ async def test_a_container_that_goes_while_it_is_measured(rig: Rig) -> None:
         patch.setattr(type(rig.engine.drivers.storage), "usage", gone)
         [container] = (await rig.engine.system.disk_usage()).containers
     assert container.size_rw == 0
+
+
+def test_volumes_whose_filesystem_hangs(tmp_path: Path) -> None:
+    """Their size is not known, and theirs alone; a prune takes them all the same."""
+    never = threading.Event()
+    measure = VolumeStore.usage
+
+    def usage(store: VolumeStore, volume: Volume) -> int:
+        if volume.name.startswith("far"):
+            never.wait()
+        return measure(store, volume)
+
+    async def main() -> None:
+        rig = Rig(tmp_path, patience=0.2)
+        async with asyncio.timeout(60), rig.running():
+            try:
+                for name in ("far", "far2", "near"):
+                    await rig.engine.volumes.create(name)
+                found = (await rig.engine.system.disk_usage()).volumes
+                sizes = {volume.name: size.size for volume, size in found}
+                assert sizes == {"far": -1, "far2": -1, "near": 0}
+                pruned = await rig.engine.volumes.prune({"all": ("1",)})
+                assert (len(pruned.deleted), pruned.reclaimed) == (3, 0)
+            finally:
+                never.set()
+
+    with mock.patch.object(VolumeStore, "usage", usage):
+        asyncio.run(main())
 
 
 @engine_test
