@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pannier.drivers.operations import Action, Plan, Step, Transaction
 from pannier.drivers.sizes import parse_size
 from pannier.drivers.storage import ContainerLayer
-from pannier.engine import caps, mounting, resolve, security, spec, validate
+from pannier.engine import caps, imagemounts, mounting, resolve, security, spec, validate
 from pannier.engine.imagefacts import ImageFacts
 from pannier.engine.launching import Describing
 from pannier.engine.logdrivers import complete_log
@@ -200,10 +200,12 @@ class Creator:
                 transaction.run(storage.plan_create_container(self._layer(container)))
                 undo = Action(Step("make", "volumes"), lambda: None, lambda: self._unmake(mounts))
                 transaction.run(Plan("engine", [undo], lambda: None))
-                mounting.fill(mounts, wish.options.host.mounts, config, self.volumes)
-                container = replace(container, mounts=tuple(mounts.points))
-                self._copy_up(container)
-                self.store.add(container)
+                specs = wish.options.host.mounts
+                with imagemounts.held(specs, self.images, container) as images:
+                    mounting.fill(mounts, specs, config, self.volumes, images)
+                    container = replace(container, mounts=tuple(mounts.points))
+                    self._copy_up(container)
+                    self.store.add(container)
             except BaseException:
                 transaction.rollback()
                 raise

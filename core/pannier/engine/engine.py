@@ -18,6 +18,7 @@ from pannier.engine.events import Events
 from pannier.engine.execs import Execs
 from pannier.engine.health import HealthMonitor
 from pannier.engine.hostfiles import HostFiles
+from pannier.engine.imagemounts import ImageMounts
 from pannier.engine.images import Images, StoredImages
 from pannier.engine.launching import Launcher
 from pannier.engine.lifecycle import Lifecycle
@@ -83,7 +84,8 @@ class Engine:
             registry, networks, endpoints, settings.resolv_conf, files.asks_embedded
         )
         memory = SharedMemory(settings.state / "shm")
-        launcher = Launcher(settings, folder, drivers, store, files, memory, names)
+        mounted = ImageMounts(drivers, settings.state / "scratch")
+        launcher = Launcher(settings, folder, drivers, store, files, memory, names, mounted)
         self._health = health = HealthMonitor(store, drivers, launcher, teller, workers)
         self._deliveries = deliveries = Deliveries(folder, drivers, settings.hostname, workers)
         self._ooms = ooms = Ooms(drivers, teller, workers)

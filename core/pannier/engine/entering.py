@@ -11,19 +11,20 @@ import contextlib
 import os
 import posixpath
 import stat
-import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pannier.drivers.operations import Transaction
 from pannier.engine.folders import ensure_folder
+from pannier.engine.imagemounts import ImageMounts
 from pannier.engine.model import MountKind
-from pannier.errors import Conflict, DriverError, InvalidRequest
+from pannier.engine.ownthread import in_thread
+from pannier.errors import Conflict, InvalidRequest
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_FS, CLONE_NEWNS, setns, unshare
 from pannier.linux.paths import open_in_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pannier.drivers.base import IdMap
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from pannier.engine.model import Container, MountPoint
 
 __all__ = ["Entering"]
-
-T = TypeVar("T")
 
 
 class Entering:
@@ -43,6 +42,7 @@ class Entering:
 
     def __init__(self, drivers: DriverSet, scratch: Path) -> None:
         self._drivers = drivers
+        self._images = ImageMounts(drivers, scratch)
         self._scratch = scratch
 
     @contextlib.contextmanager
@@ -91,7 +91,7 @@ class Entering:
         if container.state.running:
             namespace = self._open_process(container, "ns/mnt", os.O_RDONLY)
             try:
-                root = _in_thread(lambda: _clone_root(namespace))
+                root = in_thread(lambda: _clone_root(namespace))
             finally:
                 os.close(namespace)
         else:
@@ -112,7 +112,13 @@ class Entering:
         """
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = str(self._scratch)
-        namespace, assembled = _in_thread(lambda: _assemble(root, points, scratch, idmap))
+        with contextlib.ExitStack() as stack:
+            trees: dict[str, int] = {}
+            for point in points:
+                if point.spec.kind is MountKind.IMAGE:
+                    trees[point.spec.destination] = tree = self._images.open(point)
+                    stack.callback(os.close, tree)
+            namespace, assembled = in_thread(lambda: _assemble(root, points, scratch, idmap, trees))
         try:
             yield assembled
         finally:
@@ -121,7 +127,11 @@ class Entering:
 
 
 def _assemble(
-    root: int, points: list[MountPoint], scratch: str, idmap: IdMap | None
+    root: int,
+    points: list[MountPoint],
+    scratch: str,
+    idmap: IdMap | None,
+    trees: Mapping[str, int],
 ) -> tuple[int, int]:
     unshare(CLONE_FS | CLONE_NEWNS)
     mounts.mount(None, "/", flags=mounts.MS_REC | mounts.MS_SLAVE)
@@ -129,7 +139,8 @@ def _assemble(
     assembled = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for point in sorted(points, key=lambda item: item.spec.destination.count("/")):
-            _bind(assembled, point, idmap)
+            tree = trees.get(point.spec.destination)
+            _bind(assembled, point, idmap, None if tree is None else os.dup(tree))
         namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except BaseException:
         os.close(assembled)
@@ -137,15 +148,16 @@ def _assemble(
     return namespace, assembled
 
 
-def _bind(root: int, point: MountPoint, idmap: IdMap | None) -> None:
+def _bind(root: int, point: MountPoint, idmap: IdMap | None, tree: int | None) -> None:
     destination = posixpath.normpath(point.spec.destination)
     source = point.source
     if point.spec.subpath:
         source = f"{source}/{point.spec.subpath}"
-    try:
-        tree = mounts.clone_tree(source, recursive=point.spec.recursive)
-    except FileNotFoundError:
-        return
+    if tree is None:
+        try:
+            tree = mounts.clone_tree(source, recursive=point.spec.recursive)
+        except FileNotFoundError:
+            return
     try:
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             # As the container's start would, so that something can be copied to a new volume.
@@ -168,25 +180,3 @@ def _clone_root(namespace: int) -> int:
     setns(namespace, CLONE_NEWNS)
     # The thread's root is now the container's; it makes this one call and ends.
     return mounts.clone_tree("/")
-
-
-def _in_thread(function: Callable[[], T]) -> T:
-    """Call a function on a new thread, which ends with it: what it unshares is its own."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(function())
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="pannier-enter")
-    thread.start()
-    thread.join()
-    if errors:
-        error = errors[0]
-        if isinstance(error, OSError):
-            raise DriverError(f"cannot enter the container's filesystem: {error}") from error
-        raise error
-    return results[0]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pannier.engine.dns import NameService
     from pannier.engine.endpoints import Joining
     from pannier.engine.hostfiles import HostFiles, Link
+    from pannier.engine.imagemounts import ImageMounts
     from pannier.engine.joins import Joins
     from pannier.engine.model import Container, MountPoint
     from pannier.engine.settings import EngineSettings
@@ -136,6 +137,7 @@ class Launcher:
     files: HostFiles
     memory: SharedMemory
     names: NameService
+    images: ImageMounts
     volumes: LocalMounts = field(default_factory=LocalMounts)
 
     def runtime(self, container: Container) -> RuntimeDriver:
@@ -217,7 +219,7 @@ class Launcher:
             if conductor.executes:
                 stack.callback(os.close, root)
                 user = users.find(root, container.config.user, container.host.group_add)
-                points = stack.enter_context(mounting.opened_sources(container))
+                points = stack.enter_context(mounting.opened_sources(container, self.images))
             if _needs_working_folder(container):
                 conductor.run(_ENGINE, _folder_plan(container, root), None)
             group = GroupRequest(

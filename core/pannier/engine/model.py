@@ -55,6 +55,7 @@ class MountKind(StrEnum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class ContainerConfig:
 class MountSpec:
     """A mount that was asked for, whichever way (``-v``, ``--mount``, ``--tmpfs``).
 
-    :param source: a host path, a volume's name, or empty (anonymous volume, tmpfs).
+    :param source: a host path, a volume's name, an image, or empty (anonymous volume, tmpfs).
     :param shallow: a read-only bind leaves mounts below it writable.
     :param propagation: ``rprivate`` and the like; empty for the default.
     :param create_source: make a missing bind source a folder (``-v`` does, ``--mount`` does not).
@@ -127,10 +128,13 @@ class MountSpec:
 class MountPoint:
     """A mount that a container has: a :class:`MountSpec` with everything decided.
 
-    :param name: the volume's name; empty for a bind or tmpfs.
-    :param source: the folder on the host; empty for tmpfs.
+    :param name: the volume's name; empty for what is no volume.
+    :param source: the folder on the host; an image as it was named; empty for tmpfs.
+    :param driver: the volume's driver; the storage driver of an image.
     :param anonymous: a volume that goes with its container (``rm -v``).
     :param options: the volume's, which never change.
+    :param image: the id of an image.
+    :param layer: the chain id of the image's top layer.
     """
 
     spec: MountSpec
@@ -139,6 +143,8 @@ class MountPoint:
     driver: str = ""
     anonymous: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from pannier.linux.propagation import propagation_of
 from pannier.linux.trees import list_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from pannier.engine.imagemounts import ImageMounts
     from pannier.engine.model import Container, ContainerConfig, HostOptions, Volume
     from pannier.engine.registry import Registry
     from pannier.engine.volumes import VolumeStore
@@ -78,6 +79,8 @@ def check_specs(specs: tuple[MountSpec, ...]) -> None:
                     f"{where}: bind source path does not exist: {spec.source}",
                     hint="make it first, or use -v, which makes a folder",
                 )
+        elif spec.kind is MountKind.IMAGE and not spec.source:
+            raise InvalidRequest(f"{where}: field Source must not be empty")
         elif spec.kind is MountKind.TMPFS and spec.source:
             raise InvalidRequest(f"{where}: field Source must not be specified")
 
@@ -117,15 +120,20 @@ def fill(
     specs: tuple[MountSpec, ...],
     config: ContainerConfig,
     volumes: VolumeStore,
+    images: Iterable[MountPoint] = (),
 ) -> None:
     """Add what was asked for, then the image's volumes where nothing is mounted yet.
+
+    :param images: the mounts of images, decided already.
 
     Volumes that do not exist are made; all are held (see :meth:`VolumeStore.ensure`).
 
     :raises InvalidRequest: a volume's name is malformed.
     """
     for spec in specs:
-        _add(mounting, spec, volumes)
+        if spec.kind is not MountKind.IMAGE:
+            _add(mounting, spec, volumes)
+    mounting.points += images
     taken = mounting.destinations
     for destination in config.volumes:
         if posixpath.normpath(destination) not in taken:
@@ -147,6 +155,8 @@ def preview(
         if spec.kind is MountKind.VOLUME:
             source = str(volumes.folder / (spec.source or "a new volume"))
             points.append(MountPoint(spec, name=spec.source, source=source, driver="local"))
+        elif spec.kind is MountKind.IMAGE:
+            points.append(MountPoint(replace(spec, read_only=True), source=f"/image:{spec.source}"))
         else:
             points.append(MountPoint(spec, source=spec.source))
     return points
@@ -210,7 +220,7 @@ def wants_copy(point: MountPoint) -> bool:
 
 
 @contextlib.contextmanager
-def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
+def opened_sources(container: Container, images: ImageMounts) -> Iterator[tuple[MountPoint, ...]]:
     """Give a container's mounts with sources that can be mounted now.
 
     Missing bind sources are made where that was asked for. A volume's subpath is resolved below
@@ -227,13 +237,15 @@ def opened_sources(container: Container) -> Iterator[tuple[MountPoint, ...]]:
                 points.append(point)
                 continue
             source = point.source
-            if point.spec.subpath:
-                descriptor = _open_subpath(point)
+            if point.spec.subpath or point.spec.kind is MountKind.IMAGE:
+                image = point.spec.kind is MountKind.IMAGE
+                descriptor = images.open(point) if image else _open_subpath(point)
                 stack.callback(os.close, descriptor)
                 source = f"/proc/{os.getpid()}/fd/{descriptor}"
             elif not os.path.lexists(source):
                 _make_source(point)
-            _check_propagation(point)
+            if point.spec.kind is not MountKind.IMAGE:
+                _check_propagation(point)
             points.append(replace(point, source=source))
         yield tuple(points)
 
@@ -279,7 +291,8 @@ def _open_subpath(point: MountPoint) -> int:
         )
     except OSError as error:
         raise NotFound(
-            f"cannot access path {point.spec.subpath} of the volume {point.name}: {error.strerror}"
+            f"cannot access path {point.spec.subpath} of the volume {point.name}: "
+            f"{os.strerror(error.errno or 0).lower()}"
         ) from error
     finally:
         os.close(volume)

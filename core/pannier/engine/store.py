@@ -31,6 +31,9 @@ _MIGRATIONS = (
     "CREATE TABLE volumes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE loose_volumes (name TEXT PRIMARY KEY) WITHOUT ROWID",
+    """CREATE TABLE image_mounts (
+        container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE, image TEXT NOT NULL,
+        PRIMARY KEY (container, image)) WITHOUT ROWID""",
 )
 
 
@@ -79,6 +82,10 @@ class Store:
                 _definition(container),
                 codec.dumps(_Changing(container.state, container.endpoints)),
             )
+            for image in {point.image for point in container.mounts if point.image}:
+                self._database.execute(
+                    "INSERT INTO image_mounts VALUES (?, ?)", container.id, image
+                )
 
     def save_state(self, container: Container) -> None:
         """Keep a container's state and endpoints."""
@@ -109,10 +116,14 @@ class Store:
 
     def image_users(self) -> list[ImageUser]:
         """Return which images containers use, as a transaction under way sees it."""
-        rows = self._database.rows("SELECT id, image, state FROM containers WHERE image != ''")
+        rows = self._database.rows(
+            "SELECT id, image, state, 0 FROM containers WHERE image != '' UNION ALL"
+            " SELECT id, image_mounts.image, state, 1 FROM image_mounts"
+            " JOIN containers ON containers.id = image_mounts.container"
+        )
         return [
-            ImageUser(id, image, codec.loads(_Changing, state).state.running)
-            for id, image, state in rows
+            ImageUser(id, image, codec.loads(_Changing, state).state.running, bool(mounted))
+            for id, image, state, mounted in rows
         ]
 
     def networks(self) -> list[Network]:

@@ -117,11 +117,13 @@ class ImageUser:
     """A container, as far as an image's removal is concerned with it.
 
     :param image: the image's id.
+    :param mounted: it is mounted in the container, which was not made from it.
     """
 
     container: str
     image: str
     running: bool
+    mounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,10 @@ class Remover:
             if user.running:
                 message = f"image is being used by running container {short_id(user.container)}"
                 raise _conflict(image, message, hard=True)
+            if user.mounted:
+                # Nothing else keeps the layers that the container is to find at its next start.
+                message = f"image is mounted in container {short_id(user.container)}"
+                raise _conflict(image, message, hard=True)
         if force:
             return
         if names and self._catalog.names(image):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from errno import ENOENT, ENOTDIR
+from errno import EINVAL, ENOENT, ENOTDIR
 from typing import TYPE_CHECKING
 
 from pannier.errors import DriverError, InvalidRequest
@@ -66,12 +66,15 @@ def open_bind(
 ) -> int:
     """Clone the host's mount at *source*, with the attributes asked for; still detached.
 
+    A source that is detached itself, by the path of its descriptor, is not cloned: it goes where
+    the container is to have it.
+
     :param maps: of the uids and gids, for an idmapped mount.
 
     :raises InvalidRequest: there is no such path.
     """
     try:
-        copy = mounts.clone_tree(source, recursive=options.recursive)
+        copy = _cloned(source, recursive=options.recursive)
     except OSError as error:
         if error.errno in _MISSING:
             raise InvalidRequest(
@@ -89,6 +92,16 @@ def open_bind(
             f"cannot set the options of the mount at {destination}: {error.strerror}"
         ) from error
     return copy
+
+
+def _cloned(source: str, *, recursive: bool) -> int:
+    try:
+        return mounts.clone_tree(source, recursive=recursive)
+    except OSError as error:
+        # Kernels before 6.15 clone no detached mount, later ones none of another mount namespace.
+        if error.errno != EINVAL or not source.startswith("/proc/"):
+            raise
+        return mounts.open_tree(source, 0)
 
 
 def _map_ids(copy: int, maps: tuple[Ranges, Ranges], *, recursive: bool) -> None:

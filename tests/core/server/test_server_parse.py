@@ -107,6 +107,13 @@ class TestRefusals:
                     "\"bind\": invalid specification: destination can't be '/'"
                 ),
             ),
+            (
+                {"Binds": ["/a:/b:nocopy"]},
+                (
+                    "invalid volume specification: '/a:/b:nocopy': invalid mount config for type "
+                    '"bind": field VolumeOptions must not be specified'
+                ),
+            ),
             ({"Binds": ["/a:/b:q"]}, "invalid mode: q"),
             ({"Binds": ["/a:/b:ro,rw"]}, "invalid mode: ro,rw"),
             ({"Binds": ["v1:/b:rshared"]}, "invalid mode: rshared"),
@@ -156,6 +163,30 @@ class TestRefusals:
                     'invalid mount config for type "volume": subpath must be a relative path '
                     "within the volume: ../x"
                 ),
+            ),
+            (
+                {
+                    "Mounts": [
+                        {
+                            "Type": "image",
+                            "Source": "busybox",
+                            "Target": "/x",
+                            "ImageOptions": {"Subpath": "/x"},
+                        }
+                    ]
+                },
+                (
+                    'invalid mount config for type "image": subpath must be a relative path '
+                    "within the image: /x"
+                ),
+            ),
+            (
+                {"Mounts": [{"Type": "image", "Target": "/x"}]},
+                'invalid mount config for type "image": field Source must not be empty',
+            ),
+            (
+                {"Mounts": [{"Type": "bind", "Source": "/t", "Target": "/x", "ImageOptions": {}}]},
+                'invalid mount config for type "bind": field ImageOptions must not be specified',
             ),
             ({"Tmpfs": {"x": ""}}, "invalid mount path: 'x' mount path must be absolute"),
             ({"Tmpfs": {"/x": "foo=bar"}}, 'invalid tmpfs option "foo=bar"'),

@@ -27,6 +27,7 @@ _OPTIONS_OF = {
     MountKind.BIND: "BindOptions",
     MountKind.VOLUME: "VolumeOptions",
     MountKind.TMPFS: "TmpfsOptions",
+    MountKind.IMAGE: "ImageOptions",
 }
 # Which letter groups a bind's mode may use once each.
 _MODE_GROUPS = (
@@ -82,9 +83,12 @@ def parse_bind(text: str, driver: str = "") -> MountSpec:
     mode = parts[2] if len(parts) == 3 else ""
     read_only, propagation, no_copy = _bind_mode(mode)
     if source.startswith("/"):
+        place = _bind_destination(text, destination, "bind")
+        if no_copy:
+            raise _wrong_bind(text, "bind", "field VolumeOptions must not be specified")
         return MountSpec(
             MountKind.BIND,
-            _bind_destination(text, destination, "bind"),
+            place,
             source=posixpath.normpath(source),
             read_only=read_only,
             propagation=propagation,
@@ -108,10 +112,11 @@ def _bind_destination(text: str, destination: str, kind: str) -> str:
     try:
         return _destination(destination)
     except InvalidRequest as error:
-        raise InvalidRequest(
-            f"invalid volume specification: '{text}': invalid mount config for type "
-            f'"{kind}": {error.message}'
-        ) from None
+        raise _wrong_bind(text, kind, error.message) from None
+
+
+def _wrong_bind(text: str, kind: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"invalid volume specification: '{text}': {_wrong(kind, reason).message}")
 
 
 def _destination(path: str) -> str:
@@ -156,6 +161,8 @@ def _parse_mount(fields: Fields) -> MountSpec:
         return _parse_bind_mount(fields, destination)
     if kind is MountKind.VOLUME:
         return _parse_volume_mount(fields, destination)
+    if kind is MountKind.IMAGE:
+        return _parse_image_mount(fields, destination)
     return _parse_tmpfs_mount(fields, destination)
 
 
@@ -189,8 +196,7 @@ def _parse_volume_mount(fields: Fields, destination: str) -> MountSpec:
     options = fields.object("VolumeOptions")
     source = fields.text("Source")
     subpath = options.text("Subpath")
-    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
-        raise _wrong("volume", f"subpath must be a relative path within the volume: {subpath}")
+    _check_subpath("volume", subpath)
     if not source and subpath:
         raise _wrong("volume", "must not set Subpath when using anonymous volumes")
     driver = options.object("DriverConfig")
@@ -204,6 +210,26 @@ def _parse_volume_mount(fields: Fields, destination: str) -> MountSpec:
         driver=driver.text("Name"),
         driver_options=driver.string_map("Options"),
         labels=options.string_map("Labels"),
+    )
+
+
+def _check_subpath(kind: str, subpath: str) -> None:
+    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
+        raise _wrong(kind, f"subpath must be a relative path within the {kind}: {subpath}")
+
+
+def _parse_image_mount(fields: Fields, destination: str) -> MountSpec:
+    source = fields.text("Source")
+    if not source:
+        raise _wrong("image", "field Source must not be empty")
+    subpath = fields.object("ImageOptions").text("Subpath")
+    _check_subpath("image", subpath)
+    return MountSpec(
+        MountKind.IMAGE,
+        destination,
+        source=source,
+        read_only=fields.boolean("ReadOnly"),
+        subpath=subpath,
     )
 
 

@@ -61,6 +61,7 @@ def _request_view(mount: MountSpec) -> dict[str, Any]:
         MountKind.BIND: ("BindOptions", _bind_options),
         MountKind.VOLUME: ("VolumeOptions", _volume_options),
         MountKind.TMPFS: ("TmpfsOptions", _tmpfs_options),
+        MountKind.IMAGE: ("ImageOptions", _image_options),
     }
     name, make = options[mount.kind]
     if value := make(mount):
@@ -92,6 +93,10 @@ def _volume_options(mount: MountSpec) -> dict[str, Any]:
     if mount.subpath:
         view["Subpath"] = mount.subpath
     return view
+
+
+def _image_options(mount: MountSpec) -> dict[str, Any]:
+    return {"Subpath": mount.subpath} if mount.subpath else {}
 
 
 def _tmpfs_options(mount: MountSpec) -> dict[str, Any]:
