@@ -650,6 +650,9 @@ class FakeImages:
 
         return Added()
 
+    def imported(self, added: Any, request: ImportRequest) -> None:
+        self.calls.append(("imported", added.image.id, request.source))
+
 
 class FakeNetworks:
     """Keeps networks in memory."""

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pannier.errors import Forbidden, NotFound
+from pannier.images.model import AddedImage
 from pannier.images.oci import OCI_MANIFEST, Descriptor, Platform
 from pannier.images.registry.choosing import Described
 from pannier.images.registry.listing import SearchResult
@@ -17,6 +18,7 @@ from pannier.images.registry.transfers import TransferEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from pannier.images.importing import ImportRequest
     from pannier.images.model import Image
     from pannier.images.reference import Reference
     from pannier.images.registry.auth import Credentials
@@ -34,6 +36,20 @@ class FakeTransfers:
         self._image = image
         self.calls: list[Any] = []
         self.given_up = threading.Event()
+
+    async def import_url(
+        self, source: str, request: ImportRequest
+    ) -> AsyncIterator[TransferEvent | AddedImage]:
+        """Say how a download goes on; ``absent`` is not there, ``broken`` breaks off."""
+        self.calls.append((source, request))
+        if "absent" in source:
+            raise NotFound(f"failed to GET {source} with status 404 Not Found")
+        yield TransferEvent(f"Downloading from {source}")
+        yield TransferEvent("Importing", "", 500, 1000)
+        yield TransferEvent("Importing", "", 1500)
+        if "broken" in source:
+            raise Forbidden("the download broke off")
+        yield AddedImage(self._image, new=True)
 
     async def pull(
         self,

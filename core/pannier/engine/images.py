@@ -244,10 +244,14 @@ class Images:
         """Make an image of a root filesystem."""
         async with self._workers.reading(chunks) as stream:
             added = await self._workers.bulk(self._images.import_image, stream, request)
+        self.imported(added, request)
+        return added
+
+    def imported(self, added: AddedImage, request: ImportRequest) -> None:
+        """Say that an image was made of a root filesystem."""
         if request.name is not None:
             self._publish("tag", added.image, request.name.with_default_tag().familiar)
         self._publish("import", added.image, added.image.id)
-        return added
 
     async def commit(
         self,

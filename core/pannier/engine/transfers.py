@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from pannier.engine.events import Events
     from pannier.images.images import ImageStore
+    from pannier.images.importing import ImportRequest
+    from pannier.images.model import AddedImage
     from pannier.images.oci import Platform
     from pannier.images.reference import Reference
     from pannier.images.registry.auth import Credentials
@@ -82,7 +84,8 @@ class Transfers:
             )
             references = [replace(reference, tag=tag) for tag in tags]
         for one in references:
-            async for item in self._run(self._puller.pull, replace(request, reference=one)):
+            wanted = replace(request, reference=one)
+            async for item in self._run(_watched(self._puller.pull, wanted)):
                 yield item
         await self._tell("pull", reference if all_tags else reference.with_default_tag())
 
@@ -98,12 +101,37 @@ class Transfers:
         opening: TransferEvent | PushedImage | None = None
         for one in tags or [reference]:
             request = _request(one, credentials, None)
-            async for item in self._run(self._pusher.push, request):
+            async for item in self._run(_watched(self._pusher.push, request)):
                 # What repository it is about is said once.
                 if opening is None or item != opening:
                     yield item
                 opening = opening or item
         await self._tell("push", reference if tags else reference.with_default_tag())
+
+    async def import_url(
+        self, source: str, request: ImportRequest
+    ) -> AsyncGenerator[TransferEvent | AddedImage, None]:
+        """Make an image of a root filesystem at a URL; yields what happens, then the image.
+
+        Ending the iteration early gives it up.
+
+        :raises InvalidRequest: it is no URL, or what is there is no archive.
+        :raises NotFound: there is nothing.
+        :raises RegistryError: the server cannot be reached, or refuses.
+        """
+        from pannier.images.registry.downloading import (  # noqa: PLC0415 - see the class
+            download_url,
+            downloaded,
+        )
+
+        url = download_url(source)
+
+        def work(report: Callable[[TransferEvent], None], given_up: Cancellation) -> AddedImage:
+            with downloaded(self._options, url, given_up, report) as stream:
+                return self._images.import_image(stream, replace(request, source=url))
+
+        async for item in self._run(work):
+            yield item
 
     async def _tell(self, action: str, reference: Reference) -> None:
         """Say once what happened, however many tags it was about, by the name that was given."""
@@ -113,8 +141,9 @@ class Transfers:
         tell_of_image(self._events, action, reference.familiar, reference.familiar_name, labels)
 
     async def _run(
-        self, work: Callable[[TransferRequest], T], request: TransferRequest
+        self, work: Callable[[Callable[[TransferEvent], None], Cancellation], T]
     ) -> AsyncGenerator[TransferEvent | T, None]:
+        """Have *work* done on a thread; yields what it reports, and what it returns."""
         from pannier.images.registry.cancelling import Cancellation  # noqa: PLC0415 - see the class
         from pannier.images.registry.transfers import Throttle  # noqa: PLC0415 - see the class
 
@@ -123,13 +152,12 @@ class Transfers:
 
         def report(event: TransferEvent) -> None:
             # A client that does not read misses progress, never what is said but once.
-            if not event.total or events.qsize() < _UNREAD:
+            if not event.current or events.qsize() < _UNREAD:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         cancellation = Cancellation()
-        watched = replace(request, report=Throttle(report), cancellation=cancellation)
         self._running.add(cancellation)
-        future = loop.run_in_executor(self._pool, work, watched)
+        future = loop.run_in_executor(self._pool, work, Throttle(report), cancellation)
         future.add_done_callback(partial(_ended, events))
         try:
             while (event := await events.get()) is not None:
@@ -196,6 +224,12 @@ def _request(
     )
 
     return TransferRequest(reference, credentials, platform)
+
+
+def _watched(
+    work: Callable[[TransferRequest], T], request: TransferRequest
+) -> Callable[[Callable[[TransferEvent], None], Cancellation], T]:
+    return lambda report, given_up: work(replace(request, report=report, cancellation=given_up))
 
 
 def _ended(events: asyncio.Queue[TransferEvent | None], future: asyncio.Future[object]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from pannier.errors import InvalidRequest, NotFound, UnsupportedOperation
+from pannier.errors import InvalidRequest, NotFound
 from pannier.images.filters import ImageFilters
 from pannier.images.importing import ImportRequest
 from pannier.images.load import LoadedImage, RenamedImage
@@ -189,10 +189,6 @@ async def _create(call: Call) -> web.StreamResponse:
     source = call.query.text("fromSrc")
     if not source:
         return await transfers.pull(call)
-    if source != "-":
-        raise UnsupportedOperation(
-            "importing from a URL is not supported yet", hint="download it, and import it as -"
-        )
     request = ImportRequest(
         name=_named(call),
         changes=call.query.texts("changes"),
@@ -200,12 +196,27 @@ async def _create(call: Call) -> web.StreamResponse:
         platform=parse_platform(call.query.text("platform")),
         source=source,
     )
+    if source != "-":
+        return await message_stream(call, _imported_from(call, source, request))
     added = await call.engine.images.import_image(body_chunks(call.request), request)
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
         yield {"status": added.image.id}
 
     return await message_stream(call, lines())
+
+
+async def _imported_from(
+    call: Call, source: str, request: ImportRequest
+) -> AsyncIterator[dict[str, Any]]:
+    events = call.engine.transfers.import_url(source, request)
+    async with closed(events):
+        async for item in events:
+            if isinstance(item, TransferEvent):
+                yield transfers.event_message(item)
+            else:
+                call.engine.images.imported(item, request)
+                yield {"status": item.image.id}
 
 
 async def _commit(call: Call) -> web.StreamResponse:

@@ -74,6 +74,9 @@ def event_message(event: TransferEvent) -> dict[str, Any]:
     if event.total:
         message["progressDetail"] = {"current": event.current, "total": event.total}
         message["progress"] = _bar(event.current, event.total)
+    elif event.current:
+        message["progressDetail"] = {"current": event.current}
+        message["progress"] = f"{_size(event.current):>8}"
     elif event.id and not event.status.startswith("Pulling from"):
         message["progressDetail"] = {}
     return message

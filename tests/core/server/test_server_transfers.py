@@ -78,6 +78,29 @@ class TestPull:
         platforms = [call[3] for call in engine.transfers.calls]
         assert platforms == [Platform("linux", "arm64"), Platform("linux", "arm", "v7")]
 
+    def test_imports_from_the_network(self, server: ApiServer, engine: FakeEngine) -> None:
+        """Where from, how far, of how much where that is known; the image; what goes wrong."""
+        url = "http://example.com/root.tar"
+        answer = server.post(f"/images/create?fromSrc={url}&repo=deb&message=hi")
+        image = engine.images.image.id
+        assert messages(answer) == [
+            {"status": f"Downloading from {url}"},
+            {
+                "status": "Importing",
+                "progressDetail": {"current": 500, "total": 1000},
+                "progress": "[" + "=" * 25 + ">" + " " * 24 + "]  500B/1kB",
+            },
+            {"status": "Importing", "progressDetail": {"current": 1500}, "progress": "   1.5kB"},
+            {"status": image},
+        ]
+        [(source, request)] = engine.transfers.calls
+        assert (source, request.name.familiar, request.message) == (url, "deb:latest", "hi")
+        assert engine.images.calls[-1] == ("imported", image, url)
+        assert server.post(f"/images/create?fromSrc={url}/absent").status == 404
+        answer = server.post(f"/images/create?fromSrc={url}/broken")
+        assert answer.status == 200
+        assert messages(answer)[-1]["error"] == "the download broke off"
+
     def test_errors_before_the_stream_have_their_status(self, server: ApiServer) -> None:
         """404 with Docker's words, 400 for what is no name."""
         answer = server.post("/images/create?fromImage=absent:1")

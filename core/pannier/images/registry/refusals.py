@@ -69,13 +69,17 @@ def cause_of(error: BaseException) -> BaseException:
         error = inner
 
 
-def unreachable(host: str, error: BaseException) -> RegistryError:
-    """Return the error for a server that gives no answer."""
+def unreachable(host: str, error: BaseException, what: str = "") -> RegistryError:
+    """Return the error for a server that gives no answer.
+
+    :param what: what was asked of it, where it is no registry.
+    """
     cause = cause_of(error)
     hint = "is the name right, and the network up? see also HTTPS_PROXY"
     if isinstance(cause, ssl.SSLCertVerificationError):
         hint = f"put the authority's certificate into /etc/pannier/certs.d/{host}/ca.crt"
-    return RegistryError(f"the registry {host} cannot be reached: {cause}", hint=hint)
+    what = what or f"the registry {host} cannot be reached"
+    return RegistryError(f"{what}: {cause}", hint=hint)
 
 
 def refusal(host: str, method: str, path: str, response: urllib3.BaseHTTPResponse) -> PannierError:

@@ -26,7 +26,8 @@ class TransferEvent:
     """What happens to a layer, in Docker's words.
 
     :param id: the short form of the layer's digest; empty for the whole transfer.
-    :param current: bytes done; *total* is 0 where there is nothing to count.
+    :param current: bytes done, 0 where there is nothing to count.
+    :param total: 0 where that is not known.
     """
 
     status: str
@@ -68,7 +69,7 @@ class Throttle:
 
     def __call__(self, event: TransferEvent) -> None:
         """Pass an event on, or not."""
-        if event.total and event.current < event.total:
+        if event.current < event.total or (event.current and not event.total):
             now = time.monotonic()
             with self._lock:
                 if now - self._last.get((event.id, event.status), -_INTERVAL) < _INTERVAL:
