@@ -189,6 +189,13 @@ def test_the_interpreter_cannot_be_overwritten(daemon: Daemon) -> None:
     assert done.returncode != 0
 
 
+def test_an_init_looks_as_dockers(daemon: Daemon) -> None:
+    """Of the interpreter that it is nothing is seen: neither its path nor what it was given."""
+    look = "cat /proc/1/comm; tr '\\0' ' ' < /proc/1/cmdline"
+    done = daemon.cli("run", "--rm", "--init", "busybox", "sh", "-c", look)
+    assert done.stdout == f"docker-init\n/sbin/docker-init -- sh -c {look} "
+
+
 def test_a_read_only_root_refuses_writes(daemon: Daemon) -> None:
     """``--read-only`` covers the root, and a tmpfs can be laid over it."""
     done = daemon.cli("run", "--rm", "--read-only", "busybox", "touch", "/x", check=False)

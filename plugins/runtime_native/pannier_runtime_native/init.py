@@ -7,6 +7,7 @@ import time
 
 from pannier.linux.process import die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
+from pannier.linux.title import set_title
 from pannier.runtimes.channel import send
 from pannier.runtimes.launch import (
     become,
@@ -45,6 +46,9 @@ KEPT = b"k"
 """The container's state is written: from now on it lives by itself, without its parent."""
 
 _FAILED = 255
+
+_INIT = "/sbin/docker-init"
+"""What a container's own init is called, as scripts know it."""
 
 
 class _ParentGoneError(Exception):
@@ -167,7 +171,7 @@ def _supervise(job: Job, parent: _socket.socket) -> None:
         return
     parent.close()
     os.closerange(3, max(64, parent.fileno() + 1))
-    set_name("pannier-init")
+    _disguise(job)
     while True:
         number = signal.sigwait(everything)
         if number == signal.SIGCHLD:
@@ -177,6 +181,19 @@ def _supervise(job: Job, parent: _socket.socket) -> None:
                 os.kill(child, number)
             except ProcessLookupError:
                 continue
+
+
+def _disguise(job: Job) -> None:
+    """Show what Docker's init does: nothing of the host's interpreter is the container's business.
+
+    The environment is the container's, as programs read it from pid 1.
+    """
+    process = job["process"]
+    set_name(_INIT.rpartition("/")[2])
+    try:
+        set_title([_INIT.encode(), b"--", *process["args"]], process["env"])
+    except OSError:
+        return  # a container without /proc shows nobody anything
 
 
 def _take_foreground() -> None:
