@@ -348,9 +348,15 @@ class FakeContainers:
         self._store(replace(self.get(ref), name=name))
 
     async def update(
-        self, ref: str, limits: Limits, restart: RestartPolicy | None = None
+        self,
+        ref: str,
+        limits: Limits,
+        restart: RestartPolicy | None = None,
+        *,
+        by_cpus: bool = False,
     ) -> tuple[str, ...]:
         self.get(ref)
+        assert by_cpus == (limits.cpu_quota is not None)
         self.calls.append(("update", limits, restart))
         return ()
 

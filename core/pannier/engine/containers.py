@@ -259,10 +259,16 @@ class Containers:
         self.teller.container(after, "rename", oldName=f"/{before.name}")
 
     async def update(
-        self, ref: str, limits: Limits, restart: RestartPolicy | None = None
+        self,
+        ref: str,
+        limits: Limits,
+        restart: RestartPolicy | None = None,
+        *,
+        by_cpus: bool = False,
     ) -> tuple[str, ...]:
         """Change a container's limits and restart policy; see :meth:`Updater.update`."""
-        return await self.updater.update(self.registry.find(ref), limits, restart)
+        live = self.registry.find(ref)
+        return await self.updater.update(live, limits, restart, by_cpus=by_cpus)
 
     @uninterrupted
     async def commit(

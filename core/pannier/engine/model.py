@@ -194,6 +194,7 @@ class HostOptions:
     :param masked_paths: None for the default list; empty for none.
     :param volume_driver: of the *binds* that name volumes; *mounts* has it applied.
     :param isolation: as given; Linux knows only ``default``.
+    :param by_cpus: the CPU quota was asked for as a number of CPUs (``--cpus``).
     """
 
     binds: tuple[str, ...] = ()
@@ -239,6 +240,7 @@ class HostOptions:
     container_id_file: str = ""
     volume_driver: str = ""
     isolation: str = ""
+    by_cpus: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,16 @@ class Updater:
 
     @uninterrupted
     async def update(
-        self, live: Live, limits: Limits, restart: RestartPolicy | None = None
+        self,
+        live: Live,
+        limits: Limits,
+        restart: RestartPolicy | None = None,
+        *,
+        by_cpus: bool = False,
     ) -> tuple[str, ...]:
         """Change a container's limits and restart policy; what is None stays. Return warnings.
 
+        :param by_cpus: the CPU quota is asked for as a number of CPUs.
         :raises InvalidRequest: limits that contradict one another, a policy that is none.
         :raises UnsupportedOperation: a limit that this host cannot enforce.
         """
@@ -51,9 +57,15 @@ class Updater:
                         "container",
                     )
             _check_swap(limits, container)
+            _check_cpus(limits, container, by_cpus=by_cpus)
             changed = _changed(limits)
             merged = complete_limits(replace(container.host.limits, **changed))
-            host = replace(container.host, limits=merged, restart=restart or container.host.restart)
+            host = replace(
+                container.host,
+                limits=merged,
+                restart=restart or container.host.restart,
+                by_cpus=by_cpus or container.host.by_cpus,
+            )
             container = replace(container, host=host)
             await self.workers.run(self._update, container, live.container, limits)
             live.container = container
@@ -83,6 +95,27 @@ def _check_swap(limits: Limits, container: Container) -> None:
             "Memory limit should be smaller than already set memoryswap limit, update the "
             "memoryswap at the same time",
         )
+
+
+def _check_cpus(limits: Limits, container: Container, *, by_cpus: bool) -> None:
+    """Refuse a quota of one kind where one of the other has been set, in Docker's words."""
+    present = container.host.limits
+    if by_cpus:
+        for name, value in (("Quota", present.cpu_quota), ("Period", present.cpu_period)):
+            if value and not container.host.by_cpus:
+                raise _cannot_update(
+                    container,
+                    f"Conflicting options: Nano CPUs cannot be updated as CPU {name} has already "
+                    f"been set",
+                )
+    elif container.host.by_cpus:
+        for name, value in (("Quota", limits.cpu_quota), ("Period", limits.cpu_period)):
+            if value:
+                raise _cannot_update(
+                    container,
+                    f"Conflicting options: CPU {name} cannot be updated as NanoCPUs has already "
+                    f"been set",
+                )
 
 
 def _cannot_update(container: Container, why: str) -> InvalidRequest:

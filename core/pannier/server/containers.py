@@ -10,7 +10,7 @@ from pannier.server.body import read_fields
 from pannier.server.call import Route
 from pannier.server.parse.create import check_container_name, parse_create
 from pannier.server.parse.hostconfig import parse_restart
-from pannier.server.parse.limits import parse_limits
+from pannier.server.parse.limits import asks_cpus, parse_limits
 from pannier.server.respond import created, json_bytes, json_response, no_content
 from pannier.server.views.container import add_for_version, container_view
 
@@ -100,7 +100,10 @@ async def _update(call: Call) -> web.StreamResponse:
     restart = parse_restart(fields.object("RestartPolicy")) if "RestartPolicy" in fields else None
     if restart is not None and not fields.object("RestartPolicy").text("Name"):
         restart = None
-    warnings = await call.engine.containers.update(call.name, parse_limits(fields), restart)
+    limits = parse_limits(fields, update=True)
+    warnings = await call.engine.containers.update(
+        call.name, limits, restart, by_cpus=asks_cpus(fields)
+    )
     return json_response({"Warnings": list(warnings)})
 
 

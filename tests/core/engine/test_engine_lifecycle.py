@@ -462,6 +462,32 @@ async def test_update_changes_limits_in_use(rig: Rig) -> None:
         await containers.update("web", Limits(memory=256 << 20))
     await containers.update("web", Limits(memory=256 << 20, memory_swap=512 << 20))
     assert containers.get("web").host.limits.memory == 256 << 20
+    # As much memory as it has already goes with a new limit of swap alone.
+    await containers.update("web", Limits(memory_swap=1 << 30))
+    assert containers.get("web").host.limits.memory_swap == 1 << 30
+
+
+@engine_test
+async def test_a_number_of_cpus_and_a_quota_exclude_each_other(rig: Rig) -> None:
+    """Whichever a container was given first stays its own way, in Docker's words."""
+    containers = rig.engine.containers
+    half = Limits(cpu_quota=50_000, cpu_period=100_000)
+    await rig.create("cpus", host=HostOptions(limits=half, by_cpus=True))
+    await rig.create("quota", host=HostOptions(limits=half))
+    for name, limits, said in (
+        ("cpus", Limits(cpu_quota=20_000), "CPU Quota cannot be updated as NanoCPUs has"),
+        ("cpus", Limits(cpu_period=50_000), "CPU Period cannot be updated as NanoCPUs has"),
+        ("quota", half, "Nano CPUs cannot be updated as CPU Quota has already been set"),
+    ):
+        with pytest.raises(InvalidRequest, match=said):
+            await containers.update(name, limits, by_cpus=name == "quota")
+    await containers.update("cpus", Limits(cpu_quota=70_000, cpu_period=100_000), by_cpus=True)
+    await containers.update("quota", Limits(cpu_quota=20_000))
+    found = [containers.get(name).host for name in ("cpus", "quota")]
+    assert [(host.limits.cpu_quota, host.by_cpus) for host in found] == [
+        (70_000, True),
+        (20_000, False),
+    ]
 
 
 @engine_test

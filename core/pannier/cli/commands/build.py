@@ -304,7 +304,7 @@ def _prune(ctx: Context, values: Values) -> int:
 
     whole = values.on("all")
     what = "all build cache" if whole else "all dangling build cache"
-    if not confirm(values, f"WARNING! This will remove {what}."):
+    if not confirm(values, f"WARNING! This will remove {what}.", " "):
         return 0
     query = {
         "all": whole or None,

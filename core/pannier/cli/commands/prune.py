@@ -31,11 +31,11 @@ _FORCE = flag("-f,--force", "Do not prompt for confirmation")
 _FILTER = many("--filter", "Provide filter values (e.g. until=24h)", metavar="filter")
 
 
-def confirm(values: Values, warning: str) -> bool:
-    """Ask whether to go on; ``--force`` answers yes."""
+def confirm(values: Values, warning: str, gap: str = "\n") -> bool:
+    """Ask whether to go on; ``--force`` answers yes, and nobody there to answer says no."""
     if values.on("force"):
         return True
-    sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    sys.stdout.write(f"{warning}{gap}Are you sure you want to continue? [y/N] ")
     sys.stdout.flush()
     answer = sys.stdin.readline() if not _closed() else ""
     return answer.strip().lower() in ("y", "yes")

@@ -20,7 +20,7 @@ from pannier.server.parse.hostmodes import (
     check_userns,
     check_uts,
 )
-from pannier.server.parse.limits import parse_limits
+from pannier.server.parse.limits import asks_cpus, parse_limits
 from pannier.server.parse.mounts import parse_mounts
 from pannier.server.parse.ports import parse_published
 
@@ -80,6 +80,7 @@ def parse_host(fields: Fields) -> HostOptions:
         log=_log_config(fields.object("LogConfig")),
         runtime=fields.text("Runtime"),
         limits=parse_limits(fields),
+        by_cpus=asks_cpus(fields),
         cgroup_parent=fields.text("CgroupParent"),
         privileged=fields.boolean("Privileged"),
         cap_add=_capabilities(fields, "CapAdd"),

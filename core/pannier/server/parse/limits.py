@@ -14,7 +14,7 @@ from pannier.errors import InvalidRequest
 if TYPE_CHECKING:
     from pannier.server.parse.fields import Fields
 
-__all__ = ["CPU_PERIOD", "parse_limits"]
+__all__ = ["CPU_PERIOD", "asks_cpus", "parse_limits"]
 
 CPU_PERIOD: Final = 100_000
 """Microseconds: the period that ``--cpus`` is counted in."""
@@ -26,9 +26,17 @@ _NODES: Final = "/sys/devices/system/node/online"
 _CPU_LIST: Final = re.compile(r"\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*")
 
 
-def parse_limits(fields: Fields) -> Limits:
-    """Read limits; 0 leaves a thing as it is, as everywhere in this part of the API."""
-    memory, swap = _memory(fields)
+def asks_cpus(fields: Fields) -> bool:
+    """Whether the CPU quota is asked for as a number of CPUs."""
+    return fields.integer("NanoCpus") != 0
+
+
+def parse_limits(fields: Fields, *, update: bool = False) -> Limits:
+    """Read limits; 0 leaves a thing as it is, as everywhere in this part of the API.
+
+    :param update: the container may have those that others go with.
+    """
+    memory, swap = _memory(fields, update=update)
     quota, period = _cpu(fields)
     return Limits(
         memory=memory,
@@ -53,7 +61,7 @@ def parse_limits(fields: Fields) -> Limits:
     )
 
 
-def _memory(fields: Fields) -> tuple[int | None, int | None]:
+def _memory(fields: Fields, *, update: bool) -> tuple[int | None, int | None]:
     memory, swap = fields.integer("Memory"), fields.integer("MemorySwap")
     if memory and memory < _MINIMUM_MEMORY:
         raise InvalidRequest("Minimum memory limit allowed is 6MB")
@@ -63,7 +71,7 @@ def _memory(fields: Fields) -> tuple[int | None, int | None]:
         raise InvalidRequest(
             "Minimum memoryswap limit should be larger than memory limit, see usage"
         )
-    if not memory and swap > 0:
+    if not memory and swap > 0 and not update:
         raise InvalidRequest(
             "You should always set the Memory limit when using Memoryswap limit, see usage"
         )

@@ -121,7 +121,7 @@ def host_view(host: HostOptions) -> dict[str, Any]:
         "ShmSize": host.shm_size,
         "Runtime": host.runtime,
         "Isolation": host.isolation,
-        **_limits_view(host.limits),
+        **_limits_view(host.limits, by_cpus=host.by_cpus),
         "CgroupParent": host.cgroup_parent,
         "Devices": [
             {
@@ -179,11 +179,11 @@ def _rule_text(rule: DeviceRule) -> str:
     return f"{rule.type} {major}:{minor} {rule.access}"
 
 
-def _limits_view(limits: Limits) -> dict[str, Any]:
+def _limits_view(limits: Limits, *, by_cpus: bool) -> dict[str, Any]:
     # --cpus is kept as a quota of the period that it is counted in.
     nano = 0
     quota, period = limits.cpu_quota or 0, limits.cpu_period or 0
-    if quota > 0 and period == CPU_PERIOD:
+    if by_cpus:
         nano, quota, period = quota * (10**9 // CPU_PERIOD), 0, 0
     return {
         "CpuShares": limits.cpu_shares or 0,
