@@ -30,6 +30,14 @@ _WORDS: dict[str, Callable[[LogSource], str]] = {
     "Hostname": lambda source: source.host,
     "DaemonName": lambda _: "pannier",
 }
+_FIELDS = frozenset(
+    {".Config", ".ExtraAttributes", ".LogPath"}
+    | {f".Container{name}" for name in ("ID", "Name", "Entrypoint", "Args", "ImageID")}
+    | {f".Container{name}" for name in ("ImageName", "Created", "Env", "Labels")}
+)
+"""What else Docker's templates offer."""
+
+_PLAIN = re.compile(r"\.\w+")
 _PLACE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
 
@@ -79,7 +87,11 @@ def rotation(
         raise InvalidRequest(
             f"invalid value for log opt {prefix}max-file: {files!r}: at least 1 is kept"
         )
-    flag(options, f"{prefix}compress")
+    if flag(options, f"{prefix}compress") and (int(files) < 2 or limit == 0):
+        raise InvalidRequest(
+            f"{prefix}compress cannot be true when {prefix}max-file is less than 2 or "
+            f"{prefix}max-size is not set"
+        )
     return LogForm(limit, int(files))
 
 
@@ -115,12 +127,15 @@ def _pattern(options: Mapping[str, str], name: str) -> re.Pattern[str] | None:
         raise InvalidRequest(f"invalid log opt {name}: {options[name]!r}: {error}") from None
 
 
-def check_tag(template: str) -> None:
+def check_tag(template: str, *, strict: bool = True) -> None:
     """Check the template of a ``tag``.
 
+    :param strict: what Go's templates know besides plain words is refused, too.
     :raises InvalidRequest: it uses something that does not exist.
     """
     for word in _PLACE.findall(template):
+        if not strict and (word in _FIELDS or not _PLAIN.fullmatch(word)):
+            continue
         if word.removeprefix(".") not in _WORDS or not word.startswith("."):
             raise InvalidRequest(
                 f"invalid log opt tag: {template!r} uses {{{{{word}}}}}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pannier.drivers.log import LogCapability, LogDriver, LogForm, LogSource
-from pannier.drivers.logoptions import attributes, refuse_unknown, rotation
+from pannier.drivers.logoptions import attributes, check_tag, refuse_unknown, rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +66,7 @@ class _Files(LogDriver):
         refuse_unknown(self.id, options, self.options)
         self.form(options)
         attributes(options, LogSource("", ""))
+        check_tag(options.get("tag", ""), strict=False)
 
     def form(self, options: Mapping[str, str]) -> LogForm:
         """Return when a new file is begun, and how many are kept."""

@@ -29,6 +29,9 @@ LOCAL = Local(CONTEXT, LocalConfig())
         (LOCAL, {"max-file": "-1"}, "max-file"),
         (LOCAL, {"max-file": "²"}, "max-file"),
         (LOCAL, {"compress": "maybe"}, "compress"),
+        (LOCAL, {"compress": "true", "max-file": "1"}, "compress cannot be true when max-file is"),
+        (JSON_FILE, {"compress": "true", "max-file": "2"}, "or max-size is not set"),
+        (JSON_FILE, {"tag": "{{.Name}} {{.Nme}}"}, "uses {{.Nme}}"),
     ],
 )
 def test_wrong_settings_are_refused(
@@ -44,6 +47,7 @@ def test_wrong_settings_are_refused(
     [
         (JSON_FILE, {}, 0, 1),
         (JSON_FILE, {"max-size": "-1", "tag": "x", "env": "A"}, 0, 1),
+        (JSON_FILE, {"tag": "{{.ContainerID}} {{json .}} {{.ID}}"}, 0, 1),
         (JSON_FILE, {"max-size": "10m", "max-file": "3", "compress": "true"}, 10 << 20, 3),
         (LOCAL, {}, 20 << 20, 5),
         (LOCAL, {"max-size": "1k"}, 1024, 5),
