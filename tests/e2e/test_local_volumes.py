@@ -141,3 +141,37 @@ def test_read_only_reaches_the_mounts_below(daemon: Daemon, tmp_path: Path) -> N
         assert (below / "file").exists()
     finally:
         mounts.umount(below)
+
+
+def test_copies_into_what_is_read_only(daemon: Daemon, tmp_path: Path) -> None:
+    """They are refused in Docker's words, by any way there, whether the container runs or not."""
+    file = tmp_path / "file"
+    file.touch()
+    mounts_of = ("--tmpfs", "/link", "-v", f"{tmp_path}:/ro:ro", "-v", "written:/rw")
+    words = ("busybox", "sh", "-c", "ln -s /ro /link/to; mkfifo /rw/p; : > /rw/p; sleep 1000")
+    daemon.cli("run", "-d", "--name", "box", "--read-only", *mounts_of, *words)
+    daemon.cli("exec", "box", "sh", "-c", "until test -p /rw/p; do :; done; : < /rw/p")
+    for running in (True, False):
+        for client in daemon.clients:
+            for place, said in (
+                ("/ro/", "mounted volume is marked read-only"),
+                ("/", "container rootfs is marked read-only"),
+                *([("/link/to/", "mounted volume is marked read-only")] if running else []),
+            ):
+                done = client("cp", str(file), f"box:{place}", check=False)
+                assert said in done.stderr, place
+            client("cp", str(file), "box:/rw/")
+        if running:
+            daemon.cli("kill", "box")
+    daemon.cli("rm", "box")
+    daemon.cli("volume", "rm", "written")
+
+
+def test_a_volume_on_a_file(daemon: Daemon, tmp_path: Path) -> None:
+    """The start is refused in words without the interpreter's own, and says what to look at."""
+    for flags in (("-v", f"{tmp_path}:/etc/passwd"), ("-v", "folder:/etc/passwd")):
+        said = _run(daemon, "--rm", *flags, "busybox", "true", check=False)
+        assert "not a directory: /etc/passwd\n" in said
+        assert "mount a directory onto a file" in said
+        assert "Errno" not in said
+    daemon.cli("volume", "rm", "folder")

@@ -125,7 +125,6 @@ class Archives:
     def _open_to_put(
         self, container: Container, path: str, *, keep_types: bool, own: bool
     ) -> tuple[contextlib.ExitStack, Extraction]:
-        _check_writable(container, path)
         with contextlib.ExitStack() as stack:
             root = stack.enter_context(self.entering.root(container))
             with _opened(container, root, path, folder=True) as folder:
@@ -133,13 +132,15 @@ class Archives:
                     raise InvalidRequest("extraction point is not a directory")
                 # Where the path really is, so that links in the archive's own paths count from
                 # the container's root.
-                place = os.path.relpath(_inside(root, folder), "/")
+                place = _inside(root, folder)
+            _check_writable(container, place)
             owner = None
             if own:
                 account = users.find(root, container.config.user)
                 owner = (account.uid, account.gid)
             Abandonment.check()  # nobody would close it
-            extraction = Extraction(root, place, container.idmap, owner, keep_types=keep_types)
+            inside = os.path.relpath(place, "/")
+            extraction = Extraction(root, inside, container.idmap, owner, keep_types=keep_types)
             return stack.pop_all(), extraction
         raise AssertionError
 
@@ -163,8 +164,13 @@ class Archives:
         raise AssertionError
 
 
+def _normal(path: str) -> str:
+    # POSIX has two slashes at the beginning mean something else, and normpath() leaves them.
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
 def _base(path: str) -> str:
-    return posixpath.basename(posixpath.normpath("/" + path)) if not path.endswith("/.") else "."
+    return posixpath.basename(_normal(path)) if not path.endswith("/.") else "."
 
 
 @contextlib.contextmanager
@@ -199,7 +205,7 @@ def _described(root: int, descriptor: int, path: str) -> PathStat:
     target = ""
     if stat.S_ISLNK(found.st_mode):
         link = os.readlink(b"", dir_fd=descriptor)
-        where = posixpath.dirname(posixpath.normpath("/" + path))
+        where = posixpath.dirname(_normal(path))
         target = posixpath.normpath(posixpath.join(where, os.fsdecode(link)))
         with contextlib.suppress(OSError):
             followed = open_in_root(root, target)
@@ -230,7 +236,7 @@ def _inside(root: int, descriptor: int) -> str:
 
 
 def _check_writable(container: Container, path: str) -> None:
-    path = posixpath.normpath("/" + path)
+    path = _normal(path)
     best = ""
     read_only = container.host.read_only
     for point in container.mounts:

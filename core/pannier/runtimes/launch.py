@@ -243,6 +243,10 @@ def failure_of(error: BaseException) -> tuple[int, str]:
     """Return an error's number (0 for none) and text, to be told to the parent."""
     if isinstance(error, (ExecuteError, FolderError)):
         return error.number, str(error)
-    if isinstance(error, OSError):
-        return error.errno or 0, str(error)
+    if isinstance(error, OSError) and error.errno:
+        text = error.strerror or ""
+        if text == os.strerror(error.errno):
+            text = text.lower()  # as Go writes it, and Docker's clients look for it
+        where = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+        return error.errno, text + where
     return 0, f"{type(error).__name__}: {error}"

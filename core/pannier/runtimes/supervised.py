@@ -206,11 +206,17 @@ def failure(reply: Reply, what: str) -> PannierError:
     if reply["error"] == "start":
         return StartFailed(text, errno=reply["errno"], hint=hint_of(text))
     kind = {"conflict": Conflict, "missing": NotFound}.get(reply["error"], DriverError)
-    return kind(f"{what}: {text}", hint=hint_of(text))
+    text = f"{what}: {text}"
+    return kind(text, hint=hint_of(text))
 
 
 def hint_of(text: str) -> str | None:
     """Return what to do about a failure, where it is known."""
     if "RLIMIT_" in text:
         return "the engine's process lacks CAP_SYS_RESOURCE: ask for no more than its own limits"
+    if "cannot mount" in text and "not a directory" in text:
+        return (
+            "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
+            "specified host path exists and is the expected type"
+        )
     return None

@@ -91,6 +91,7 @@ async def _rename(call: Call) -> web.StreamResponse:
     name = call.query.text("name")
     if not name:
         raise InvalidRequest("Neither old nor new names may be empty")
+    call.engine.containers.get(call.name)  # whether it is there comes first
     await call.engine.containers.rename(call.name, check_container_name(name))
     return no_content()
 

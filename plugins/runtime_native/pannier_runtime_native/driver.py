@@ -153,4 +153,5 @@ def _create_failed(id: str, blueprint: Blueprint, reply: Reply) -> PannierError:
     index = reply.get("step", -1)
     step = blueprint.steps[index] if index >= 0 else None
     what = f"cannot {step}" if step is not None else f"cannot create {id}"
-    return DriverError(f"{what}: {reply['text']}", hint=hint_of(reply["text"]))
+    text = f"{what}: {reply['text']}"
+    return DriverError(text, hint=hint_of(text))
