@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pannier.client import Client, ConnectionFailed, resolve_address
+from pannier.client import APIError, Client, ConnectionFailed, resolve_address
 from pannier.errors import PannierError
 
 TYPE_CHECKING = False
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pannier.client.address import Address, TlsFiles
 
 __all__ = ["Context"]
+
+_MISSING = 404
 
 
 class Context:
@@ -123,10 +125,19 @@ class Context:
         for one in warnings or ():
             self.err(f"WARNING: {one}")
 
-    def each(self, names: Iterable[str], do: Callable[[str], object], *, echo: bool = True) -> int:
+    def each(
+        self,
+        names: Iterable[str],
+        do: Callable[[str], object],
+        *,
+        echo: bool = True,
+        forced: bool = False,
+    ) -> int:
         """Do something for each name; print the name, or why not; return the exit status.
 
         One that fails does not keep the others from being done.
+
+        :param forced: what is not there is said, and is no failure.
         """
         status = 0
         for name in names:
@@ -134,7 +145,8 @@ class Context:
                 do(name)
             except PannierError as error:
                 self.report(error)
-                status = 1
+                if not (forced and isinstance(error, APIError) and error.code == _MISSING):
+                    status = 1
             else:
                 if echo:
                     self.out(name)

@@ -317,7 +317,9 @@ def restart_policy(text: str) -> dict[str, Any]:
     if not text:
         return {}
     name, colon, count = text.partition(":")
-    if colon and not count.isdecimal():
+    if colon and not name:
+        raise UsageError("invalid restart policy format: no policy provided before colon")
+    if count and not count.removeprefix("-").isdecimal():
         raise UsageError("invalid restart policy format: maximum retry count must be an integer")
     policy: dict[str, Any] = {"Name": name}
     if count:

@@ -97,6 +97,18 @@ def _check(spec: str, found: dict[str, Any], options: dict[str, Any]) -> None:
             raise wrong(
                 "mount", spec, f"cannot mix '{name}-*' options with mount type '{found['Type']}'"
             )
+    bind = options.get("bind", {})
+    modes = ("writable", "readonly")
+    chosen = next((mode for mode in modes if _RECURSIVE[mode].items() <= bind.items()), "")
+    if chosen and not found.get("ReadOnly"):
+        raise _incomplete(spec, chosen, "readonly")
+    if chosen == "readonly" and bind.get("Propagation") != "rprivate":
+        raise _incomplete(spec, chosen, "bind-propagation=rprivate")
+
+
+def _incomplete(spec: str, chosen: str, wanted: str) -> UsageError:
+    reason = f"option 'bind-recursive={chosen}' requires '{wanted}' to be specified in conjunction"
+    return wrong("mount", spec, reason)
 
 
 def _switch(spec: str, key: str, value: str | None) -> bool:
@@ -140,7 +152,12 @@ def _bind(spec: str, key: str, value: str | None, group: dict[str, Any]) -> None
     elif key == "bind-recursive":
         chosen = _RECURSIVE.get(value or "")
         if chosen is None:
-            raise wrong("mount", spec, f"invalid value for {key}: {value}")
+            raise wrong(
+                "mount",
+                spec,
+                f'invalid value for {key}: {value} (must be "enabled", "disabled", "writable", or '
+                f'"readonly")',
+            )
         group.update(chosen)
     elif key == "bind-create-src":
         group["CreateMountpoint"] = _switch(spec, key, value)

@@ -13,6 +13,7 @@ from pannier.cli.commands.df import usage_rows
 from pannier.cli.commands.events import event_line
 from pannier.cli.commands.ps import ports_text
 from pannier.cli.commands.stats import stats_row
+from pannier.cli.commands.volume import volume_row
 from pannier.cli.references import split_reference
 
 if TYPE_CHECKING:
@@ -129,11 +130,22 @@ def test_several_names_each_have_their_outcome(cli: Callable[..., Any], daemon: 
     daemon.reply("DELETE", "/containers/a", b"", 204)
     daemon.reply("DELETE", "/containers/b", {"message": "No such container: b"}, 404)
     daemon.reply("DELETE", "/containers/c", b"", 204)
-    outcome = cli("rm", "-f", "-v", "a", "b", "/c")
-    assert outcome == (0, "a\n/c\n", "Error: No such container: b\n")  # gone, as was wished
-    outcome = cli("rm", "a", "b", "/c")
+    outcome = cli("rm", "-v", "a", "b", "/c")
     assert outcome == (1, "a\n/c\n", "Error: No such container: b\n")
-    assert daemon.requests[0].query == "force=1&v=1"
+    assert daemon.requests[0].query == "v=1"
+
+
+def test_what_is_to_go_in_any_case_may_be_gone(cli: Callable[..., Any], daemon: Any) -> None:
+    """``-f`` says that it is not there, and is content; other failures are failures."""
+    daemon.reply("DELETE", "/containers/a", b"", 204)
+    daemon.reply("DELETE", "/containers/b", {"message": "No such container: b"}, 404)
+    daemon.reply("DELETE", "/images/b", {"message": "No such image: b:latest"}, 404)
+    daemon.reply("DELETE", "/images/c", {"message": "conflict: in use"}, 409)
+    outcome = cli("rm", "-f", "b", "a")
+    assert outcome == (0, "a\n", "Error: No such container: b\n")
+    assert daemon.requests[0].query == "force=1"
+    assert cli("rmi", "-f", "b") == (0, "", "Error: No such image: b:latest\n")
+    assert cli("rmi", "-f", "c", "b").status == 1
 
 
 def test_a_name_is_one_part_of_the_path(cli: Callable[..., Any], daemon: Any) -> None:
@@ -437,3 +449,10 @@ def test_nobody_there(
     version = cli("version")
     assert version.status == 1
     assert version.out.startswith("Client:")
+
+
+def test_a_volume_whose_size_is_not_known() -> None:
+    """Its filesystem did not say; its users are known all the same."""
+    volume = {"Name": "far", "Driver": "local", "UsageData": {"Size": -1, "RefCount": 2}}
+    row = volume_row(volume)
+    assert (row["Links"], row["Size"]) == ("2", "N/A")

@@ -124,6 +124,16 @@ def test_mount_types_do_not_mix(spec: str) -> None:
         (["-v", "/a::/b"], "empty section"),
         (["-p", "1.2.3.4.5:80:80"], "invalid IP address"),
         (["-p", "80/foo"], "invalid proto"),
+        (["--restart", ":3"], "no policy provided before colon"),
+        (["--restart", "on-failure:x"], "maximum retry count must be an integer"),
+        (
+            ["--mount", "type=bind,src=/a,dst=/b,bind-recursive=writable"],
+            "'bind-recursive=writable' requires 'readonly' to be specified",
+        ),
+        (
+            ["--mount", "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly"],
+            "'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified",
+        ),
         (["--health-interval=-1s"], "cannot be negative"),
         (["--health-retries=-1"], "cannot be negative"),
         (["--cpus", "0.1234567890"], "too precise"),

@@ -165,7 +165,7 @@ def _rmi(ctx: Context, values: Values) -> int:
             if one.get("Deleted"):
                 ctx.out(f"Deleted: {one['Deleted']}")
 
-    return ctx.each(values.args, remove, echo=False)
+    return ctx.each(values.args, remove, echo=False, forced=values.on("force"))
 
 
 def _tag(ctx: Context, values: Values) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pannier.cli.command import Argument, Command, UsageError, arg, flag, text
 from pannier.cli.creating import container_path
-from pannier.client import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,17 +54,9 @@ def _rm(ctx: Context, values: Values) -> int:
         plain = name.strip("/")
         if not plain:
             raise UsageError("container name cannot be empty", code=1)
-        try:
-            ctx.client.delete(container_path(plain), query)
-        except APIError as error:
-            # Whoever forces it wants it gone, and it is; docker says so, and is content.
-            if error.code != 404 or not values.on("force"):
-                raise
-            ctx.report(error)
-        else:
-            ctx.out(name)
+        ctx.client.delete(container_path(plain), query)
 
-    return ctx.each(values.args, remove, echo=False)
+    return ctx.each(values.args, remove, forced=values.on("force"))
 
 
 def _pause(ctx: Context, values: Values) -> int:

@@ -73,7 +73,7 @@ def volume_row(one: dict[str, Any]) -> dict[str, Any]:
         "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
         "Label": map_label(labels),
         "Links": str(usage["RefCount"]) if usage else "N/A",
-        "Size": human_size(usage["Size"]) if usage else "N/A",
+        "Size": human_size(usage["Size"]) if usage and usage["Size"] >= 0 else "N/A",
         "Status": "N/A",
         "Availability": "N/A",
         "Group": "N/A",
