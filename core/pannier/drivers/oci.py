@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 __all__ = [
+    "BlockIo",
+    "BlockRate",
+    "BlockWeight",
     "Capabilities",
     "ConsoleSize",
     "CpuAffinity",
@@ -16,6 +19,7 @@ __all__ = [
     "DeviceCgroup",
     "Hook",
     "Hooks",
+    "HugepageLimit",
     "IdMapEntry",
     "IoPriority",
     "Linux",
@@ -169,6 +173,42 @@ class DeviceCgroup(TypedDict):
     access: NotRequired[str]
 
 
+class BlockRate(TypedDict):
+    """How much may be read from or written to a device in a second."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockWeight(TypedDict):
+    """A device's share of block input and output."""
+
+    major: int
+    minor: int
+    weight: NotRequired[int]
+    leafWeight: NotRequired[int]
+
+
+class BlockIo(TypedDict, total=False):
+    """Limits of block input and output."""
+
+    weight: int
+    leafWeight: int
+    weightDevice: list[BlockWeight]
+    throttleReadBpsDevice: list[BlockRate]
+    throttleWriteBpsDevice: list[BlockRate]
+    throttleReadIOPSDevice: list[BlockRate]
+    throttleWriteIOPSDevice: list[BlockRate]
+
+
+class HugepageLimit(TypedDict):
+    """How many bytes of pages of one size may be used."""
+
+    pageSize: str
+    limit: int
+
+
 class Resources(TypedDict, total=False):
     """Limits, for a runtime that manages control groups itself; see config-linux.md."""
 
@@ -176,8 +216,8 @@ class Resources(TypedDict, total=False):
     memory: dict[str, int | bool]
     cpu: dict[str, int | str]
     pids: dict[str, int]
-    blockIO: dict[str, object]
-    hugepageLimits: list[dict[str, int | str]]
+    blockIO: BlockIo
+    hugepageLimits: list[HugepageLimit]
     unified: dict[str, str]
 
 

@@ -133,6 +133,8 @@ def _action(name: object, data: object, where: str, where_data: str) -> int:
         return ERRNO | (_EPERM if data is None else _integer(data, where_data, _MAX_ERRNO))
     if name == "SCMP_ACT_TRACE":
         return ACTIONS[name] | (_EPERM if data is None else _integer(data, where_data, _MAX_DATA))
+    if data is not None:
+        raise ProfileError(f"seccomp: {where_data}: {name} takes no number")
     return ACTIONS[name]
 
 

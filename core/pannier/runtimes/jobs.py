@@ -85,7 +85,7 @@ class ExecJob(TypedDict):
 class Reply(TypedDict, total=False):
     """An answer: with *error* set, what went wrong (and at which step), else what was asked for."""
 
-    error: Literal["step", "start", "conflict", "missing", "refused", "internal"]
+    error: Literal["step", "start", "hook", "conflict", "missing", "refused", "internal"]
     step: int
     errno: int
     text: str

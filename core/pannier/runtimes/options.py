@@ -46,6 +46,9 @@ _PROPAGATION = {
     "unbindable": mounts.MS_UNBINDABLE,
 }
 _NOTHING = {"defaults", "async", "nofail", "nomand", "noiversion", "loud", "silent"}
+_FILESYSTEMS = ("dirsync", "lazytime", "mand", "nolazytime", "sync")
+"""What the kernel takes with every new filesystem, and a bind does not take."""
+
 _REFUSED = {"remount"}
 
 
@@ -123,10 +126,11 @@ def parse_options(options: Iterable[str], destination: str) -> MountOptions:
 
 
 def known_options() -> list[str]:
-    """Return the options that every filesystem takes, sorted."""
+    """Return the options that are not one filesystem's own, sorted."""
     attributes = [*_SET, *_CLEAR, *_ACCESS_TIMES]
     return sorted(
         {
+            *_FILESYSTEMS,
             *("bind", "rbind", "tmpcopyup", "idmap", "ridmap"),
             *_NOTHING,
             *_PROPAGATION,

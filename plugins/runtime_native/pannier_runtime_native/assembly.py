@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from errno import EINVAL
+from errno import EEXIST, EINVAL
 
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_NEWCGROUP, unshare
@@ -91,12 +91,15 @@ class Assembly:
         attributes: int,
         options: list[tuple[str, bytes | None]],
         copy_up: bool,  # noqa: FBT001 - as the message has it
+        propagation: int,
     ) -> None:
         """Mount a new instance of a filesystem."""
         # What is only now made as a place to mount on has nothing to copy, nor a mode worth taking.
         copy_up = copy_up and self._exists(destination)
         fresh = new_filesystem(kind, source, attributes, options)
         try:
+            if propagation:
+                mounts.mount_setattr(fresh, propagation=propagation)
             if copy_up:
                 target = make_directory(self._root, destination)
                 try:
@@ -131,15 +134,27 @@ class Assembly:
         finally:
             os.close(target)
 
-    def do_propagation(self, flags: int) -> None:
-        """Set the propagation of the root mount."""
-        mounts.mount_setattr(self._root, propagation=flags, recursive=True)
+    def do_propagation(self, flags: int, deep: bool) -> None:  # noqa: FBT001 - as the message has it
+        """Set the propagation of the root mount; *deep* of those below it too."""
+        mounts.mount_setattr(self._root, propagation=flags, recursive=deep)
 
     def do_readonly_root(self) -> None:
         """Let nobody write to the root mount."""
         mounts.mount_setattr(self._root, set=mounts.MOUNT_ATTR_RDONLY)
 
     # ---- devices
+
+    def do_device_place(self, path: bytes, kind: int, device: int) -> None:
+        """See that nothing but the device itself is where it is to be made."""
+        parent, name = make_parent(self._root, path)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(parent)
+        if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != device:
+            raise OSError(EEXIST, "a file that is not this device is there already", path)
 
     def do_device(  # noqa: PLR0917 - as the message has them
         self, path: bytes, kind: int, device: int, mode: int, uid: int, gid: int

@@ -134,6 +134,8 @@ def _play_solo(
     try:
         soloist.run_start_hooks(solo)
         return soloist.lift(parent, streams, [descriptors[index] for index in solo["kept"]])
+    except soloist.HookError as error:
+        _report(parent, error, -1, "hook")
     except BaseException as error:  # noqa: BLE001 - told to whom has started it
         _report(parent, error, -1)
 
@@ -150,10 +152,12 @@ def _finish(job: Job, parent: _socket.socket, streams: list[int]) -> NoReturn:
         _report(parent, error, -1)
 
 
-def _report(parent: _socket.socket, error: BaseException, step: int) -> NoReturn:
+def _report(
+    parent: _socket.socket, error: BaseException, step: int, kind: str = "step"
+) -> NoReturn:
     number, text = failure_of(error)
     try:
-        send(parent, {"error": "step", "step": step, "errno": number, "text": text})
+        send(parent, {"error": kind, "step": step, "errno": number, "text": text})
     finally:
         os._exit(_FAILED)
 

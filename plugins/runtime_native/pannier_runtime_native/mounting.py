@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MountPlanner"]
 
+_log = logging.getLogger(__name__)
+
 _HARDENED = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
+_FRESH = {"tmpfs", "ramfs"}
 _KINDS = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "ramfs"}
 
 
@@ -34,14 +38,21 @@ class MountPlanner:
 
     :param own_network: the network namespace is made with the container, so its user namespace may
         mount a sysfs.
+    :param lenient: a bind's settings of a filesystem are left out, with a warning.
     """
 
     def __init__(
-        self, request: CreateRequest, descriptors: DescriptorList, *, own_network: bool
+        self,
+        request: CreateRequest,
+        descriptors: DescriptorList,
+        *,
+        own_network: bool,
+        lenient: bool = False,
     ) -> None:
         self._request = request
         self._descriptors = descriptors
         self._own_network = own_network
+        self._lenient = lenient
         self.planned: list[tuple[Step, Instruction]] = []
 
     def add(self, step: Step, *instruction: object) -> None:
@@ -63,6 +74,10 @@ class MountPlanner:
             options = parse_options(entry.get("options", ()), destination)
             kind = entry.get("type", "none")
             maps = self._maps(entry, destination, options)
+            if options.copy_up and (is_bind(entry) or kind not in _FRESH):
+                raise UnsupportedOperation(
+                    f"mount {destination}: the option 'tmpcopyup' is offered for a tmpfs only"
+                )
             if is_bind(entry):
                 self._bind(entry.get("source", ""), destination, options, maps)
             elif kind in ("cgroup", "cgroup2"):
@@ -110,9 +125,7 @@ class MountPlanner:
     ) -> None:
         if not source.startswith("/"):
             raise InvalidRequest(f"mount {destination}: the source {source!r} is not absolute")
-        if options.data:
-            names = ", ".join(key for key, _ in options.data)
-            raise InvalidRequest(f"mount {destination}: unknown option {names}")
+        self._leave_out(destination, options)
         index = self._descriptors.add(lambda: open_bind(source, options, destination, maps))
         detail = ("rbind " if options.recursive else "bind ") + _describe(options)
         detail += " idmap" * (maps is not None)
@@ -122,6 +135,18 @@ class MountPlanner:
             os.fsencode(destination),
             index,
         )
+
+    def _leave_out(self, destination: str, options: MountOptions) -> None:
+        """Refuse words that a bind does not take; settings of a filesystem it can do without.
+
+        :raises InvalidRequest: there are such words, or settings and somebody who can mend them.
+        """
+        names = [key for key, value in options.data if value is None or not self._lenient]
+        if names:
+            raise InvalidRequest(f"mount {destination}: unknown option {', '.join(names)}")
+        for key, _ in options.data:
+            # As mount(2) does it: bundles are written by programs that pass them everywhere.
+            _log.warning("mount %s: a bind has no use for the option %s", destination, key)
 
     def _filesystem(self, kind: str, source: str, destination: str, options: MountOptions) -> None:
         attributes = options.set | options.recursive_set
@@ -136,21 +161,27 @@ class MountPlanner:
             attributes,
             data,
             options.copy_up,
+            options.propagation or 0,
         )
 
     def _groups(self, destination: str, options: MountOptions) -> None:
+        if options.data:
+            names = ", ".join(key for key, _ in options.data)
+            raise InvalidRequest(f"mount {destination}: unknown option {names}")
         shown = shown_groups(self._request)
         if shown.whole is not None:
             self._group(destination, shown.whole, options)
             return
-        tmpfs = MountOptions(set=_HARDENED, data=(("mode", b"755"),))
+        tmpfs = MountOptions(
+            set=_HARDENED, data=(("mode", b"755"),), propagation=options.propagation
+        )
         self._filesystem("tmpfs", "tmpfs", destination, tmpfs)
         for folder, group in shown.groups.items():
             self._group(posixpath.join(destination, folder), group, options)
         for name, folder in shown.links.items():
             path = posixpath.join(destination, name)
             self.add(Step("link", path, folder), "link", os.fsencode(path), os.fsencode(folder))
-        if options.set & mounts.MOUNT_ATTR_RDONLY:
+        if (options.set | options.recursive_set) & mounts.MOUNT_ATTR_RDONLY:
             self.add(
                 Step("set read-only", destination),
                 "attributes",
@@ -160,7 +191,9 @@ class MountPlanner:
 
     def _group(self, destination: str, group: Path, options: MountOptions) -> None:
         # A bind of the container's own group: in its cgroup namespace it is the hierarchy's root.
-        attributes = MountOptions(set=_HARDENED | options.set)
+        attributes = MountOptions(
+            set=_HARDENED | options.set | options.recursive_set, propagation=options.propagation
+        )
         self._bind(str(group), destination, attributes)
 
 

@@ -137,7 +137,10 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         for path in request.procs
     }
     planner = MountPlanner(
-        request, descriptors, own_network=bool(namespaces.created & CLONE_NEWNET)
+        request,
+        descriptors,
+        own_network=bool(namespaces.created & CLONE_NEWNET),
+        lenient=solo is not None,
     )
     placed = _plan_groups(groups, planner)
     devices = _instructions(request, planner, namespaces, process["cwd"])
@@ -279,9 +282,11 @@ def _instructions(
     if spec["root"].get("readonly"):
         planner.add(Step("set read-only", "/"), "readonly_root")
     planner.add(Step("pivot root", "/"), "pivot")
-    propagation = PROPAGATION[linux.get("rootfsPropagation", "")]
-    if propagation:
-        planner.add(Step("set propagation", "/"), "propagation", propagation)
+    name = linux.get("rootfsPropagation", "")
+    if propagation := PROPAGATION[name]:
+        # What is mounted in the root has a propagation of its own.
+        deep = name.startswith("r")
+        planner.add(Step("set propagation", "/", name), "propagation", propagation, deep)
     return devices
 
 
@@ -303,7 +308,10 @@ def _plan_names(spec: oci.Spec, planner: MountPlanner, namespaces: _Namespaces) 
         )
 
 
-def _device_number(path: str, major: int, minor: int) -> int:
+def _device_number(path: str, device: oci.Device) -> int:
+    if "major" not in device or "minor" not in device:
+        raise InvalidRequest(f"device {path}: major and minor are missing")
+    major, minor = device["major"], device["minor"]
     if not (0 <= major <= _MOST_MAJOR and 0 <= minor <= _MOST_MINOR):
         raise InvalidRequest(f"device {path}: there is no device {major}:{minor}")
     return os.makedev(major, minor)
@@ -313,7 +321,8 @@ def _plan_devices(
     request: CreateRequest, planner: MountPlanner
 ) -> list[tuple[bytes, int, int, int, int]]:
     wanted = {device["path"]: device for device in _DEFAULT_DEVICES}
-    wanted |= {device["path"]: device for device in request.spec["linux"].get("devices", ())}
+    asked = {device["path"]: device for device in request.spec["linux"].get("devices", ())}
+    wanted |= asked
     idmap = request.idmap
     nodes: list[tuple[bytes, int, int, int, int]] = []
     planned: list[tuple[Step, tuple[object, ...]]] = []
@@ -321,10 +330,14 @@ def _plan_devices(
         if device["type"] not in _DEVICE_KINDS:
             raise InvalidRequest(f"device {path}: unknown type {device['type']!r}")
         kind = _DEVICE_KINDS[device["type"]]
-        number = _device_number(path, device.get("major", 0), device.get("minor", 0))
+        number = 0 if stat.S_ISFIFO(kind) else _device_number(path, device)
         mode = device.get("fileMode", _DEVICE_MODE) & 0o7777
         uid, gid = device.get("uid", 0), device.get("gid", 0)
         step = Step("make device", path, f"{device['type']} {os.major(number)}:{os.minor(number)}")
+        if path in asked:
+            # Ours may replace what an image has in their place; what was asked for may not.
+            words = (os.fsencode(path), kind, number)
+            planned.append((Step("check device", path), ("device_place", *words)))
         if idmap is None:
             planned.append((step, ("device", os.fsencode(path), kind, number, mode, uid, gid)))
             continue

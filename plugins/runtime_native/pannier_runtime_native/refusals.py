@@ -41,7 +41,7 @@ PROPAGATION = {
 }
 
 _NEVER = {
-    "process": ("apparmorProfile", "selinuxLabel"),
+    "process": ("apparmorProfile", "selinuxLabel", "commandLine"),
     "linux": ("mountLabel", "intelRdt", "netDevices", "memoryPolicy"),
 }
 _SOLO_ONLY = {
@@ -86,6 +86,8 @@ def _unsupported(spec: oci.Spec, *, solo: bool) -> Iterator[str]:
             value = whole[part].get(name)
             if value and not (name == "apparmorProfile" and _harmless(value)):
                 yield f"{part}.{name}"
+    if whole["process"]["user"].get("username"):
+        yield "process.user.username"
     if not solo:
         yield from (f"hooks.{name}" for name, hooks in spec.get("hooks", {}).items() if hooks)
     seccomp: Mapping[str, Any] = dict(spec["linux"].get("seccomp") or {})

@@ -13,7 +13,7 @@ import os
 from pannier.linux import mounts
 from pannier.stdio.small import suppress
 from pannier_runtime_native.assembly import Assembly
-from pannier_runtime_native.hooks import run_hook
+from pannier_runtime_native.hooks import HookError, run_hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pannier_runtime_native.messages import HookJob, Job, SoloJob
 
-__all__ = ["TAKEN", "SoloAssembly", "await_start", "lift", "run_start_hooks"]
+__all__ = ["TAKEN", "HookError", "SoloAssembly", "await_start", "lift", "run_start_hooks"]
 
 TAKEN = b"t"
 """The answer to the first that starts the container; another gets none."""

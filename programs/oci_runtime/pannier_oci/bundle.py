@@ -19,12 +19,12 @@ from pannier_oci.shape import check_shape
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["VERSIONS", "grant", "id_map", "load_process", "load_spec"]
+__all__ = ["VERSIONS", "grant", "id_map", "load_process", "load_spec", "without_nulls"]
 
 VERSIONS = ("1.0.0", "1.3.0")
 """The first and the last version of the specification that is understood."""
 
-_VERSION = re.compile(r"1\.\d+\.\d+(-[0-9A-Za-z.+-]+)?")
+_VERSION = re.compile(r"1\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?")
 _SETS = frozenset({"bounding", "effective", "inheritable", "permitted", "ambient"})
 _NEEDED = {"ociVersion": str, "root": dict, "process": dict}
 _log = logging.getLogger(__name__)
@@ -36,12 +36,14 @@ def load_spec(bundle: Path) -> oci.Spec:
     :raises InvalidRequest: there is none, or it is malformed.
     """
     path = bundle / "config.json"
-    spec: Any = _without_nulls(_load(path))
+    spec: Any = without_nulls(_load(path))
     for key, kind in _NEEDED.items():
         if not isinstance(spec.get(key), kind):
             raise InvalidRequest(f"{path}: {key} is missing, or no {kind.__name__}")
     spec.setdefault("linux", {})
     _complete_process(spec["process"])
+    # Without a word on capabilities a program has none, as with other runtimes.
+    spec["process"].setdefault("capabilities", {})
     check_shape(spec, oci.Spec, "")
     if not _VERSION.fullmatch(spec["ociVersion"]):
         raise InvalidRequest(
@@ -53,6 +55,7 @@ def load_spec(bundle: Path) -> oci.Spec:
     if not root:
         raise InvalidRequest(f"{path}: root.path is missing")
     spec["root"]["path"] = str(bundle / root)
+    _check_paths(spec)
     _place_sources(spec, bundle)
     return cast("oci.Spec", spec)
 
@@ -62,7 +65,7 @@ def load_process(path: Path) -> oci.Process:
 
     :raises InvalidRequest: there is none, or it is malformed.
     """
-    process = _without_nulls(_load(path))
+    process = without_nulls(_load(path))
     _complete_process(process)
     check_shape(process, oci.Process, "process")
     _check_process(process)
@@ -81,12 +84,12 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Return a value without the properties that are null: as if they had not been given."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        return [without_nulls(item) for item in value]
     return value
 
 
@@ -104,6 +107,23 @@ def _check_process(process: dict[str, Any]) -> None:
         raise InvalidRequest("process.args must not be empty")
     if not process["cwd"].startswith("/"):
         raise InvalidRequest("process.cwd must be an absolute path")
+
+
+def _check_paths(spec: dict[str, Any]) -> None:
+    """Check the paths that the specification wants absolute, and the annotations' names."""
+    linux = spec["linux"]
+    paths = [
+        *(("linux.namespaces", item["path"]) for item in linux.get("namespaces", ())
+          if item.get("path")),
+        *(("linux.devices", item["path"]) for item in linux.get("devices", ())),
+        *((f"linux.{name}", path) for name in ("maskedPaths", "readonlyPaths")
+          for path in linux.get(name, ())),
+    ]  # fmt: skip
+    for field, path in paths:
+        if not path.startswith("/"):
+            raise InvalidRequest(f"{field}: the path {path!r} is not absolute")
+    if "" in spec.get("annotations", {}):
+        raise InvalidRequest("annotations: a key must not be empty")
 
 
 def _place_sources(spec: dict[str, Any], bundle: Path) -> None:

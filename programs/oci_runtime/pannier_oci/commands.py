@@ -248,6 +248,10 @@ def _update(found: argparse.Namespace) -> None:
 
 
 def _resources(found: argparse.Namespace) -> dict[str, Any]:
+    from pannier.drivers import oci  # noqa: PLC0415
+    from pannier_oci.bundle import without_nulls  # noqa: PLC0415
+    from pannier_oci.shape import check_shape  # noqa: PLC0415
+
     if found.resources is not None:
         try:
             text = sys.stdin.read() if found.resources == "-" else Path(found.resources).read_text()
@@ -256,6 +260,8 @@ def _resources(found: argparse.Namespace) -> dict[str, Any]:
             raise InvalidRequest(f"{found.resources}: {error}") from error
         if not isinstance(resources, dict):
             raise InvalidRequest(f"{found.resources}: an object is expected")
+        resources = without_nulls(resources)
+        check_shape(resources, oci.Resources, "resources")
         return resources
     return {
         "memory": {

@@ -33,7 +33,7 @@ def start(records: Records, root: Path, id: str) -> None:
 
     :raises Conflict: it is not created (any more).
     :raises StartFailed: the program cannot be executed; the container has stopped then.
-    :raises DriverError: a hook has failed; the container was stopped then.
+    :raises DriverError: a hook has failed; the container is deleted then, its last hooks have run.
     """
     record = records.read(id)
     status = record.status()
@@ -53,11 +53,14 @@ def start(records: Records, root: Path, id: str) -> None:
         told = receive(connection)
     if told is not None:
         await_end(record)
+        if told[0]["error"] == "hook":
+            _destroy(records, record, root)
+            raise DriverError(told[0]["text"])
         raise failure(told[0])
     try:
         run_hooks("poststart", record.spec, record.state("running"))
     except DriverError:
-        _stop(record, root)
+        _destroy(records, record, root)
         raise
 
 
@@ -68,10 +71,15 @@ def _groups(record: Record, root: Path) -> AbstractContextManager[Groups]:
     return open_groups(root, record.group.driver)
 
 
-def _stop(record: Record, root: Path) -> None:
+def _destroy(records: Records, record: Record, root: Path) -> None:
+    """Undo what ``create`` has made, whatever still runs, and run the hooks for that."""
     with _groups(record, root) as groups:
-        groups.kill(record.group)
-    await_end(record)
+        if record.status() != "stopped":
+            groups.kill(record.group)
+            await_end(record)
+        groups.delete(record.group)
+    run_last_hooks(record.spec, record.state("stopped"))
+    records.remove(record.id)
 
 
 def send_signal(record: Record, number: int) -> None:
@@ -185,10 +193,4 @@ def delete(records: Records, root: Path, id: str, *, force: bool) -> None:
             f"cannot delete container {id} that is not stopped: {status}",
             hint="kill it first, or delete it with --force",
         )
-    with _groups(record, root) as groups:
-        if status != "stopped":
-            groups.kill(record.group)
-            await_end(record)
-        groups.delete(record.group)
-    run_last_hooks(record.spec, record.state("stopped"))
-    records.remove(id)
+    _destroy(records, record, root)

@@ -42,7 +42,11 @@ _THROTTLES = {
     "throttleReadIOPSDevice": "read_iops",
     "throttleWriteIOPSDevice": "write_iops",
 }
-_HARMLESS = {("memory", "useHierarchy"): True}
+_HARMLESS = {
+    ("memory", "useHierarchy"): True,
+    ("memory", "kernel"): -1,
+    ("memory", "kernelTCP"): -1,
+}
 """What asks for nothing that is not so anyway."""
 
 _ALWAYS = (
@@ -95,6 +99,8 @@ def _weights(entries: Sequence[Mapping[str, Any]]) -> Iterator[DeviceLimit]:
             raise UnsupportedOperation(
                 "linux.resources.blockIO.weightDevice.leafWeight: not offered"
             )
+        if "weight" not in entry:
+            raise InvalidRequest("linux.resources.blockIO.weightDevice: weight is missing")
         yield DeviceLimit(entry["major"], entry["minor"], entry["weight"])
 
 

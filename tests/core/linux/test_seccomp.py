@@ -113,7 +113,7 @@ def rule(draw: st.DrawFn) -> dict[str, Any]:
         "action": draw(st.sampled_from(sorted(RETURN))),
         "args": draw(st.lists(argument(), max_size=3)),
     }
-    if draw(st.booleans()):
+    if made["action"] == "SCMP_ACT_ERRNO" and draw(st.booleans()):
         made["errnoRet"] = draw(st.integers(0, 4095))
     return made
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pannier.linux.cgroupfs import cgroup_mounts
+
 if TYPE_CHECKING:
     from pannier.drivers import oci
     from support.bundles import Bundle
@@ -129,24 +131,21 @@ def test_a_hook_that_fails_undoes_create(bundle: Bundle, notes: Path, kind: str)
     assert bundle.do("list", "-q") == ""
 
 
-def test_a_start_hook_that_fails_stops_the_container(bundle: Bundle) -> None:
-    """Its program never runs, and ``start`` tells why."""
-    spec = bundle.spec("echo", "hello")
-    spec["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
+@pytest.mark.parametrize("kind", ["startContainer", "poststart"])
+def test_a_start_hook_that_fails_destroys_the_container(
+    bundle: Bundle, tmp_path: Path, kind: str
+) -> None:
+    """Its program does not run (on); ``start`` tells why; poststop hooks run, as for ``delete``."""
+    spec = bundle.spec("sh", "-c", "sleep 100 && echo hello")
+    last = {"path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp_path}/last"], "env": ["PATH=/bin"]}
+    spec["hooks"] = cast("Any", {kind: [{"path": "/bin/false"}], "poststop": [last]})
     output = bundle.create("one", spec)
     said = bundle.refused("start", "one")
-    assert "startContainer hook /bin/false failed: exit status 1" in said
+    assert f"{kind} hook /bin/false failed: exit status 1" in said
     assert output.read() == ""
-    assert bundle.read_state("one")["status"] == "stopped"
-
-
-def test_a_poststart_hook_that_fails_stops_the_container(bundle: Bundle) -> None:
-    """What had begun to run is killed, and the error says so."""
-    spec = bundle.spec("sleep", "100")
-    spec["hooks"] = {"poststart": [{"path": "/bin/false"}]}
-    bundle.create("one", spec)
-    assert "poststart hook /bin/false failed" in bundle.refused("start", "one")
-    assert bundle.read_state("one")["status"] == "stopped"
+    assert json.loads((tmp_path / "last").read_text())["status"] == "stopped"
+    assert "container 'one' does not exist" in bundle.refused("state", "one")
+    assert not any((mount.path / bundle.group[1:]).exists() for mount in cgroup_mounts())
 
 
 def test_a_poststop_hook_that_fails_is_a_warning(bundle: Bundle, notes: Path) -> None:
