@@ -84,7 +84,9 @@ def _unsupported(spec: oci.Spec, *, solo: bool) -> Iterator[str]:
         names = _NEVER[part] if solo else _NEVER[part] + _SOLO_ONLY[part]
         for name in names:
             value = whole[part].get(name)
-            if value and not (name == "apparmorProfile" and _harmless(value)):
+            # Empty it asks for a group of its own: config-linux.md, "IntelRdt".
+            asked = value is not None if name == "intelRdt" else value
+            if asked and not (name == "apparmorProfile" and _harmless(value)):
                 yield f"{part}.{name}"
     if whole["process"]["user"].get("username"):
         yield "process.user.username"

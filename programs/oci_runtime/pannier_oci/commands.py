@@ -260,9 +260,9 @@ def _resources(found: argparse.Namespace) -> dict[str, Any]:
             raise InvalidRequest(f"{found.resources}: {error}") from error
         if not isinstance(resources, dict):
             raise InvalidRequest(f"{found.resources}: an object is expected")
-        resources = without_nulls(resources)
-        check_shape(resources, oci.Resources, "resources")
-        return resources
+        whole: dict[str, Any] = without_nulls(resources)
+        check_shape(whole, oci.Resources, "resources")
+        return whole
     return {
         "memory": {
             "limit": found.memory,

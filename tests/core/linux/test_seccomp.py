@@ -221,6 +221,8 @@ def test_the_largest_profile_is_refused_by_name() -> None:
         ({}, "defaultAction"),
         (profile(default="SCMP_ACT_MAYBE"), "SCMP_ACT_MAYBE"),
         (profile(default="SCMP_ACT_NOTIFY"), "SCMP_ACT_NOTIFY"),
+        (profile(default="SCMP_ACT_KILL", defaultErrnoRet=1), "defaultErrnoRet"),
+        (profile({**allow("read"), "errnoRet": 1}), r"syscalls\[0\]\.errnoRet"),
         (profile({"names": [], "action": "SCMP_ACT_ALLOW"}), r"syscalls\[0\]\.names"),
         (profile({"names": "read", "action": "SCMP_ACT_ALLOW"}), r"syscalls\[0\]\.names"),
         (profile(allow("read"), {"names": ["write"]}), r"syscalls\[1\]\.action"),
