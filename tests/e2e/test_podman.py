@@ -84,6 +84,7 @@ def place() -> Iterator[Podman]:
     if shutil.which("podman") is None:
         pytest.skip("needs podman: apt-get install --no-install-recommends podman runc")
     folder = Path(tempfile.mkdtemp(prefix="pannier-pm-", dir="/tmp"))
+    folder.chmod(0o711)  # else mapped users do not get to their roots
     (folder / "containers.conf").write_text(_CONF)
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"],
@@ -117,6 +118,11 @@ LIMITS = ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cap-drop"
           "--security-opt", "no-new-privileges")  # fmt: skip
 STATUS = "grep -E 'Cap|NoNew|Seccomp:' /proc/self/status"
 MOUNTS = "grep -v ' / ' /proc/mounts | cut -d' ' -f 2,3 | sort"
+EXTRAS = (
+    "ulimit -n; ulimit -Hn; ls -l /dev/other | tr -s ' ' | cut -d' ' -f 1,5,6;"
+    "echo x > /dev/other; umask; id; cat /proc/self/oom_score_adj; ls /etc | wc -l;"
+    "df /dev/shm /data | tail -n +2 | tr -s ' ' | cut -d' ' -f 2"
+)
 CASES = {
     "status": ("sh", "-c", "echo out; echo err >&2; exit 3"),
     "missing": ("nosuch",),
@@ -145,9 +151,32 @@ CASES = {
         *("--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000", IMAGE),
         *("sh", "-c", "cat /proc/self/uid_map; id -u; ls -ln / | tr -s ' ' | cut -d' ' -f 3,9"),
     ),
+    "extras": (
+        *(
+            "--ulimit",
+            "nofile=100:200",
+            "--ulimit",
+            "nproc=100:100",
+            "--device",
+            "/dev/null:/dev/other:r",
+            "--umask",
+            "0077",
+        ),
+        *("--group-add", "7", "--oom-score-adj", "500", "--shm-size", "1m", "--annotation", "a=b"),
+        *("--tmpfs", "/data:size=1m", "--security-opt", "mask=/etc", "--ipc", "private", IMAGE),
+        *(
+            "sh",
+            "-c",
+            EXTRAS,
+        ),
+    ),
     "shared": ("--pid", "host", "--ipc", "host", "--uts", "host", IMAGE, "sh", "-c", "hostname"),
     "privileged": ("--privileged", IMAGE, "sh", "-c", STATUS),
 }
+
+
+EXITS = {"status": 3, "missing": 127, "forbidden": 126}
+"""What is not 0: lest both fail alike, and be taken for right."""
 
 
 def plain(text: str, runtime: str) -> str:
@@ -167,6 +196,7 @@ def test_a_container_is_as_with_runc(place: Podman, case: str) -> None:
         done = Podman(place.folder, place.namespace, runtime).run(*words)
         said.append((done.returncode, done.stdout, plain(done.stderr, runtime)))
     assert said[0] == said[1]
+    assert said[0][0] == EXITS.get(case, 0)
 
 
 def test_a_container_lives_its_life(place: Podman) -> None:
@@ -192,6 +222,49 @@ def test_a_container_lives_its_life(place: Podman) -> None:
     place.do("kill", "--signal", "KILL", "one")
     assert place.do("wait", "one") == "137"
     place.do("rm", "one")
+
+
+def test_a_created_container_can_be_stopped(place: Podman) -> None:
+    """What has not been started hears what asks it to end, at once."""
+    place.do("create", "--name", "new", "--network", "none", "--cgroup-parent", place.group,
+             IMAGE, "sleep", "1000")  # fmt: skip
+    place.do("init", "new")
+    assert place.call("stop", "--time", "60", "new").stderr == ""
+    assert place.do("inspect", "new", "--format", "{{.State.Status}}") == "exited"
+    place.do("rm", "new")
+
+
+def test_hooks_of_podman_run(place: Podman) -> None:
+    """Each at its point; one that fails is podman's error, and nothing of the container is left."""
+    hooks = place.folder / "hooks"
+    hooks.mkdir()
+    stages = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    for stage in stages:
+        words = ["sh", "-c", f"echo {stage} >> {place.folder}/seen; test ! -e {hooks}/{stage}"]
+        hook = {"path": "/bin/sh", "args": words}
+        file = {"version": "1.0.0", "hook": hook, "when": {"always": True}, "stages": [stage]}
+        (hooks / f"{stage}.json").write_text(json.dumps(file))
+    usual = ("--network", "none", "--cgroup-parent", place.group, IMAGE, "echo", "hello")
+    run = ("--hooks-dir", str(hooks), "run", "--rm", "--name", "hooked", *usual)
+    assert place.do(*run) == "hello"
+    assert (place.folder / "seen").read_text().split() == list(stages)
+    for stage in ("prestart", "createContainer", "poststart"):
+        (hooks / stage).touch()
+        done = place.call(*run)
+        (hooks / stage).unlink()
+        assert done.returncode == 126
+        assert f"{stage} hook /bin/sh failed: exit status 1" in done.stderr
+        assert place.do("ps", "--all", "--quiet") == ""
+
+
+def test_a_checkpoint_is_refused(place: Podman) -> None:
+    """By podman, which asks what the runtime can do; the container goes on."""
+    place.do("run", "--detach", "--name", "one", "--network", "none",
+             "--cgroup-parent", place.group, IMAGE, "sleep", "1000")  # fmt: skip
+    done = place.call("container", "checkpoint", "one")
+    assert done.returncode != 0
+    assert place.do("inspect", "one", "--format", "{{.State.Status}}") == "running"
+    place.do("rm", "--force", "--time", "0", "one")
 
 
 def test_a_terminal_is_interactive(place: Podman) -> None:
@@ -231,3 +304,16 @@ def test_a_pod_shares_namespaces(place: Podman) -> None:
     second = place.call("run", "--rm", "--pod", "pod", IMAGE, "readlink", "/proc/self/ns/ipc")
     assert first.stdout == second.stdout != ""
     place.do("pod", "rm", "--force", "--time", "0", "pod")
+
+
+def test_a_pod_shares_a_user_namespace(place: Podman) -> None:
+    """That of its first container, with its maps; what is added to a container is in it too."""
+    maps = ("--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000")
+    place.do(
+        *("pod", "create", "--name", "mapped", "--network", "none", "--infra-image", IMAGE, *maps),
+        *("--infra-command", "sleep 1000", "--cgroup-parent", place.group),
+    )
+    place.do("run", "--detach", "--pod", "mapped", "--name", "inner", IMAGE, "sleep", "1000")
+    shown = place.do("exec", "inner", "sh", "-c", "cat /proc/self/uid_map; id -u; touch /x")
+    assert shown.split() == ["0", "100000", "5000", "0"]
+    place.do("pod", "rm", "--force", "--time", "0", "mapped")

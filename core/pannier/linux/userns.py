@@ -1,14 +1,19 @@
-"""A descriptor of a user namespace, to map a mount's ids with: user_namespaces(7)."""
+"""User namespaces: one to map a mount's ids with, and the maps of any: user_namespaces(7)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Ranges", "open_userns"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Ranges", "open_userns", "read_maps"]
 
 Ranges = tuple[tuple[int, int, int], ...]
 """Lines of /proc/PID/uid_map: the first id inside, the first outside, how many."""
@@ -19,6 +24,14 @@ _CHILD: Final = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 failed = libc.unshare(0x10000000)
+os.write(1, b"%d\\n" % (ctypes.get_errno() if failed else 0))
+os.read(0, 1)
+"""
+
+_VISITOR: Final = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.setns(int(sys.argv[1]), 0x10000000)
 os.write(1, b"%d\\n" % (ctypes.get_errno() if failed else 0))
 os.read(0, 1)
 """
@@ -42,11 +55,44 @@ def open_userns(uids: Ranges, gids: Ranges) -> int:
         return os.dup(kept)
 
 
+def read_maps(namespace: int) -> tuple[Ranges, Ranges]:
+    """Return the maps of a user namespace behind a descriptor, with our own ids as the outer ones.
+
+    Starts a process that visits it (about 20 ms).
+
+    :raises OSError: it is no user namespace, is our own, or may not be entered.
+    """
+    with _child(_VISITOR, str(namespace), keep=(namespace,)) as pid:
+        return _read(pid, "uid"), _read(pid, "gid")
+
+
+def _read(pid: int, kind: str) -> Ranges:
+    lines = Path(f"/proc/{pid}/{kind}_map").read_text().splitlines()
+    rows = [[int(word) for word in line.split()] for line in lines]
+    return tuple((inside, outside, size) for inside, outside, size in rows)
+
+
 def _make(uids: Ranges, gids: Ranges) -> int:
+    with _child(_CHILD) as pid:
+        for kind, ranges in (("uid", uids), ("gid", gids)):
+            lines = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in ranges)
+            descriptor = os.open(f"/proc/{pid}/{kind}_map", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                # The kernel takes the whole map in one write, once.
+                os.write(descriptor, lines.encode())
+            finally:
+                os.close(descriptor)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def _child(script: str, *words: str, keep: tuple[int, ...] = ()) -> Iterator[int]:
+    """Hold a process in another user namespace; give its pid."""
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD],
+        [sys.executable, "-I", "-S", "-c", script, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pass_fds=keep,
         env={},
     ) as child:
         assert child.stdin is not None
@@ -56,15 +102,6 @@ def _make(uids: Ranges, gids: Ranges) -> int:
             if answer != b"0\n":
                 number = int(answer or b"5")
                 raise OSError(number, os.strerror(number), "user namespace")
-            for kind, ranges in (("uid", uids), ("gid", gids)):
-                lines = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in ranges)
-                path = f"/proc/{child.pid}/{kind}_map"
-                descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    # The kernel takes the whole map in one write, once.
-                    os.write(descriptor, lines.encode())
-                finally:
-                    os.close(descriptor)
-            return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            yield child.pid
         finally:
             child.stdin.close()

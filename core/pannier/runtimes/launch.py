@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExecuteError",
+    "StartError",
     "become",
     "execute",
     "failure_of",
@@ -45,7 +46,16 @@ _MOST_PASSWD = 1 << 18
 _HOME_FIELD = 5
 
 
-class ExecuteError(Exception):
+class StartError(Exception):
+    """Why a program does not start, in words that are told as they are.
+
+    :ivar number: the kernel's; 0 where it has said nothing.
+    """
+
+    number = 0
+
+
+class ExecuteError(StartError):
     """The program could not be executed; worded as clients of runc look for it."""
 
     def __init__(self, program: bytes, number: int) -> None:
@@ -64,7 +74,7 @@ def import_nothing_more() -> None:
     sys.path_importer_cache.clear()
 
 
-class FolderError(Exception):
+class FolderError(StartError):
     """The working directory could not be entered; worded as runc does."""
 
     def __init__(self, path: bytes, number: int) -> None:
@@ -241,7 +251,7 @@ def _describe(program: str, number: int) -> str:
 
 def failure_of(error: BaseException) -> tuple[int, str]:
     """Return an error's number (0 for none) and text, to be told to the parent."""
-    if isinstance(error, (ExecuteError, FolderError)):
+    if isinstance(error, StartError):
         return error.number, str(error)
     if isinstance(error, OSError) and error.errno:
         text = error.strerror or ""

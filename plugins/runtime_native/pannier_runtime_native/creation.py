@@ -13,7 +13,9 @@ from pannier.linux.namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_NEWUTS,
+    CLONE_PARENT,
     setns,
 )
 from pannier.linux.process import clone, die_with_parent
@@ -87,6 +89,8 @@ def _clone_joined(job: Job, descriptors: list[int], family: int) -> int:
     Before the clone, because a process in a new user namespace may not join what belongs to the
     old one. A pid namespace holds for children only, and may stay.
     """
+    if any(flag == CLONE_NEWUSER for _, flag in job["joins"]):
+        return _clone_in_between(job, descriptors)
     homes: list[int] = []
     pid = -1
     try:
@@ -102,6 +106,40 @@ def _clone_joined(job: Job, descriptors: list[int], family: int) -> int:
                 setns(home)
                 os.close(home)
     return pid
+
+
+def _clone_in_between(job: Job, descriptors: list[int]) -> int:
+    """Do the same by a process in between: who joins a user namespace does not come back.
+
+    The clone is a sibling of that process, and so our own child as well.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    between = os.fork()
+    if not between:
+        os.close(reading)
+        try:
+            # That one last: what belongs to us could not be joined from within.
+            for index, flag in sorted(job["joins"], key=_is_user):
+                setns(descriptors[index], flag)
+            pid = clone(job["clone_flags"] | CLONE_PARENT)
+            if not pid:
+                return 0
+            os.write(writing, b"%d" % pid)
+        except OSError as error:
+            os.write(writing, b"%d" % -(error.errno or 0))
+        os._exit(0)
+    os.close(writing)
+    answer = os.read(reading, 32)
+    os.close(reading)
+    os.waitpid(between, 0)
+    pid = int(answer or b"0")
+    if pid <= 0:
+        raise OSError(-pid, os.strerror(-pid), "namespaces")
+    return pid
+
+
+def _is_user(join: tuple[int, int]) -> bool:
+    return join[1] == CLONE_NEWUSER
 
 
 def _device_nodes(job: Job, descriptors: list[int]) -> None:

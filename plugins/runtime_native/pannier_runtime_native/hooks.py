@@ -12,6 +12,7 @@ import select
 import time
 
 from pannier.linux.process import close_on_exec_from
+from pannier.runtimes.launch import StartError
 from pannier.stdio.small import signal, suppress
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ _MOST_OUTPUT = 1 << 14
 _PIECE = 1 << 16
 
 
-class HookError(Exception):
+class HookError(StartError):
     """A hook could not be executed, failed, or took longer than it may."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from pannier.linux.namespaces import CLONE_NEWUSER
 from pannier.linux.process import die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
 from pannier.linux.title import set_title
@@ -67,13 +68,8 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
     try:
         if tied:
             die_with_parent()
-        if job["uid_map"]:
-            _await(parent, MAPPED)
-            os.setgroups(())
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            if tied:
-                die_with_parent()
+        if _become_root(job, parent) and tied:
+            die_with_parent()
         times: list[int] = []
         assembly = _assembly(job, descriptors, parent)
         for instruction in job["instructions"]:
@@ -103,6 +99,18 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
         _report(parent, error, step)
     _finish(job, parent, streams)
+
+
+def _become_root(job: Job, parent: _socket.socket) -> bool:
+    """Be the root of the user namespace that we are in by now; return whether it is a new one."""
+    if job["uid_map"]:
+        _await(parent, MAPPED)
+    elif not any(flag == CLONE_NEWUSER for _, flag in job["joins"]):
+        return False
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    return True
 
 
 def _assembly(job: Job, descriptors: list[int], parent: _socket.socket) -> Assembly:

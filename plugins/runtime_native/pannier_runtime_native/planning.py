@@ -59,6 +59,7 @@ _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": s
 _DEVICE_MODE = 0o666
 _MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 _JOINABLE = {"network", "pid", "ipc", "uts", "cgroup", "time"}
+_SOLO_JOINABLE = _JOINABLE | {"user"}
 _NAMESPACE_FILES = {
     "network": "net",
     "pid": "pid",
@@ -66,6 +67,7 @@ _NAMESPACE_FILES = {
     "uts": "uts",
     "cgroup": "cgroup",
     "time": "time",
+    "user": "user",
 }
 
 
@@ -144,7 +146,7 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
     )
     placed = _plan_groups(groups, planner)
     devices = _instructions(request, planner, namespaces, process["cwd"])
-    idmap = request.idmap
+    made = request.idmap if namespaces.created & CLONE_NEWUSER else None
     everything = namespaces.created | namespaces.joined
     job: Job = {
         "id": request.id,
@@ -154,8 +156,8 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         "joins": list(namespaces.joins),
         "exec_flags": everything & ~CLONE_NEWPID,
         "own_pids": bool(namespaces.created & CLONE_NEWPID),
-        "uid_map": _map(idmap.uids) if idmap else b"",
-        "gid_map": _map(idmap.gids) if idmap else b"",
+        "uid_map": _map(made.uids) if made else b"",
+        "gid_map": _map(made.gids) if made else b"",
         "procs": [groups[path] for path in placed],
         "devices": devices,
         "instructions": [instruction for _, instruction in planner.planned],
@@ -164,7 +166,7 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         "init": request.init,
         "solo": solo_job(solo, spec, descriptors, namespaces.time) if solo is not None else None,
     }
-    steps: list[Step | None] = [namespaces.step, _map_step(idmap), None]
+    steps: list[Step | None] = [namespaces.step, _map_step(made), None]
     if placed:
         steps[2] = _join_step(placed)
     steps += [step for step, _ in planner.planned]
@@ -200,12 +202,14 @@ def _map_step(idmap: IdMap | None) -> Step | None:
 
 
 def _namespaces(request: CreateRequest, descriptors: DescriptorList, *, solo: bool) -> _Namespaces:
-    created = CLONE_NEWUSER if request.idmap is not None else 0
+    wanted = request.spec["linux"].get("namespaces", ())
+    visits = any(item["type"] == "user" and item.get("path") for item in wanted)
+    created = CLONE_NEWUSER if request.idmap is not None and not visits else 0
     joined = foreign = 0
     joins: list[tuple[int, int]] = []
     time: str | None = None
     words = ["user"] if created else []
-    for namespace in request.spec["linux"].get("namespaces", ()):
+    for namespace in wanted:
         kind, path = namespace["type"], namespace.get("path", "")
         flag = _namespace_flag(request, kind, path, solo=solo)
         if (created | joined) & flag & ~CLONE_NEWUSER:
@@ -231,7 +235,8 @@ def _namespaces(request: CreateRequest, descriptors: DescriptorList, *, solo: bo
 def _namespace_flag(request: CreateRequest, kind: str, path: str, *, solo: bool) -> int:
     if kind not in CLONE_FLAGS:
         raise InvalidRequest(f"unknown namespace {kind!r}")
-    if (kind == "time" and not solo) or (path and kind not in _JOINABLE):
+    joinable = _SOLO_JOINABLE if solo else _JOINABLE
+    if (kind == "time" and not solo) or (path and kind not in joinable):
         raise UnsupportedOperation(
             f"the native runtime cannot {'join' if path else 'create'} a {kind} namespace"
         )

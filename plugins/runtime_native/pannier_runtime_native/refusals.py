@@ -50,6 +50,12 @@ _SOLO_ONLY = {
 }
 _FOREIGN = ("solaris", "windows", "vm", "zos", "freebsd")
 _CONFINES_NOTHING = "unconfined"
+_LEAVE_OUT = {
+    "process.apparmorProfile": "--security-opt apparmor=unconfined leaves it out, where an engine "
+    "asks for one",
+    "process.selinuxLabel": "--security-opt label=disable leaves it out, where an engine asks for "
+    "one",
+}
 
 
 def refuse(spec: oci.Spec, *, solo: bool) -> None:
@@ -63,7 +69,7 @@ def refuse(spec: oci.Spec, *, solo: bool) -> None:
         raise UnsupportedOperation(
             f"{', '.join(fields)} {'is' if len(fields) == 1 else 'are'} not offered by the native "
             "runtime",
-            hint="leave it out, or use another runtime",
+            hint=_LEAVE_OUT.get(fields[0], "leave it out, or use another runtime"),
         )
     unknown = sorted(name for name in spec.get("hooks", {}) if name not in HOOKS)
     if unknown:

@@ -11,13 +11,14 @@ import fcntl
 import os
 
 from pannier.linux import mounts
-from pannier.stdio.small import suppress
+from pannier.stdio.small import signal, suppress
 from pannier_runtime_native.assembly import Assembly
 from pannier_runtime_native.hooks import HookError, run_hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from pannier_runtime_native.messages import HookJob, Job, SoloJob
 
@@ -26,6 +27,7 @@ __all__ = ["TAKEN", "HookError", "SoloAssembly", "await_start", "lift", "run_sta
 TAKEN = b"t"
 """The answer to the first that starts the container; another gets none."""
 
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _PATIENCE = 10.0
 _ROOM = 16
 
@@ -77,8 +79,13 @@ def _run(kind: str, hooks: list[HookJob], state_parts: tuple[bytes, bytes]) -> N
 
 
 def await_start(listener: int, go: bytes) -> _socket.socket:
-    """Wait until somebody says *go*; return the connection, which execve closes."""
+    """Wait until somebody says *go*; return the connection, which execve closes.
+
+    As pid 1 we would not hear the signals that end others: we end by them as if we were none.
+    """
     listening = _socket.socket(fileno=listener)
+    for number in _ENDING:
+        signal.signal(number, _end)
     while True:
         accepted, _ = listening._accept()  # type: ignore[attr-defined] # noqa: SLF001 - not in the stubs
         connection = _socket.socket(fileno=accepted)
@@ -88,8 +95,14 @@ def await_start(listener: int, go: bytes) -> _socket.socket:
             if connection.recv(1) == go:
                 connection.send(TAKEN)
                 connection.settimeout(None)
+                for number in _ENDING:
+                    signal.signal(number, signal.SIG_DFL)
                 return connection
         connection.close()
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(128 + number)
 
 
 def lift(

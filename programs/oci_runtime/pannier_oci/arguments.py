@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["parse"]
 
 _ROOT = Path("/run/pannier-runtime")
+_REFUSED = ("checkpoint", "restore", "events", "spec")
+"""Commands of other runtimes that this one has not."""
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -41,6 +44,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     commands: _Commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_create, _process, _signals, _queries, _update):
         add(commands)
+    for name in _REFUSED:
+        # Whatever follows is taken: no word of it is an option of ours.
+        refused = commands.add_parser(name, add_help=False, prefix_chars="\0")
+        refused.add_argument("words", nargs="*")
     # A flag of its own is true, as for other runtimes: what follows is not its value.
     found = parser.parse_args(
         ["--systemd-cgroup=true" if word == "--systemd-cgroup" else word for word in words]
@@ -50,6 +57,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             "--systemd-cgroup is not offered: control groups are made without systemd",
             hint="set cgroup_manager to cgroupfs",
         )
+    if found.command in _REFUSED:
+        raise UnsupportedOperation(f"the command {found.command!r} is not offered")
     if found.rootless == "true":
         raise UnsupportedOperation("--rootless=true is not offered: run it as root")
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,12 +15,23 @@ from pannier.drivers import oci
 from pannier.drivers.base import IdMap, IdMapping
 from pannier.errors import InvalidRequest
 from pannier.linux.capabilities import CAPABILITIES, permitted
+from pannier.linux.userns import read_maps
 from pannier_oci.shape import check_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["VERSIONS", "grant", "id_map", "load_process", "load_spec", "without_nulls"]
+    from pannier.linux.userns import Ranges
+
+__all__ = [
+    "VERSIONS",
+    "grant",
+    "id_map",
+    "learn_maps",
+    "load_process",
+    "load_spec",
+    "without_nulls",
+]
 
 VERSIONS = ("1.0.0", "1.3.0")
 """The first and the last version of the specification that is understood."""
@@ -134,16 +146,48 @@ def _place_sources(spec: dict[str, Any], bundle: Path) -> None:
             mount["source"] = str(bundle / mount.get("source", ""))
 
 
+def learn_maps(spec: oci.Spec) -> None:
+    """Put the maps of a user namespace to join into the configuration, which need not have them.
+
+    :raises InvalidRequest: it is no user namespace, or the configuration says other maps.
+    """
+    linux = spec["linux"]
+    for item in linux.get("namespaces") or ():
+        if item["type"] != "user" or not item.get("path"):
+            continue
+        try:
+            namespace = os.open(item["path"], os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                uids, gids = read_maps(namespace)
+            finally:
+                os.close(namespace)
+        except OSError as error:
+            raise InvalidRequest(
+                f"cannot join the user namespace {item['path']}: {error.strerror}"
+            ) from error
+        for name, found in (("uidMappings", uids), ("gidMappings", gids)):
+            said = linux.get(name) or ()
+            if said and {*_ranges(said)} != {IdMapping(*row) for row in found}:
+                raise InvalidRequest(f"linux.{name} is not what the namespace {item['path']} has")
+        linux["uidMappings"], linux["gidMappings"] = _entries(uids), _entries(gids)
+
+
+def _entries(rows: Ranges) -> list[oci.IdMapEntry]:
+    return [
+        {"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in rows
+    ]
+
+
 def id_map(spec: oci.Spec) -> IdMap | None:
-    """Return the maps of the user namespace to create; None without one.
+    """Return the maps of the container's user namespace; None without one.
+
+    Of one to join the maps have to be known by now: see :func:`learn_maps`.
 
     :raises InvalidRequest: there are maps without a namespace, or the other way round.
     """
     linux = spec["linux"]
     uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
-    wanted = any(
-        item["type"] == "user" and not item.get("path") for item in linux.get("namespaces") or ()
-    )
+    wanted = any(item["type"] == "user" for item in linux.get("namespaces") or ())
     if wanted != bool(uids and gids):
         raise InvalidRequest(
             "a user namespace needs linux.uidMappings and linux.gidMappings, and they need one"

@@ -14,7 +14,7 @@ from pannier.drivers.runtime import CreateRequest, StdioSpec
 from pannier.errors import DriverError, InvalidRequest
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_NEWPID
-from pannier_oci.bundle import grant, id_map, load_spec
+from pannier_oci.bundle import grant, id_map, learn_maps, load_spec
 from pannier_oci.console import check_console, send_console, write_pid
 from pannier_oci.groups import open_groups
 from pannier_oci.helper import Helper, close_all, failure
@@ -82,6 +82,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
     """
     bundle = options.bundle.absolute()
     spec = load_spec(bundle)
+    learn_maps(spec)
     idmap = id_map(spec)
     grant(spec["process"], mapped=idmap is not None)
     terminal = spec["process"].get("terminal", False)

@@ -12,6 +12,7 @@ import pytest
 from pannier.errors import PannierError
 from pannier.linux.cgroupfs import cgroup_mounts
 from pannier_oci.arguments import parse
+from pannier_oci.bundle import load_spec
 from pannier_oci.commands import run_command
 from pannier_oci.creating import CreateOptions, create
 from pannier_oci.features import features
@@ -128,6 +129,39 @@ def test_a_user_namespace_has_the_maps(bundle: Bundle) -> None:
     assert (bundle.folder / "rootfs/tmp/x").stat().st_uid == 1_000_000
 
 
+def test_a_user_namespace_is_joined(bundle: Bundle) -> None:
+    """With the others of its owner; its maps need not be said, and must not be said wrongly."""
+    maps: Any = [{"containerID": 0, "hostID": 1_000_000, "size": 65536}]
+    for path in (bundle.folder, *bundle.folder.parents[:3]):
+        path.chmod(0o755)
+    first = bundle.spec("sleep", "1000", uidMappings=maps, gidMappings=maps)
+    first["linux"]["namespaces"].append({"type": "user"})
+    bundle.create("one", first)
+    pid = bundle.read_state("one")["pid"]
+    script = "id -u; cat /proc/self/uid_map; cat /dev/null; ls -L -i /proc/self/ns/user; sleep 1000"
+    spec = bundle.spec("sh", "-c", script, cgroupsPath=f"{bundle.group}-two")
+    files = {"user": "user", "network": "net", "ipc": "ipc", "uts": "uts"}
+    joined: list[Any] = [
+        {"type": kind, "path": f"/proc/{pid}/ns/{file}"} for kind, file in files.items()
+    ]
+    spec["linux"]["namespaces"] = [*joined, {"type": "mount"}, {"type": "pid"}, {"type": "cgroup"}]
+    output = bundle.create("two", spec)
+    bundle.do("start", "two")
+    assert output.line() == "0"
+    assert output.line().split() == ["0", "1000000", "65536"]
+    inode = Path(f"/proc/{pid}/ns/user").stat().st_ino
+    assert output.line().split()[0] == str(inode)
+    inner = Path(f"/proc/{bundle.read_state('two')['pid']}/ns/pid").readlink()
+    assert inner != Path(f"/proc/{pid}/ns/pid").readlink()
+    assert bundle.do("exec", "two", "sh", "-c", "id -u; ls -Li /proc/self/ns/user").split()[:2] == [
+        "0",
+        str(inode),
+    ]
+    cast("dict[str, Any]", spec["linux"])["uidMappings"] = [{**maps[0], "size": 5}]
+    bundle.write(spec)
+    assert "linux.uidMappings is not what the namespace" in bundle.refused("create", "three")
+
+
 def test_a_bind_is_idmapped(bundle: Bundle) -> None:
     """With the mount's own maps; a relative source is the bundle's."""
     (bundle.folder / "data").mkdir()
@@ -176,9 +210,48 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "linux.resources.cpu.burst": ("linux", {"resources": {"cpu": {"burst": 1}}}),
     "process.apparmorProfile": ("process", {"apparmorProfile": "x"}),
     "process.selinuxLabel": ("process", {"selinuxLabel": "x"}),
-    "cannot join a user namespace": (
+    "cannot join a mount namespace": (
         "linux",
-        {"namespaces": [{"type": "uts"}, {"type": "user", "path": "/proc/1/ns/user"}]},
+        {"namespaces": [{"type": "uts"}, {"type": "mount", "path": "/proc/1/ns/mnt"}]},
+    ),
+    "cannot join the user namespace /proc/self/ns/uts": (
+        "linux",
+        {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/proc/self/ns/uts"}]},
+    ),
+    "linux.namespaces: the path 'x' is not absolute": (
+        "linux",
+        {"namespaces": [{"type": "mount"}, {"type": "uts", "path": "x"}]},
+    ),
+    "linux.maskedPaths: the path 'x' is not absolute": ("linux", {"maskedPaths": ["x"]}),
+    "annotations: a key must not be empty": ("", {"annotations": {"": "x"}}),
+    "device /dev/x: major and minor are missing": (
+        "linux",
+        {"devices": [{"path": "/dev/x", "type": "c"}]},
+    ),
+    "weightDevice: weight is missing": (
+        "linux",
+        {"resources": {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}},
+    ),
+    "hugepageLimits[0].limit is missing": (
+        "linux",
+        {"resources": {"hugepageLimits": [{"pageSize": "2MB"}]}},
+    ),
+    "'tmpcopyup' is offered for a tmpfs only": (
+        "",
+        {
+            "mounts": [
+                {"destination": "/x", "type": "bind", "source": "/", "options": ["tmpcopyup"]}
+            ]
+        },
+    ),
+    "syscalls[0].errnoRet: SCMP_ACT_ALLOW takes no number": (
+        "linux",
+        {
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1}],
+            }
+        },
     ),
     "needs a mount namespace": ("linux", {"namespaces": [{"type": "uts"}]}),
     "names a pid namespace twice": (
@@ -234,7 +307,9 @@ def test_what_is_not_offered_is_refused_by_name(bundle: Bundle, said: str) -> No
         (("--systemd-cgroup", "list"), "--systemd-cgroup is not offered"),
         (("--rootless=true", "list"), "--rootless=true is not offered"),
         (("create", "--no-pivot", "x"), "--no-pivot is not offered"),
-        (("checkpoint", "x"), "invalid choice: 'checkpoint'"),
+        (("checkpoint", "--image-path", "/x", "x"), "the command 'checkpoint' is not offered"),
+        (("events", "--stats", "x"), "the command 'events' is not offered"),
+        (("nosuch", "x"), "invalid choice: 'nosuch'"),
         (("state",), "the following arguments are required: id"),
         (("list", "--no-such"), "unrecognized arguments: --no-such"),
     ],
@@ -251,6 +326,15 @@ def test_usual_options_are_taken() -> None:
     assert (found.command, found.id) == ("state", "x")
     found = parse(["exec", "x", "ls", "-l", "--all"])
     assert found.args == ["ls", "-l", "--all"]
+
+
+@pytest.mark.parametrize("version", ["1.0.0-rc5", "1.0.2-dev", "1.2.0+dev", "1.9.7"])
+def test_versions_are_compared_as_the_specification_wants(bundle: Bundle, version: str) -> None:
+    """Of the first major version any is taken, with what SemVer hangs behind it."""
+    spec = bundle.spec("true")
+    spec["ociVersion"] = version
+    bundle.write(spec)
+    assert load_spec(bundle.folder)["ociVersion"] == version
 
 
 def test_features_are_what_the_specification_wants() -> None:

@@ -94,11 +94,12 @@ def test_kill_takes_names_and_numbers(bundle: Bundle) -> None:
     assert bundle.read_state("one")["status"] == "stopped"
 
 
-def test_a_created_container_can_be_killed(bundle: Bundle) -> None:
-    """Its program has not run then, and does not run any more."""
+@pytest.mark.parametrize("signal", ["9", "TERM", "INT"])
+def test_a_created_container_can_be_killed(bundle: Bundle, signal: str) -> None:
+    """Its program has not run then, and does not run any more; pid 1 hears what ends others."""
     output = bundle.create("one", bundle.spec("echo", "hello"))
     pid = bundle.read_state("one")["pid"]
-    bundle.do("kill", "one", "9")
+    bundle.do("kill", "one", signal)
     await_end(pid)
     assert output.read() == ""
 
