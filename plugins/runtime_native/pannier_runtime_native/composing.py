@@ -34,6 +34,7 @@ class Solo:
     :param kept: descriptors of ours that become its process's 3 and up.
     :param place: where the bundle has the root.
     :param state: the container's state while it is made, as hooks get it.
+    :param startable: there is a program to look for.
     :param keyring: names the session keyring that it gets; empty for its caller's.
     """
 
@@ -41,6 +42,7 @@ class Solo:
     place: str
     state: Mapping[str, object]
     kept: tuple[int, ...] = ()
+    startable: bool = True
     keyring: str = ""
 
 
@@ -68,6 +70,7 @@ def solo_job(solo: Solo, spec: oci.Spec, descriptors: DescriptorList, time: str 
         "new_time": time == "",
         "time_offsets": offsets,
         "keyring": solo.keyring.encode(),
+        "startable": solo.startable,
     }
 
 

@@ -79,7 +79,7 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
             times += (begin, time.monotonic_ns())
         step = -1
         wanted_directory(job["process"]["cwd"])
-        if job["solo"] is not None:
+        if job["solo"] is not None and job["solo"]["startable"]:
             look_for(job["process"])  # create says so, as clients of runc expect
         limit(job["process"])
         os.setsid()

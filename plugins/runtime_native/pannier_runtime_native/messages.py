@@ -48,6 +48,7 @@ class SoloJob(TypedDict):
     :param create_state: its state in JSON, before and behind the pid, as hooks get it;
         *start_state* later.
     :param time: a descriptor of the time namespace to join, or -1.
+    :param startable: there is a program to look for.
     :param keyring: the name of a new session keyring; empty for the caller's.
     :param time_offsets: what to write to /proc/PID/timens_offsets for a new one; or empty.
     """
@@ -63,6 +64,7 @@ class SoloJob(TypedDict):
     new_time: bool
     time_offsets: bytes
     keyring: bytes
+    startable: bool
 
 
 class Job(TypedDict):

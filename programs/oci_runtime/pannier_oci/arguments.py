@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pannier.drivers.sizes import parse_size
 from pannier.errors import InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def _boolean(text: str) -> bool:
     if text not in _BOOLEANS:
         raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
     return _BOOLEANS[text]
+
+
+def _size(text: str) -> int:
+    """Return the bytes of ``-1``, ``10m`` and the like."""
+    return -1 if text == "-1" else parse_size(text, "a limit")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -150,9 +156,15 @@ def _update(commands: _Commands) -> None:
     parser = commands.add_parser("update", help="change a container's limits")
     parser.add_argument("-r", "--resources", metavar="FILE", help="linux.resources; - is stdin")
     for name in ("memory", "memory-reservation", "memory-swap"):
-        parser.add_argument(f"--{name}", type=int, metavar="BYTES")
-    for name in ("cpu-period", "cpu-quota", "cpu-share", "pids-limit", "blkio-weight"):
+        parser.add_argument(f"--{name}", type=_size, metavar="BYTES")
+    for name in ("cpu-period", "cpu-quota", "cpu-share", "cpu-rt-period", "cpu-rt-runtime"):
         parser.add_argument(f"--{name}", type=int)
+    for name in ("pids-limit", "blkio-weight"):
+        parser.add_argument(f"--{name}", type=int)
+    for refused in ("cpu-burst", "cpu-idle", "kernel-memory", "kernel-memory-tcp"):
+        parser.add_argument(f"--{refused}", type=_size, help="not offered")
+    for refused in ("l3-cache-schema", "mem-bw-schema"):
+        parser.add_argument(f"--{refused}", help="not offered")
     for name in ("cpuset-cpus", "cpuset-mems"):
         parser.add_argument(f"--{name}")
     parser.add_argument("id")

@@ -38,12 +38,14 @@ VERSIONS = ("1.0.0", "1.3.0")
 
 _VERSION = re.compile(r"1\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?")
 _SETS = frozenset({"bounding", "effective", "inheritable", "permitted", "ambient"})
-_NEEDED = {"ociVersion": str, "root": dict, "process": dict}
+_NEEDED = {"ociVersion": str, "root": dict}
 _log = logging.getLogger(__name__)
 
 
 def load_spec(bundle: Path) -> oci.Spec:
     """Return the configuration of the bundle, its paths made absolute.
+
+    Without a process it has one without arguments: such a container can be created, not started.
 
     :raises InvalidRequest: there is none, or it is malformed.
     """
@@ -53,6 +55,9 @@ def load_spec(bundle: Path) -> oci.Spec:
         if not isinstance(spec.get(key), kind):
             raise InvalidRequest(f"{path}: {key} is missing, or no {kind.__name__}")
     spec.setdefault("linux", {})
+    given = "process" in spec
+    if not isinstance(spec.setdefault("process", {"cwd": "/"}), dict):
+        raise InvalidRequest(f"{path}: process is no dict")
     _complete_process(spec["process"])
     # Without a word on capabilities a program has none, as with other runtimes.
     spec["process"].setdefault("capabilities", {})
@@ -62,7 +67,8 @@ def load_spec(bundle: Path) -> oci.Spec:
             f"{path}: the specification's version {spec['ociVersion']!r} is not supported",
             hint=f"versions {VERSIONS[0]} to {VERSIONS[1]} are",
         )
-    _check_process(spec["process"])
+    if given:
+        _check_process(spec["process"])
     root = spec["root"].get("path")
     if not root:
         raise InvalidRequest(f"{path}: root.path is missing")

@@ -237,6 +237,9 @@ def _update(found: argparse.Namespace) -> None:
     from pannier_oci.groups import open_groups  # noqa: PLC0415
     from pannier_oci.limits import limits_of  # noqa: PLC0415
 
+    for name in ("l3_cache_schema", "mem_bw_schema"):
+        if getattr(found, name):
+            raise UnsupportedOperation(f"--{name.replace('_', '-')} is not offered")
     record = _records(found).read(found.id)
     if record.status() not in {"created", "running", "paused"}:
         raise Conflict("container not running")
@@ -268,11 +271,17 @@ def _resources(found: argparse.Namespace) -> dict[str, Any]:
             "limit": found.memory,
             "reservation": found.memory_reservation,
             "swap": found.memory_swap,
+            "kernel": found.kernel_memory,
+            "kernelTCP": found.kernel_memory_tcp,
         },
         "cpu": {
             "period": found.cpu_period,
             "quota": found.cpu_quota,
             "shares": found.cpu_share,
+            "realtimePeriod": found.cpu_rt_period,
+            "realtimeRuntime": found.cpu_rt_runtime,
+            "burst": found.cpu_burst,
+            "idle": found.cpu_idle,
             "cpus": found.cpuset_cpus,
             "mems": found.cpuset_mems,
         },

@@ -82,6 +82,9 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
     """
     bundle = options.bundle.absolute()
     spec = load_spec(bundle)
+    startable = bool(spec["process"]["args"])
+    if not startable:
+        spec["process"]["args"] = ["/"]  # which is never executed: start refuses before
     learn_maps(spec)
     idmap = id_map(spec)
     grant(spec["process"], mapped=idmap is not None)
@@ -104,6 +107,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
             spec=spec,
             group=group,
             new_keyring=options.new_keyring,
+            startable=startable,
             folder=folder,
         )
         with _opened_root(spec) as mount:
@@ -112,6 +116,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
                 place=rootfs,
                 state=record.state("creating"),
                 kept=kept,
+                startable=startable,
                 keyring=id if options.new_keyring else "",
             )
             request = CreateRequest(

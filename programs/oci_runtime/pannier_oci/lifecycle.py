@@ -8,7 +8,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from pannier.errors import Conflict, DriverError, NotFound
+from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
 from pannier.runtimes.channel import receive
 from pannier_oci.helper import failure
 from pannier_oci.hooking import run_hooks, run_last_hooks
@@ -32,6 +32,7 @@ def start(records: Records, root: Path, id: str) -> None:
     """Let a created container's program execute; return once it does, and hooks have run.
 
     :raises Conflict: it is not created (any more).
+    :raises InvalidRequest: its configuration has no process.
     :raises StartFailed: the program cannot be executed; the container has stopped then.
     :raises DriverError: a hook has failed; the container is deleted then, its last hooks have run.
     """
@@ -39,6 +40,8 @@ def start(records: Records, root: Path, id: str) -> None:
     status = record.status()
     if status != "created":
         raise Conflict(f"cannot start a container that is {status}: {id}")
+    if not record.startable:
+        raise InvalidRequest(f"cannot start {id}: its configuration has no process")
     connection = connect(record.folder)
     if connection is None:
         raise Conflict(f"cannot start a container that has been started already: {id}")

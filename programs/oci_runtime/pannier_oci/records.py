@@ -77,6 +77,7 @@ class Record:
     :param spec: its configuration, as it was when it was created.
     :param namespaces: the flags of those that a process added later has to enter.
     :param complete: ``create`` has done all that it does.
+    :param startable: the configuration has a process.
     :param own_pids: the first process is pid 1 of a namespace, with which all others end.
     """
 
@@ -92,6 +93,7 @@ class Record:
     own_pids: bool = True
     complete: bool = False
     new_keyring: bool = True
+    startable: bool = True
     folder: Path = field(default=Path(), compare=False)
 
     def alive(self) -> bool:

@@ -56,6 +56,12 @@ def test_limits_and_devices_are_the_groups_at_the_path(bundle: Bundle) -> None:
     )
     bundle.do("update", "--resources", "-", "one", input='{"pids": {"limit": 44}}', stdin=None)
     assert group_file(group, "pids", ("pids.max", "pids.max")) == "44"
+    bundle.do("update", "--memory", "32m", "one")
+    assert group_file(group, "memory", memory) == str(32 << 20)
+    assert "linux.resources.cpu.burst" in bundle.refused("update", "--cpu-burst", "9", "one")
+    assert "resources.pids.limit must be a whole number" in bundle.refused(
+        "update", "-r", "-", "one", input='{"pids": {"limit": "5"}}', stdin=None
+    )
     bundle.do("start", "one")
     said = output.read()
     assert "fine" in said

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -94,14 +94,24 @@ def test_kill_takes_names_and_numbers(bundle: Bundle) -> None:
     assert bundle.read_state("one")["status"] == "stopped"
 
 
-@pytest.mark.parametrize("signal", ["9", "TERM", "INT"])
-def test_a_created_container_can_be_killed(bundle: Bundle, signal: str) -> None:
+@pytest.mark.parametrize("name", ["9", "TERM", "INT"])
+def test_a_created_container_can_be_killed(bundle: Bundle, name: str) -> None:
     """Its program has not run then, and does not run any more; pid 1 hears what ends others."""
     output = bundle.create("one", bundle.spec("echo", "hello"))
     pid = bundle.read_state("one")["pid"]
-    bundle.do("kill", "one", signal)
+    bundle.do("kill", "one", name)
     await_end(pid)
     assert output.read() == ""
+
+
+def test_a_container_without_a_process_is_created_and_not_started(bundle: Bundle) -> None:
+    """The configuration may leave it out; start is an error, and has no effect then."""
+    spec = bundle.spec()
+    del cast("dict[str, Any]", spec)["process"]
+    bundle.create("one", spec)
+    assert "its configuration has no process" in bundle.refused("start", "one")
+    assert bundle.read_state("one")["status"] == "created"
+    bundle.do("delete", "--force", "one")
 
 
 def test_run_returns_the_exit_status(bundle: Bundle) -> None:
