@@ -51,8 +51,9 @@ class ProcessJob(TypedDict):
     """What to execute, and as what.
 
     *capabilities* are bounding, effective, permitted, inheritable and ambient names; None leaves
-    all sets as they are. *seccomp* is a compiled filter, or empty. *tied*: it is killed when its
-    parent ends. *scheduling* is None where nothing was asked for.
+    all sets as they are. *apparmor* names a profile, or is empty. *seccomp* is a compiled filter,
+    or empty. *tied*: it is killed when its parent ends. *scheduling* is None where nothing was
+    asked for.
     """
 
     args: list[bytes]
@@ -68,6 +69,7 @@ class ProcessJob(TypedDict):
     seccomp: bytes
     seccomp_flags: int
     oom_score_adj: int | None
+    apparmor: bytes
     tied: bool
     scheduling: SchedulingJob | None
 

@@ -34,12 +34,14 @@ def process_job(
     check_capabilities: bool,
     tied: bool = True,
     scheduling: SchedulingJob | None = None,
+    profile: str = "",
 ) -> ProcessJob:
     """Check a process and turn it into a message.
 
     :param check_capabilities: it gets no others than we have ourselves. Not so in a user namespace,
         which has them all.
     :param tied: it is killed when its parent ends.
+    :param profile: of AppArmor, to confine it by; empty for none.
 
     :raises InvalidRequest: something in it is malformed.
     :raises DriverError: it asks for a capability that we do not have ourselves.
@@ -64,6 +66,7 @@ def process_job(
         "seccomp": program,
         "seccomp_flags": flags,
         "oom_score_adj": process.get("oomScoreAdj"),
+        "apparmor": _encode(profile, "the AppArmor profile"),
         "tied": tied,
         "scheduling": scheduling,
     }
@@ -134,6 +137,8 @@ def process_steps(job: ProcessJob) -> list[Step]:
         names = ("bounding", "effective", "permitted", "inheritable", "ambient")
         for name, members in zip(names, job["capabilities"], strict=True):
             steps.append(Step(f"set {name} capabilities", " ".join(members) or "none"))
+    if job["apparmor"]:
+        steps.append(Step("confine by AppArmor", os.fsdecode(job["apparmor"])))
     if job["no_new_privileges"]:
         steps.append(Step("set", "no_new_privs"))
     if job["seccomp"]:

@@ -62,6 +62,7 @@ class Assembly:
         self._await_group = await_group
         self._root = descriptors[job["root"]]
         self._proc = -1
+        self.attribute = -1
         self.master = -1
         self.slave = -1
 
@@ -224,11 +225,15 @@ class Assembly:
         """Name the NIS domain."""
         set_domainname(name)
 
-    def do_sysctl(self, path: bytes, value: bytes) -> None:
-        """Set a kernel parameter, through a procfs that we mounted ourselves."""
+    def procfs(self) -> int:
+        """Return a procfs that we have mounted ourselves."""
         if self._proc < 0:
             self._proc = new_filesystem("proc", b"proc")
-        set_parameter(self._proc, path, value)
+        return self._proc
+
+    def do_sysctl(self, path: bytes, value: bytes) -> None:
+        """Set a kernel parameter, through a procfs that we mounted ourselves."""
+        set_parameter(self.procfs(), path, value)
 
     def do_group(self, namespace: bool) -> None:  # noqa: FBT001 - as the message has it
         """Wait until we are in our control group, and only then make it a namespace's root."""

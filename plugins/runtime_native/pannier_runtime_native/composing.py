@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pannier.errors import InvalidRequest
+from pannier.linux.apparmor import is_enabled
 from pannier.linux.scheduling import IO_CLASSES, PERSONALITIES, POLICIES, SCHEDULER_FLAGS
 
 if TYPE_CHECKING:
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from pannier.runtimes.descriptors import DescriptorList
     from pannier_runtime_native.messages import HookJob, SchedulingJob, SoloJob
 
-__all__ = ["Solo", "cpu_list", "hook_jobs", "scheduling_job", "solo_job", "split_state"]
+__all__ = [
+    "Solo",
+    "cpu_list",
+    "hook_jobs",
+    "profile_of",
+    "scheduling_job",
+    "solo_job",
+    "split_state",
+]
 
 _MOST_NICE = 19
 _IO_PRIORITIES = range(8)
@@ -170,6 +179,11 @@ def _number(table: Mapping[str, int], name: Any, what: str) -> int:
     if name not in table:
         raise InvalidRequest(f"{what}: {name!r} is none of {', '.join(table)}")
     return table[name]
+
+
+def profile_of(process: oci.Process) -> str:
+    """Return the AppArmor profile to confine a process by; empty where there is nothing to do."""
+    return process.get("apparmorProfile", "") if is_enabled() else ""
 
 
 def cpu_list(text: str) -> list[int]:

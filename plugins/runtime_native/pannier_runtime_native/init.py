@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from pannier.linux.apparmor import confine
 from pannier.linux.namespaces import CLONE_NEWUSER
 from pannier.linux.process import die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
@@ -98,7 +99,7 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
         os._exit(_FAILED)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
         _report(parent, error, step)
-    _finish(job, parent, streams)
+    _finish(job, parent, streams, assembly.attribute)
 
 
 def _become_root(job: Job, parent: _socket.socket) -> bool:
@@ -148,8 +149,11 @@ def _play_solo(
         _report(parent, error, -1)
 
 
-def _finish(job: Job, parent: _socket.socket, streams: list[int]) -> NoReturn:
+def _finish(job: Job, parent: _socket.socket, streams: list[int], attribute: int) -> NoReturn:
     try:
+        if attribute >= 0:
+            # Behind the hooks, which are not the container's program.
+            confine(attribute, job["process"]["apparmor"])
         # The parent's socket is closed by execve, which is how the parent learns of it.
         take_streams((streams[0], streams[1], streams[2]), streams[3:])
         become(job["process"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pannier.linux.apparmor import confine, open_attribute
 from pannier.linux.namespaces import CLONE_NEWUSER, setns
 from pannier.linux.terminal import become_controlling, open_master, open_slave, set_size
 from pannier.runtimes.channel import send
@@ -48,6 +49,8 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
             os.write(descriptors[index], b"0")
         if process["oom_score_adj"] is not None:
             _write_score(process["oom_score_adj"])
+        if process["apparmor"]:
+            _confine(process["apparmor"])
         setns(container, namespaces)
         if namespaces & CLONE_NEWUSER:
             os.setgroups(())
@@ -69,6 +72,14 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
             send(parent, {"error": "start", "errno": number, "text": text})
         finally:
             os._exit(_FAILED)
+
+
+def _confine(profile: bytes) -> None:
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    attribute = open_attribute(proc)
+    confine(attribute, profile)
+    os.close(attribute)
+    os.close(proc)
 
 
 def _write_score(score: int) -> None:

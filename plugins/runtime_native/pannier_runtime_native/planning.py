@@ -24,7 +24,7 @@ from pannier.runtimes.descriptors import DescriptorList
 from pannier.runtimes.options import is_bind
 from pannier.runtimes.processes import process_job, process_steps, stdio_job
 from pannier.runtimes.sysctls import sysctl_path
-from pannier_runtime_native.composing import scheduling_job, solo_job
+from pannier_runtime_native.composing import profile_of, scheduling_job, solo_job
 from pannier_runtime_native.mounting import MountPlanner
 from pannier_runtime_native.refusals import PROPAGATION, refuse
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pannier.drivers.base import IdMap, IdMapping
     from pannier.drivers.runtime import CreateRequest
     from pannier_runtime_native.composing import Solo
-    from pannier_runtime_native.messages import Job
+    from pannier_runtime_native.messages import Job, ProcessJob
 
 __all__ = ["Blueprint", "draw"]
 
@@ -132,6 +132,7 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         check_capabilities=request.idmap is None,
         tied=solo is None,
         scheduling=scheduling_job(dict(spec["process"]), dict(spec["linux"])),
+        profile=profile_of(spec["process"]) if solo is not None else "",
     )
     stdio = stdio_job(request.stdio, spec["process"], request.idmap, descriptors)
     groups = {
@@ -145,7 +146,7 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         lenient=solo is not None,
     )
     placed = _plan_groups(groups, planner)
-    devices = _instructions(request, planner, namespaces, process["cwd"])
+    devices = _instructions(request, planner, namespaces, process)
     made = request.idmap if namespaces.created & CLONE_NEWUSER else None
     everything = namespaces.created | namespaces.joined
     job: Job = {
@@ -256,7 +257,7 @@ def _is_foreign(kind: str, path: str) -> bool:
 
 
 def _instructions(
-    request: CreateRequest, planner: MountPlanner, namespaces: _Namespaces, cwd: bytes
+    request: CreateRequest, planner: MountPlanner, namespaces: _Namespaces, process: ProcessJob
 ) -> list[tuple[bytes, int, int, int, int]]:
     spec, linux = request.spec, request.spec["linux"]
     entries = spec.get("mounts", [])
@@ -268,10 +269,13 @@ def _instructions(
     if request.stdio.terminal:
         planner.add(Step("open terminal", "/dev/console"), "terminal")
     _plan_names(spec, planner, namespaces)
+    if process["apparmor"]:
+        planner.add(Step("open", "AppArmor attribute"), "confinement")
     for path in linux.get("maskedPaths", ()):
         planner.add(Step("mask", path), "mask", os.fsencode(path))
     for path in linux.get("readonlyPaths", ()):
         planner.add(Step("set read-only", path), "readonly", os.fsencode(path))
+    cwd = process["cwd"]
     planner.add(Step("enter", os.fsdecode(cwd), "made if missing"), "directory", cwd)
     hooks = spec.get("hooks", {})
     private_group = bool(namespaces.created & CLONE_NEWCGROUP)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pannier.errors import InvalidRequest, UnsupportedOperation
 from pannier.linux import mounts
+from pannier.linux.apparmor import is_enabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,7 +93,9 @@ def _unsupported(spec: oci.Spec, *, solo: bool) -> Iterator[str]:
             value = whole[part].get(name)
             # Empty it asks for a group of its own: config-linux.md, "IntelRdt".
             asked = value is not None if name == "intelRdt" else value
-            if asked and not (name == "apparmorProfile" and _harmless(value)):
+            if name == "apparmorProfile" and ((solo and is_enabled()) or _harmless(value)):
+                continue
+            if asked:
                 yield f"{part}.{name}"
     if whole["process"]["user"].get("username"):
         yield "process.user.username"
@@ -106,8 +109,10 @@ def _unsupported(spec: oci.Spec, *, solo: bool) -> Iterator[str]:
     )
 
 
-def _harmless(profile: str) -> bool:
-    """Whether a profile changes nothing: we have none ourselves, and neither has what we start."""
+def _harmless(profile: str | None) -> bool:
+    """Whether no profile, or one that changes nothing: then neither has what we start."""
+    if not profile:
+        return True
     if profile != _CONFINES_NOTHING:
         return False
     try:

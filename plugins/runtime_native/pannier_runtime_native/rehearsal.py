@@ -37,6 +37,7 @@ _PROCESS: ProcessJob = {
     "seccomp": b"",
     "seccomp_flags": 0,
     "oom_score_adj": None,
+    "apparmor": b"",
     "tied": True,
     "scheduling": None,
 }

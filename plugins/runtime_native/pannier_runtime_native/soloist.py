@@ -11,6 +11,7 @@ import fcntl
 import os
 
 from pannier.linux import mounts
+from pannier.linux.apparmor import open_attribute
 from pannier.stdio.small import signal, suppress
 from pannier_runtime_native.assembly import Assembly
 from pannier_runtime_native.hooks import HookError, run_hook
@@ -59,6 +60,10 @@ class SoloAssembly(Assembly):
     def do_outer_hooks(self) -> None:
         """Have the runtime run its hooks: everything is mounted, and the root not yet entered."""
         self._await_hooks()
+
+    def do_confinement(self) -> None:
+        """Open what our AppArmor profile is to be written to, in a procfs of our own."""
+        self.attribute = open_attribute(self.procfs())
 
     def do_inner_hooks(self) -> None:
         """Run the hooks that run in our namespaces, and are found in the host's filesystem."""

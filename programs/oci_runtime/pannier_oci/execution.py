@@ -16,7 +16,7 @@ from pannier_oci.bundle import grant, id_map, load_process
 from pannier_oci.console import check_console, send_console, write_pid
 from pannier_oci.creating import kept_descriptors
 from pannier_oci.helper import Helper, close_all, failure
-from pannier_runtime_native.composing import cpu_list, scheduling_job
+from pannier_runtime_native.composing import cpu_list, profile_of, scheduling_job
 from pannier_runtime_native.refusals import refuse
 
 if TYPE_CHECKING:
@@ -98,7 +98,12 @@ def execute(records: Records, root: Path, id: str, options: ExecOptions) -> int:
 def _process(record: Record, options: ExecOptions) -> oci.Process:
     """Return the process to add: a file's, or the container's own with other arguments."""
     if options.process is not None:
-        process = load_process(options.process)
+        described = cast("dict[str, Any]", load_process(options.process))
+        # What it says nothing of confines it as the container's own process.
+        for name in ("capabilities", "apparmorProfile"):
+            if name in record.spec["process"]:
+                described.setdefault(name, cast("dict[str, Any]", record.spec["process"])[name])
+        process = cast("oci.Process", described)
     else:
         if not options.args:
             raise InvalidRequest("process args cannot be empty")
@@ -171,6 +176,7 @@ def _request(
             check_capabilities=idmap is None,
             tied=False,
             scheduling=scheduling_job(dict(process), dict(linux), affinity=True),
+            profile=profile_of(process),
         ),
         "stdio": stdio_job(
             StdioSpec(terminal=process.get("terminal", False)), process, idmap, descriptors

@@ -44,7 +44,7 @@ def features() -> dict[str, Any]:
                 "knownFlags": sorted(known_flags()),
                 "supportedFlags": sorted(known_flags()),
             },
-            "apparmor": {"enabled": False},
+            "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
             "mountExtensions": {"idmap": {"enabled": True}},

@@ -214,7 +214,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "linux.resources.rdma": ("linux", {"resources": {"rdma": {"x": {"hcaHandles": 1}}}}),
     "linux.resources.unified": ("linux", {"resources": {"unified": {"memory.high": "1"}}}),
     "linux.resources.cpu.burst": ("linux", {"resources": {"cpu": {"burst": 1}}}),
-    "process.apparmorProfile": ("process", {"apparmorProfile": "x"}),
     "process.selinuxLabel": ("process", {"selinuxLabel": "x"}),
     "cannot join a mount namespace": (
         "linux",
