@@ -257,16 +257,6 @@ def test_hooks_of_podman_run(place: Podman) -> None:
         assert place.do("ps", "--all", "--quiet") == ""
 
 
-def test_a_checkpoint_is_refused(place: Podman) -> None:
-    """By podman, which asks what the runtime can do; the container goes on."""
-    place.do("run", "--detach", "--name", "one", "--network", "none",
-             "--cgroup-parent", place.group, IMAGE, "sleep", "1000")  # fmt: skip
-    done = place.call("container", "checkpoint", "one")
-    assert done.returncode != 0
-    assert place.do("inspect", "one", "--format", "{{.State.Status}}") == "running"
-    place.do("rm", "--force", "--time", "0", "one")
-
-
 def test_a_terminal_is_interactive(place: Podman) -> None:
     """``run -it`` shows a prompt's work, takes input, and gives the program's status."""
     master, slave = pty.openpty()
