@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pannier.cli.command import Values
     from pannier.cli.context import Context
 
-__all__ = ["DF", "cache_size", "usage_rows"]
+__all__ = ["DF", "usage_rows"]
 
 _HEADERS = {
     "Type": "TYPE",
@@ -30,7 +30,8 @@ def _df(ctx: Context, values: Values) -> int:
     if values.on("verbose"):
         from pannier.cli.commands.dfverbose import print_verbose
 
-        print_verbose(ctx, found, values.text("format"))
+        cached = _cache_size(found.get("BuildCache") or [])
+        print_verbose(ctx, found, values.text("format"), cached)
         return 0
     rows = usage_rows(found)
     print_rows(ctx, rows, format=values.text("format"), headers=_HEADERS, columns=tuple(_HEADERS))
@@ -50,7 +51,7 @@ def usage_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     sizes = [(one.get("UsageData") or {}) for one in volumes]
     held = sum(max(one.get("Size", 0), 0) for one in sizes)
     free = sum(max(one.get("Size", 0), 0) for one in sizes if one.get("RefCount") == 0)
-    cached = cache_size(cache)
+    cached = _cache_size(cache)
     unused = sum(
         one.get("Size", 0) for one in cache if not one.get("InUse") and not one.get("Shared")
     )
@@ -83,7 +84,7 @@ def usage_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def cache_size(cache: list[dict[str, Any]]) -> int:
+def _cache_size(cache: list[dict[str, Any]]) -> int:
     """Return the bytes that only builds hold."""
     return sum(one.get("Size", 0) for one in cache if not one.get("Shared"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from pannier.cli.commands.df import cache_size
 from pannier.cli.commands.images import image_rows
 from pannier.cli.commands.ps import container_row
 from pannier.cli.commands.volume import volume_row
@@ -52,10 +51,11 @@ _CACHE = {
 }
 
 
-def print_verbose(ctx: Context, found: dict[str, Any], format: str) -> None:
+def print_verbose(ctx: Context, found: dict[str, Any], format: str, cached: int) -> None:
     """Print what ``GET /system/df`` answered.
 
     :param format: empty for tables, ``json``, or a template of the whole.
+    :param cached: the bytes that only builds hold.
     :raises TemplateError: where the template does not fit.
     """
     # What is meant for programs has identifiers whole, as with docker.
@@ -69,8 +69,7 @@ def print_verbose(ctx: Context, found: dict[str, Any], format: str) -> None:
     _section(ctx, "Images space usage:", _IMAGES, kinds["Images"])
     _section(ctx, "Containers space usage:", _CONTAINERS, kinds["Containers"])
     _section(ctx, "Local Volumes space usage:", _VOLUMES, kinds["Volumes"])
-    size = human_size(cache_size(found.get("BuildCache") or []))
-    _section(ctx, f"Build cache usage: {size}", _CACHE, kinds["BuildCache"])
+    _section(ctx, f"Build cache usage: {human_size(cached)}", _CACHE, kinds["BuildCache"])
 
 
 def _rows(found: dict[str, Any], *, whole: bool) -> dict[str, list[dict[str, Any]]]:
