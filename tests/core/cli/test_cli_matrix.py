@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -37,6 +40,24 @@ def test_json_stands_alone(tmp_path: Path) -> None:
     )
     assert json.loads(done.stdout)["Status"] == 0
     assert done.stderr.endswith("\n{1}\n{\n")
+
+
+def test_what_runs_ends_with_it(tmp_path: Path) -> None:
+    """Whoever ends the command by a signal leaves no command, and no machine, behind."""
+    os.mkfifo(tmp_path / "pid")
+    options = ("--kernels", "host", "--output", str(tmp_path / "out"))
+    command = ("sh", "-c", f"echo $$ > {tmp_path / 'pid'}; exec sleep 600")
+    matrix = subprocess.Popen(
+        [sys.executable, "-m", "pannier.cli", "matrix", *options, "--", *command]
+    )
+    # The process is held, so that no other can have its number.
+    running = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    try:
+        matrix.terminate()
+        assert matrix.wait(60) == 128 + signal.SIGTERM
+        assert select.select([running], [], [], 60)[0]
+    finally:
+        os.close(running)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
     from pannier.matrix.cells import Cell
 
 __all__ = ["matrix"]
@@ -60,10 +65,11 @@ def matrix(
     if form not in (None, "json", "{{json .}}"):
         raise click.UsageError('--format takes "json"')
     outcomes = []
-    for cell in _cells(kernels):
-        click.echo(f"== {cell.name}: {' '.join(command)}", err=True)
-        folder = (output / cell.name.replace(" ", "-")).absolute()
-        outcomes.append(run_cell(cell, command, folder, timeout, printing=2 if form else 1))
+    with _ended_by_signals():
+        for cell in _cells(kernels):
+            click.echo(f"== {cell.name}: {' '.join(command)}", err=True)
+            folder = (output / cell.name.replace(" ", "-")).absolute()
+            outcomes.append(run_cell(cell, command, folder, timeout, printing=2 if form else 1))
     if form:
         for row in as_json(outcomes):
             click.echo(json.dumps(row))
@@ -71,6 +77,21 @@ def matrix(
         click.echo(render(outcomes), nl=False)
     if not all(outcome.good for outcome in outcomes):
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have what asks this process to end unwind it, so that a machine goes down with it."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _cells(kernels: str) -> list[Cell]:
