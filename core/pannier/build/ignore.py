@@ -2,14 +2,16 @@
 
 Patterns are Go's ``filepath.Match``, with ``**`` for any number of folders. A pattern that fits a
 folder fits everything in it; one that begins with ``!`` takes files back; the last that fits
-decides. Used by the command line as well, so it imports nothing but the errors.
+decides. Used by the command line as well, so it imports nothing but the errors
+and the matcher of patterns.
 """
 
 from __future__ import annotations
 
+import functools
 import posixpath
-import re
 
+from pannier.build.globs import ANY, NOT_SLASH, Characters, Folders, Many, One, Step, Text, ends
 from pannier.errors import InvalidRequest
 
 __all__ = ["IgnoreRules", "match_pattern"]
@@ -17,13 +19,14 @@ __all__ = ["IgnoreRules", "match_pattern"]
 _MAX_PATTERN = 4096
 
 
-def _translate(pattern: str, *, deep: bool) -> str:
-    """Return a regular expression's text for a pattern.
+@functools.lru_cache(maxsize=64)
+def _parse(pattern: str, *, deep: bool) -> tuple[Step, ...]:
+    """Return a pattern's steps.
 
     :param deep: ``**`` stands for any number of folders; else it is the same as ``*``.
     :raises InvalidRequest: a bracket is not closed, or an escape ends the pattern.
     """
-    out: list[str] = []
+    steps: list[Step] = []
     position = 0
     while position < len(pattern):
         character = pattern[position]
@@ -34,25 +37,22 @@ def _translate(pattern: str, *, deep: bool) -> str:
                 # "**/" may stand for no folder at all.
                 if pattern[position : position + 1] == "/":
                     position += 1
-                if position == len(pattern):
-                    out.append(".*")
-                else:
-                    out.append("(?:.*/)?")
+                steps.append(Many(ANY) if position == len(pattern) else Folders())
             else:
-                out.append("[^/]*")
+                steps.append(Many(NOT_SLASH))
         elif character == "?":
-            out.append("[^/]")
+            steps.append(One(NOT_SLASH))
         elif character == "[":
-            text, position = _bracket(pattern, position)
-            out.append(text)
+            characters, position = _bracket(pattern, position)
+            steps.append(One(characters))
         elif character == "\\":
             if position == len(pattern):
                 raise _bad(pattern)
-            out.append(re.escape(pattern[position]))
+            steps.append(One(pattern[position]))
             position += 1
         else:
-            out.append(re.escape(character))
-    return "".join(out)
+            steps.append(One(character))
+    return tuple(steps)
 
 
 def _bad(pattern: str) -> InvalidRequest:
@@ -62,28 +62,23 @@ def _bad(pattern: str) -> InvalidRequest:
     )
 
 
-def _bracket(pattern: str, position: int) -> tuple[str, int]:
-    """Translate a character class whose ``[`` was read; return it and where it ends."""
+def _bracket(pattern: str, position: int) -> tuple[Characters, int]:
+    """Read a character class whose ``[`` was read; return it and where it ends."""
     negated = pattern[position : position + 1] == "^"
     position += negated
-    parts: list[str] = []
-    while True:
-        if pattern[position : position + 1] == "]" and parts:
-            break
+    # A class fits no slash, however it is written.
+    ranges: list[tuple[str, str]] = [("/", "/")] if negated else []
+    begin = position
+    while pattern[position : position + 1] != "]" or position == begin:
         low, position = _class_character(pattern, position)
         high = low
         if pattern[position : position + 1] == "-":
             high, position = _class_character(pattern, position + 1)
-        # A range that runs backwards fits nothing.
-        if low <= high:
-            parts.append(f"{re.escape(low)}-{re.escape(high)}")
+        if negated or not low <= "/" <= high:
+            ranges.append((low, high))
         else:
-            parts.append("")
-    inner = "".join(parts)
-    if not inner:
-        return ("[^/]" if negated else r"(?!)"), position + 1
-    # A class fits no slash, however it is written.
-    return (f"(?!/)[^{inner}]" if negated else f"(?!/)[{inner}]"), position + 1
+            ranges += [(low, "."), ("0", high)]  # a slash's neighbours
+    return Characters(*ranges, negated=negated), position + 1
 
 
 def _class_character(pattern: str, position: int) -> tuple[str, int]:
@@ -107,25 +102,24 @@ def match_pattern(pattern: str, name: str) -> bool:
     """
     if len(pattern) > _MAX_PATTERN:
         raise _bad(pattern)
-    return re.fullmatch(_translate(pattern, deep=False), name, re.DOTALL) is not None
+    return bool(ends(_parse(pattern, deep=False), Text(name)) >> len(name))
 
 
 class _Rule:
-    __slots__ = ("_expression", "keeps", "parts", "text")
+    __slots__ = ("_steps", "keeps", "parts", "text")
 
     def __init__(self, text: str, *, keeps: bool) -> None:
         self.text = text
         self.keeps = keeps
         self.parts = text.split("/")
-        self._expression = re.compile(_translate(text, deep=True), re.DOTALL)
+        self._steps = _parse(text, deep=True)
 
-    def fits(self, path: str) -> bool:
-        """Whether the rule fits a path, or a folder that it is in."""
-        while path:
-            if self._expression.fullmatch(path):
-                return True
-            path = path.rpartition("/")[0]
-        return False
+    def fits(self, path: Text, wholes: int) -> bool:
+        """Whether the rule fits a path, or a folder that it is in.
+
+        :param wholes: the places where the path, or the path of such a folder, ends.
+        """
+        return bool(ends(self._steps, path) & wholes)
 
 
 class IgnoreRules:
@@ -167,8 +161,11 @@ class IgnoreRules:
     def ignores(self, path: str) -> bool:
         """Whether a path (relative, ``/`` between its parts) does not belong to the context."""
         ignored = False
+        text = Text(path)
+        # All but the place at the very beginning: nothing has an empty path.
+        wholes = (text.places("/") | 1 << len(path)) & ~1
         for rule in self._rules:
-            if rule.keeps == ignored and rule.fits(path):
+            if rule.keeps == ignored and rule.fits(text, wholes):
                 ignored = not ignored
         return ignored
 

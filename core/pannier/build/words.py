@@ -6,21 +6,23 @@ like there are ``${name#pattern}``, ``##``, ``%``, ``%%``, ``/pattern/word`` and
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from pannier.build.globs import ANY, Many, One, Step, Text, ends, longest, shortest
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["expand", "expand_words", "split_words", "unquote"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?!$-]")
 _MAX_DEPTH: Final = 16
 _MAX_LENGTH: Final = 1 << 20
+_MAX_WORK: Final = 1 << 26
+"""Characters of a pattern times those of the value."""
 _HINT: Final = (
     "known are ${NAME}, ${NAME:-word}, ${NAME:+word}, ${NAME:?word}, ${NAME#pattern}, "
     "${NAME%pattern} and ${NAME/pattern/word}"
@@ -83,6 +85,16 @@ _BREAK: Final = "\0"
 """Stands for white space that splits a word; a Dockerfile has no null characters."""
 
 
+def _room_after(room: int, piece: str) -> int:
+    """Return how many characters may follow a piece that *room* was there for."""
+    if len(piece) > room:
+        raise InvalidRequest(
+            f"a word of the Dockerfile comes to more than {_MAX_LENGTH} characters",
+            hint="it multiplies its own variables; shorten it",
+        )
+    return room - len(piece)
+
+
 class _Expander:
     def __init__(
         self, text: str, variables: Mapping[str, str] | None, escape: str, depth: int = 0
@@ -93,7 +105,7 @@ class _Expander:
         self._position = 0
         self._depth = depth
         self._pieces: list[tuple[str, bool]] = []
-        self._length = 0
+        self._room = _MAX_LENGTH
 
     def run(self) -> str:
         while (character := self._next()) is not None:
@@ -118,12 +130,7 @@ class _Expander:
         return [field for field in text.split(_BREAK) if field]
 
     def _add(self, piece: str, *, quoted: bool) -> None:
-        self._length += len(piece)
-        if self._length > _MAX_LENGTH:
-            raise InvalidRequest(
-                f"a word of the Dockerfile comes to more than {_MAX_LENGTH} characters",
-                hint="it multiplies its own variables; shorten it",
-            )
+        self._room = _room_after(self._room, piece)
         self._pieces.append((piece, quoted))
 
     def _next(self) -> str | None:
@@ -149,6 +156,7 @@ class _Expander:
 
     def _double(self) -> str:
         out: list[str] = []
+        room = _MAX_LENGTH
         while True:
             character = self._next()
             if character is None:
@@ -157,6 +165,7 @@ class _Expander:
                 return "".join(out)
             if character == "$":
                 out.append(self._variable())
+                room = _room_after(room, out[-1])
             elif character == self._escape:
                 following = self._next()
                 if following is None:
@@ -247,26 +256,42 @@ class _Expander:
     def _trimmed(self, value: str, rest: str) -> str:
         operator = rest[0]
         greedy = rest.startswith(operator * 2)
-        pattern = self._pattern(rest[2 if greedy else 1 :])
+        steps = self._glob(rest[2 if greedy else 1 :], value)
         if operator == "#":
-            match = _compiled(pattern, greedy=greedy, anchor="start").match(value)
-            return value if match is None else value[match.end() :]
-        # The shortest end is what begins last.
-        starts = range(len(value) + 1) if greedy else range(len(value), -1, -1)
-        whole = _compiled(pattern, greedy=True, anchor="both")
-        for start in starts:
-            if whole.match(value, start):
-                return value[:start]
-        return value
+            lengths = ends(steps, Text(value))
+        else:
+            lengths = ends(steps[::-1], Text(value[::-1]))
+        if not lengths:
+            return value
+        length = longest(lengths) if greedy else shortest(lengths)
+        return value[length:] if operator == "#" else value[: len(value) - length]
 
     def _replaced(self, value: str, rest: str) -> str:
         everywhere = rest.startswith("//")
         pattern, word = self._halves(rest[2 if everywhere else 1 :])
-        found = _compiled(self._pattern(pattern), greedy=True, anchor="")
+        steps = self._glob(pattern, value)
         replacement = self._inner(word)
         if len(value) * max(len(replacement), 1) > _MAX_LENGTH * 16:
             raise self._bad(rest)
-        return found.sub(lambda _: replacement, value, count=0 if everywhere else 1)
+        pieces: list[str] = []
+        done = 0
+        for begin, end in _matches(steps, value):
+            pieces += [value[done:begin], replacement]
+            done = end
+            if not everywhere:
+                break
+        return "".join([*pieces, value[done:]])
+
+    def _glob(self, text: str, value: str) -> list[Step]:
+        """Return the steps of a pattern that is to be matched with a value."""
+        pattern = self._pattern(text)
+        if len(pattern) * len(value) > _MAX_WORK:
+            raise InvalidRequest(
+                f"the pattern {pattern[:50]!r} has {len(pattern)} characters, too many for a value "
+                f"of {len(value)}",
+                hint="shorten either, or do it in a RUN instruction",
+            )
+        return _steps(pattern)
 
     def _halves(self, text: str) -> tuple[str, str]:
         position = 0
@@ -281,6 +306,7 @@ class _Expander:
     def _pattern(self, text: str) -> str:
         """Return a pattern with its variables replaced, and escapes kept for what follows them."""
         out: list[str] = []
+        room = _MAX_LENGTH
         position = 0
         while position < len(text):
             character = text[position]
@@ -288,36 +314,48 @@ class _Expander:
                 out.append("\\" + text[position + 1])
                 position += 2
             elif character == "$":
-                inner = _Expander(text[position:], self._variables, self._escape, self._depth + 1)
-                inner._position = 1
+                inner = _Expander(text, self._variables, self._escape, self._depth + 1)
+                inner._position = position + 1
                 out.append(inner._variable())
-                position += inner._position
+                room = _room_after(room, out[-1])
+                position = inner._position
             else:
                 out.append(character)
                 position += 1
         return "".join(out)
 
 
-@functools.lru_cache(maxsize=64)
-def _compiled(pattern: str, *, greedy: bool, anchor: str) -> re.Pattern[str]:
-    out: list[str] = []
+def _steps(pattern: str) -> list[Step]:
+    """Return a pattern's steps; the backslash is the escape, whatever the Dockerfile's."""
+    steps: list[Step] = []
     position = 0
     while position < len(pattern):
         character = pattern[position]
         if character == "\\" and position + 1 < len(pattern):
             position += 1
-            out.append(re.escape(pattern[position]))
+            steps.append(One(pattern[position]))
         elif character == "*":
-            # Many in a row mean the same as one, and would take for ever to try.
-            if not (out and out[-1].startswith(".*")):
-                out.append(".*" if greedy else ".*?")
-        elif character == "?":
-            out.append(".")
+            # Many in a row mean the same as one.
+            if not (steps and isinstance(steps[-1], Many)):
+                steps.append(Many(ANY))
         else:
-            out.append(re.escape(character))
+            steps.append(One(ANY if character == "?" else character))
         position += 1
-    if len([piece for piece in out if piece.startswith(".*")]) > 8:
-        raise InvalidRequest(
-            f"the pattern {pattern[:50]!r} has too many wildcards", hint="use fewer asterisks"
-        )
-    return re.compile("".join(out) + (r"\Z" if anchor == "both" else ""), re.DOTALL)
+    return steps
+
+
+def _matches(steps: list[Step], value: str) -> Iterator[tuple[int, int]]:
+    """Yield where what a pattern fits begins and ends: the first, as long as can be, and so on."""
+    everywhere = (2 << len(value)) - 1
+    # Backwards from everywhere a pattern comes to all places where it can begin.
+    found = ends(steps[::-1], Text(value[::-1]), everywhere)
+    begins = f"{found:0{len(value) + 1}b}"
+    begin = begins.find("1")
+    if any(isinstance(step, Many) for step in steps):
+        # The first star reaches the last place of all where the pattern can end.
+        if begin >= 0:
+            yield begin, longest(ends(steps, Text(value), 1 << begin))
+        return
+    while begin >= 0:
+        yield begin, begin + len(steps)
+        begin = begins.find("1", begin + max(len(steps), 1))
