@@ -20,7 +20,8 @@ __all__ = ["MAX_DOCKERFILE", "Heredoc", "Source", "Statement", "read_source", "s
 MAX_DOCKERFILE: Final = 4 << 20
 """Bytes."""
 
-_DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(\S.*)")
+"""Of a line without white space around it, which the value needs not look for then."""
 _KNOWN: Final = frozenset({"escape", "syntax", "check"})
 _HEREDOC: Final = re.compile(r"(\d*)<<(-?)([^<]*)")
 _WITH_HEREDOCS: Final = frozenset({"ADD", "COPY", "RUN"})

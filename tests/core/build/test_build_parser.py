@@ -73,6 +73,12 @@ class TestLines:
         assert isinstance(begin, ins.From)
         assert begin.name == "y"
 
+    def test_blanks_in_a_directive_are_read_at_once(self) -> None:
+        """However many a hostile Dockerfile has there: as many as it may be long."""
+        blanks = b" " * 1_000_000
+        dockerfile = parse_dockerfile(b"#%bsyntax%b=%bx%by\nFROM x" % ((blanks,) * 4))
+        assert len(dockerfile.instructions) == 1
+
     def test_a_directive_behind_a_comment_is_none(self) -> None:
         """Only the first lines may have them."""
         assert parse_dockerfile(b"# hello\n# escape=`\nFROM x").escape == "\\"
