@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ANONYMOUS", "Authorizer", "Challenge", "Credentials", "parse_challenges", "scope_of"]
 
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_CHARACTER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"
+_WORD = rf"{_CHARACTER}+"
 _PARAMETER = re.compile(rf"\s*({_WORD})\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|({_WORD}))\s*,?")
-_SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+|$)")
+# Looked for from a word's beginning alone: a header may be one word of 60,000 characters.
+_SCHEME = re.compile(rf"(?<!{_CHARACTER})({_WORD})(?:\s+|$)")
 _LIFETIME = 60.0
 _LONGEST_LIFE = 366 * 86400
 _MARGIN = 10.0
@@ -65,11 +67,7 @@ def parse_challenges(header: str) -> list[Challenge]:
     """Read a WWW-Authenticate header; what is malformed in it is passed over."""
     found: list[Challenge] = []
     position = 0
-    while position < len(header):
-        scheme = _SCHEME.match(header, position)
-        if scheme is None:
-            position += 1
-            continue
+    while (scheme := _SCHEME.search(header, position)) is not None:
         position = scheme.end()
         parameters: dict[str, str] = {}
         while (match := _PARAMETER.match(header, position)) is not None:

@@ -57,6 +57,12 @@ class TestChallenges:
         for challenge in parse_challenges(header):
             assert challenge.scheme == challenge.scheme.lower()
 
+    @pytest.mark.parametrize("filling", [" ", ", ", "a", 'a="', "\\", "a ="])
+    def test_a_long_header_is_read_at_once(self, filling: str) -> None:
+        """A registry that means ill cannot hang the daemon with as long a line as HTTP takes."""
+        text = filling * (60_000 // len(filling))
+        assert parse_challenges(f"={text}= Basic x=y")[-1] == Challenge("basic", {"x": "y"})
+
     @given(st.lists(st.tuples(TOKEN, st.dictionaries(TOKEN, st.text(max_size=12), min_size=1))))
     def test_what_is_written_is_read(self, challenges: list[tuple[str, dict[str, str]]]) -> None:
         """Several challenges in one header, with anything in quotes."""
