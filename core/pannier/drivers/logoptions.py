@@ -38,7 +38,6 @@ _FIELDS = frozenset(
 """What else Docker's templates offer."""
 
 _PLAIN = re.compile(r"\.\w+")
-_PLACE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
 
 def refuse_unknown(driver: str, options: Mapping[str, str], known: Iterable[str]) -> None:
@@ -133,7 +132,7 @@ def check_tag(template: str, *, strict: bool = True) -> None:
     :param strict: what Go's templates know besides plain words is refused, too.
     :raises InvalidRequest: it uses something that does not exist.
     """
-    for word in _PLACE.findall(template):
+    for _, word in _places(template)[:-1]:
         if not strict and (word in _FIELDS or not _PLAIN.fullmatch(word)):
             continue
         if word.removeprefix(".") not in _WORDS or not word.startswith("."):
@@ -149,4 +148,18 @@ def expand_tag(template: str, source: LogSource) -> str:
     :raises InvalidRequest: as :func:`check_tag`.
     """
     check_tag(template)
-    return _PLACE.sub(lambda match: _WORDS[match[1].removeprefix(".")](source), template)
+    *places, (rest, _) = _places(template)
+    return "".join(text + _WORDS[word.removeprefix(".")](source) for text, word in places) + rest
+
+
+def _places(template: str) -> list[tuple[str, str]]:
+    """Return each text of a template with the word in braces behind it; none is behind the last."""
+    found: list[tuple[str, str]] = []
+    done = 0
+    while (begin := template.find("{{", done)) >= 0:
+        end = template.find("}}", begin + 2)
+        if end < 0:
+            break
+        found.append((template[done:begin], template[begin + 2 : end].strip()))
+        done = end + 2
+    return [*found, (template[done:], "")]

@@ -86,3 +86,9 @@ def test_rotation_with_a_prefix() -> None:
     assert rotation(options, "20m", 5, "cache-") == LogForm(20 << 20, 2)
     with pytest.raises(InvalidRequest, match="cache-max-size must be a positive number"):
         rotation({"cache-max-size": "0"}, prefix="cache-")
+
+
+@pytest.mark.parametrize("text", ["{{" + " " * 100_000, "{{" * 100_000, "}}" * 100_000])
+def test_tags_of_any_text_are_read_at_once(text: str) -> None:
+    """Braces that nothing closes are text, however much of it."""
+    assert expand_tag(text, SOURCE) == text
