@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pannier.drivers.log import LogForm
 from pannier.drivers.sizes import parse_size
 from pannier.errors import InvalidRequest
+from pannier.patterns import searcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -103,12 +104,8 @@ def attributes(options: Mapping[str, str], source: LogSource) -> dict[str, str]:
     found: dict[str, str] = {}
     for option, values in (("labels", source.labels), ("env", variables)):
         names = {name.strip() for name in options.get(option, "").split(",")}
-        pattern = _pattern(options, f"{option}-regex")
-        found |= {
-            name: value
-            for name, value in values.items()
-            if name in names or (pattern is not None and pattern.search(name))
-        }
+        finds = _finder(options, f"{option}-regex")
+        found |= {name: value for name, value in values.items() if name in names or finds(name)}
     if tag := options.get("tag"):
         try:
             found["tag"] = expand_tag(tag, source)
@@ -117,12 +114,12 @@ def attributes(options: Mapping[str, str], source: LogSource) -> dict[str, str]:
     return found
 
 
-def _pattern(options: Mapping[str, str], name: str) -> re.Pattern[str] | None:
+def _finder(options: Mapping[str, str], name: str) -> Callable[[str], object]:
     if not options.get(name):
-        return None
+        return lambda _: None
     try:
-        return re.compile(options[name])
-    except re.error as error:
+        return searcher(options[name])
+    except ValueError as error:
         raise InvalidRequest(f"invalid log opt {name}: {options[name]!r}: {error}") from None
 
 

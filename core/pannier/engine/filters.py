@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pannier.errors import InvalidRequest
+from pannier.patterns import searcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +21,6 @@ Filters = "Mapping[str, tuple[str, ...]]"
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
 _SPECIAL = re.compile(r"[^\w/-]", re.ASCII)
-_PATTERN_MEMORY = 1 << 20
-"""Bytes that a pattern, and what is remembered of its matching, may take up."""
 
 
 def refuse_unknown(filters: Mapping[str, tuple[str, ...]], known: AbstractSet[str]) -> None:
@@ -61,24 +60,13 @@ def patterns(filters: Mapping[str, tuple[str, ...]], name: str) -> Callable[[str
 
 
 def _matcher(pattern: str) -> Callable[[str], object] | None:
-    """Return what says whether a text holds a match of a pattern; None where it is none.
-
-    The syntax is Go's, which is RE2's. RE2 itself matches it, since Python's ``re`` backtracks: a
-    short pattern from a client could keep the daemon busy for years.
-    """
+    """Return what says whether a text holds a match of a pattern; None where it is none."""
     if not _SPECIAL.search(pattern):  # what most people ask for
         return lambda text: pattern in text
-    import re2  # noqa: PLC0415 - few ask for it
-
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY
     try:
-        compiled = re2.compile(pattern, options)
-    except re2.error:
+        return searcher(pattern)
+    except ValueError:
         return None
-    search: Callable[[str], object] = compiled.search
-    return search
 
 
 def label_matches(labels: Mapping[str, str], filters: Mapping[str, tuple[str, ...]]) -> bool:

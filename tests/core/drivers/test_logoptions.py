@@ -62,6 +62,8 @@ def test_attributes() -> None:
     assert attributes({"tag": "{{upper .Name}}"}, source) == {"tag": "{{upper .Name}}"}
     with pytest.raises(InvalidRequest, match="invalid log opt env-regex: '\\('"):
         attributes({"env-regex": "("}, source)
+    hostile = LogSource("", "", labels={"a" * 5000 + "!": ""})
+    assert attributes({"labels-regex": "^(a+)+$"}, hostile) == {}
 
 
 def test_unknown_options() -> None:
