@@ -241,10 +241,10 @@ class Box:
         try:
             self.driver.exec(id, request)
             client.handed_over()
-            client.half_close()
             if terminal:
                 out, err = client.raw(), b""
             else:
+                client.half_close()
                 out, err = client.streams().values()
             status = exec_status(watch, exec_id)
         finally:

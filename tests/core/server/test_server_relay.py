@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -62,7 +62,7 @@ class TestWebsocket:
     ) -> None:
         """More than sockets hold; and where the client goes meanwhile, the replay ends, too."""
         assert running
-        ended: list[BaseException | None] = []
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         async def attach(_: str, __: object, descriptor: int, ___: bytes) -> None:
             def replay() -> None:
@@ -73,9 +73,9 @@ class TestWebsocket:
             try:
                 await asyncio.to_thread(replay)
             except OSError as error:
-                ended.append(error)
+                ended.put(error)
                 raise
-            ended.append(None)
+            ended.put(None)
 
         engine.containers.attach = attach  # type: ignore[method-assign, assignment]
 
@@ -90,12 +90,8 @@ class TestWebsocket:
 
         asyncio.run(client(MUCH))
         asyncio.run(client(1))
-        deadline = time.monotonic() + 10
-        while len(ended) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)  # the server's thread tells nobody that it is done
-        assert ended[0] is None
-        assert isinstance(ended[1], BrokenPipeError | ConnectionResetError)
+        assert ended.get(timeout=60) is None
+        assert isinstance(ended.get(timeout=60), BrokenPipeError | ConnectionResetError)
 
     def test_streams_are_chosen_since_api_1_42(
         self, server: ApiServer, engine: FakeEngine, running: str
