@@ -219,7 +219,7 @@ def test_a_create_that_was_killed_can_be_deleted(bundle: Bundle, tmp_path: Path)
     hook = tmp_path / "hook"
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    hook.write_text(f"#!/bin/sh\necho $PPID > {fifo}\nexec sleep 100\n")
+    hook.write_text(f"#!/bin/sh\necho $PPID $$ > {fifo}\nexec sleep 100\n")
     hook.chmod(0o755)
     spec = bundle.spec("echo", "hello")
     spec["hooks"] = {"createRuntime": [{"path": str(hook)}]}
@@ -227,11 +227,13 @@ def test_a_create_that_was_killed_can_be_deleted(bundle: Bundle, tmp_path: Path)
     victim = subprocess.Popen([PROGRAM, "--root", bundle.state, "create", "one"], cwd=bundle.folder)
     bundle.made.append("one")
     with fifo.open() as file:
-        assert int(file.read()) == victim.pid
+        caller, hooked = map(int, file.read().split())
+    assert caller == victim.pid
     state = bundle.read_state("one")
     assert state["status"] == "creating"
     victim.kill()
     victim.wait()
+    os.kill(hooked, signal.SIGKILL)  # a hook is the caller's own affair
     await_end(state["pid"])
     assert bundle.read_state("one")["status"] == "stopped"
     bundle.do("delete", "one")
