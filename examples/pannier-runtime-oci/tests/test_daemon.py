@@ -164,11 +164,33 @@ def test_a_terminal(box: Box) -> None:
         assert process.wait(_PATIENCE) == 3
 
 
+def attached(box: Box, name: str) -> subprocess.Popen[bytes]:
+    """Attach to a container whose stdin stays open: a client is gone with its input."""
+    return subprocess.Popen(
+        box.engine.command("attach", name),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+    )
+
+
+def ask(client: subprocess.Popen[bytes], words: bytes) -> bytes:
+    """Send input; return the line that comes back."""
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(words)
+    client.stdin.flush()
+    return client.stdout.readline()
+
+
 def test_attach(box: Box) -> None:
     """A client that comes later sends input and gets output, up to the end."""
-    id = box.begin("echo up; read word; echo got $word; exit 5", "-i")
-    done = box.engine.run("attach", id, data=b"it\n")
-    assert (done.returncode, done.stdout) == (5, "got it\n")
+    id = box.begin("echo up; read word; echo got $word; read word; exit 5", "-i")
+    with attached(box, id) as client:
+        assert ask(client, b"it\n") == b"got it\n"
+        out, _ = client.communicate(b"on\n", _PATIENCE)
+    assert (client.returncode, out) == (5, b"")
 
 
 def test_stop_and_kill(box: Box) -> None:
@@ -240,15 +262,10 @@ def test_a_restart_of_the_daemon_keeps_containers(box: Box) -> None:
     after = box.engine.inspect(id)["State"]
     assert (after["Status"], after["Pid"]) == ("running", before["Pid"])
     assert box.engine.cli("exec", "kept", "sh", "-c", "echo hello") == "hello\n"
-    with subprocess.Popen(
-        box.engine.command("attach", "kept"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-    ) as client:
-        out, _ = client.communicate(b"one\ntwo\n", _PATIENCE)
-        assert (client.returncode, out) == (6, b"got one\n")
+    with attached(box, "kept") as client:
+        assert ask(client, b"one\n") == b"got one\n"
+        out, _ = client.communicate(b"two\n", _PATIENCE)
+    assert (client.returncode, out) == (6, b"")
     assert box.engine.cli("logs", "kept") == "up\ngot one\n"
 
 
