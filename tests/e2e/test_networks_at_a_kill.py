@@ -17,12 +17,14 @@ import pytest
 
 from support.agreement import disagreements, settled
 from support.changes import asked
-from support.daemon import Daemon, leftovers
-from support.dying import Dying
+from support.dying import dying_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.daemon import Daemon
+    from support.dying import Dying
 
 BRIDGE = "pannier_net_bridge.driver:BridgeDriver"
 WIRING = "pannier.engine.wiring:Wiring"
@@ -52,18 +54,11 @@ def dying(
     tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Daemon, Dying]]:
     """Give a daemon with two networks of a user's, and what kills it."""
-    found = Dying(tmp_path, sorted({step[1] for step in STEPS.values()}), monkeypatch)
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.cli("load", "-i", str(busybox))
+    places = sorted({step[1] for step in STEPS.values()})
+    with dying_daemon(tmp_path, places, busybox, monkeypatch) as (daemon, found):
         # By its name it is the one of a container's networks that leads out.
         daemon.cli("network", "create", "alpha")
         yield daemon, found
-    finally:
-        found.disarm()
-        daemon.close()
-    assert leftovers(daemon) == []
 
 
 def _gateway(daemon: Daemon, network: str) -> str:

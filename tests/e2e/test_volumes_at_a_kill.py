@@ -13,12 +13,14 @@ import pytest
 
 from support.agreement import disagreements, settled
 from support.changes import asked
-from support.daemon import Daemon, leftovers
-from support.dying import Dying
+from support.dying import dying_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.daemon import Daemon
+    from support.dying import Dying
 
 REMOVER = "pannier.engine.removal:Remover"
 STORE = "pannier.engine.store:Store"
@@ -50,16 +52,9 @@ def dying(
     tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Daemon, Dying]]:
     """Give a daemon, and what kills it."""
-    found = Dying(tmp_path, sorted({step[1] for step in STEPS.values()}), monkeypatch)
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.cli("load", "-i", str(busybox))
-        yield daemon, found
-    finally:
-        found.disarm()
-        daemon.close()
-    assert leftovers(daemon) == []
+    places = sorted({step[1] for step in STEPS.values()})
+    with dying_daemon(tmp_path, places, busybox, monkeypatch) as found:
+        yield found
 
 
 def _volumes(daemon: Daemon) -> list[str]:

@@ -6,15 +6,18 @@ it is loaded.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from support.daemon import Daemon, leftovers
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pytest
 
-__all__ = ["Dying"]
+__all__ = ["Dying", "dying_daemon"]
 
 _CODE = """
 import functools, importlib, inspect, os, signal
@@ -70,3 +73,20 @@ class Dying:
     def disarm(self) -> None:
         """Let it live. Idempotent."""
         self._armed.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def dying_daemon(
+    folder: Path, places: Sequence[str], image: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Daemon, Dying]]:
+    """Run a daemon with an image, and give what kills it; nothing of it may be left in the end."""
+    found = Dying(folder, places, monkeypatch)
+    daemon = Daemon()
+    try:
+        daemon.start()
+        daemon.cli("load", "-i", str(image))
+        yield daemon, found
+    finally:
+        found.disarm()
+        daemon.close()
+    assert leftovers(daemon) == []

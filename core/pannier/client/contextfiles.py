@@ -10,6 +10,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+import zlib
 
 from pannier.client.contexts import DEFAULT, Contexts
 from pannier.errors import Conflict, InvalidRequest, PannierError
@@ -25,6 +26,11 @@ __all__ = ["ContextFiles"]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+")
 _FILE = re.compile(r"tls/docker/([a-zA-Z0-9][a-zA-Z0-9_.-]*)")
 _PADDING = 3 * tarfile.BLOCKSIZE
+_UNREADABLE = (
+    # The last three: of a zip that is damaged, or packed with a password or in another way.
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError),
+    *(ValueError, zlib.error, RuntimeError),
+)
 _LIMIT = 10 << 20
 """Bytes of an archive, and of what is in it."""
 
@@ -60,22 +66,28 @@ class ContextFiles(Contexts):
         check_name(name)
         with self._writing():
             tls, meta = self.tls_folder(name), self.meta_folder(name)
+            staged = self._stage(certificates)
             shutil.rmtree(tls, ignore_errors=True)
             if certificates:
-                staged = self._folder / f"contexts/.tls.{os.getpid()}"
-                shutil.rmtree(staged, ignore_errors=True)
-                folder = staged / "docker"
-                folder.mkdir(mode=0o700, parents=True)
-                staged.chmod(0o700)
-                for file, data in certificates.items():
-                    (folder / file).touch(mode=0o600)
-                    (folder / file).write_bytes(data)
                 tls.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 staged.rename(tls)
             meta.mkdir(parents=True, exist_ok=True)
             named = {"Name": name} | document | {"Name": name}
             text = json.dumps(named, separators=(",", ":"), ensure_ascii=False)
             _replace(meta / "meta.json", text, 0o644)
+
+    def _stage(self, certificates: dict[str, bytes]) -> Path:
+        """Write certificates to a folder beside their place; without any there is none."""
+        staged = self._folder / f"contexts/.tls.{os.getpid()}"
+        shutil.rmtree(staged, ignore_errors=True)
+        if certificates:
+            folder = staged / "docker"
+            folder.mkdir(mode=0o700, parents=True)
+            staged.chmod(0o700)
+            for file, data in certificates.items():
+                (folder / file).touch(mode=0o600)
+                (folder / file).write_bytes(data)
+        return staged
 
     def remove(self, name: str) -> None:
         """Remove a context. What the current one was is the default from then on.
@@ -142,11 +154,11 @@ class ContextFiles(Contexts):
         """
         try:
             members = dict(_members(data))
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             raise InvalidRequest(f"this is no packed context: {error}") from error
         try:
             document = json.loads(members.pop("meta.json", b""))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest("this is no packed context: it has no meta.json") from error
         if not isinstance(document, dict) or "docker" not in (document.get("Endpoints") or {}):
             raise InvalidRequest("this is no packed context: its meta.json has no docker endpoint")

@@ -55,6 +55,21 @@ def users_of(registry: Registry, name: str) -> list[str]:
     ]
 
 
+def _check_asked(name: str, driver: str) -> None:
+    """Refuse a driver that there is not, and a malformed name."""
+    if driver not in ("", "local"):
+        raise NotFound(
+            f'error looking up volume plugin {driver}: plugin "{driver}" not found',
+            hint="the one volume driver is local",
+        )
+    if name and not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, '
+            f'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host '
+            f"directory, use absolute path"
+        )
+
+
 class VolumeStore:
     """Makes and removes volumes' folders and rows. Blocking, and safe from any thread.
 
@@ -121,43 +136,38 @@ class VolumeStore:
         :raises InvalidRequest: the name or an option is malformed.
         :raises Conflict: it exists with other options.
         """
-        if driver not in ("", "local"):
-            raise NotFound(
-                f'error looking up volume plugin {driver}: plugin "{driver}" not found',
-                hint="the one volume driver is local",
-            )
-        if name and not _NAME.fullmatch(name):
-            raise InvalidRequest(
-                f'create {name}: "{name}" includes invalid characters for a local volume name, '
-                f'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host '
-                f"directory, use absolute path"
-            )
+        _check_asked(name, driver)
         options = dict(options or {})
         check_options(name, options)
-        anonymous = not name
         with self._lock:
-            name = name or secrets.token_hex(32)
-            self._held[name] += hold
-            existing = self._volumes.get(name)
-            if existing is not None:
-                if options and dict(existing.options) != options:
-                    raise Conflict(f"create {name}: the volume exists already, with other options")
-                if not hold:
-                    self._store.keep_volume(name)
-                return existing, False
-            path = bind_device(options) or str(self._make_folder(name))
-            extra = {ANONYMOUS_LABEL: ""} if anonymous else {}
-            volume = Volume(
-                name=name,
-                path=path,
-                created=time.time_ns(),
-                labels={**extra, **(labels or {})},
-                options=options,
-                anonymous=anonymous,
-            )
-            self._store.put_volume(volume, loose=hold)
-            self._volumes[name] = volume
-        return volume, True
+            volume = self._volumes.get(name)
+            made = volume is None
+            if volume is None:
+                volume = self._make(name, options, labels or {})
+                self._store.put_volume(volume, loose=hold)
+                self._volumes[volume.name] = volume
+            elif options and dict(volume.options) != options:
+                raise Conflict(f"create {name}: the volume exists already, with other options")
+            elif not hold:
+                self._store.keep_volume(name)
+            if hold:  # last: what could not be had is not held either
+                self._held[volume.name] += 1
+        return volume, made
+
+    def _make(self, name: str, options: dict[str, str], labels: Mapping[str, str]) -> Volume:
+        """Make a volume's folder; without a name, of an anonymous one."""
+        anonymous = not name
+        name = name or secrets.token_hex(32)
+        path = bind_device(options) or str(self._make_folder(name))
+        extra = {ANONYMOUS_LABEL: ""} if anonymous else {}
+        return Volume(
+            name=name,
+            path=path,
+            created=time.time_ns(),
+            labels={**extra, **labels},
+            options=options,
+            anonymous=anonymous,
+        )
 
     def _make_folder(self, name: str) -> Path:
         path = self.folder / name / _DATA

@@ -14,6 +14,7 @@ from pannier.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from pathlib import Path
 
 __all__ = [
     "DIRECTORY",
@@ -24,6 +25,7 @@ __all__ = [
     "measure_files",
     "measure_tree",
     "open_directory",
+    "opened_directory",
     "remove_tree",
     "walk_tree",
 ]
@@ -42,6 +44,16 @@ _names = itertools.count()
 def open_directory(name: bytes | str, dir_fd: int | None = None) -> int:
     """Open a folder for reading; fails with ENOTDIR or ELOOP on a symbolic link."""
     return os.open(name, DIRECTORY, dir_fd=dir_fd)
+
+
+@contextlib.contextmanager
+def opened_directory(folder: Path) -> Iterator[int]:
+    """Give a descriptor of a folder, for as long as the block runs; see :func:`open_directory`."""
+    descriptor = os.open(folder, DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def list_names(directory: int) -> list[bytes]:

@@ -30,7 +30,7 @@ from pannier.images.pack import pack_changes
 from pannier.images.unpack import unpack_layer
 from pannier.linux.copying import copy_tree
 from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
-from pannier.linux.trees import DIRECTORY, measure_files
+from pannier.linux.trees import measure_files, opened_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,13 +193,16 @@ class VfsStorage(StorageDriver):
         folder = self._store.container_folder(key)
         # The record is written once the copy is complete.
         since = (folder / CONTAINER_FILE).stat().st_mtime_ns
-        with _opened(folder / "tree") as new, _opened(self._layer_tree(record.parent)) as old:
+        with (
+            opened_directory(folder / "tree") as new,
+            opened_directory(self._layer_tree(record.parent)) as old,
+        ):
             return list_changes(new, old, since, record.skeleton)
 
     def write_diff(self, key: str, out: BinaryIO) -> None:
         """Write the container's layer as an uncompressed OCI layer; see the contract."""
         changes = self.changes(key)
-        with _opened(self._store.container_folder(key) / "tree") as tree:
+        with opened_directory(self._store.container_folder(key) / "tree") as tree:
             pack_changes(tree, changes, out)
 
     def usage(self, key: str) -> Usage:
@@ -209,7 +212,7 @@ class VfsStorage(StorageDriver):
             for change in self.changes(key)
             if change.kind is not ChangeKind.DELETED
         ]
-        with _opened(self._store.container_folder(key) / "tree") as tree:
+        with opened_directory(self._store.container_folder(key) / "tree") as tree:
             return Usage(*measure_files(tree, paths))
 
     def remove_container(self, key: str) -> None:
@@ -218,21 +221,12 @@ class VfsStorage(StorageDriver):
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
 def _copied(source: Path, staged: Path) -> Iterator[int]:
     """Copy a tree into a staged folder, and give a descriptor of the copy."""
     folder = staged / "tree"
     with making(str(folder)):
         folder.mkdir(mode=0o755)
-    with _opened(folder) as tree, _opened(source) as original:
+    with opened_directory(folder) as tree, opened_directory(source) as original:
         with making(f"a copy of {source}"):
             copy_tree(original, tree)
         yield tree

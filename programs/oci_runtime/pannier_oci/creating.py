@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pannier.drivers import oci
+    from pannier.drivers.base import IdMap
     from pannier_oci.groups import Groups
     from pannier_oci.records import Records
     from pannier_runtime_native.messages import Reply
@@ -81,29 +82,21 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
     :raises DriverError: a hook or a step failed.
     """
     bundle = options.bundle.absolute()
-    spec = load_spec(bundle)
-    startable = bool(spec["process"]["args"])
-    if not startable:
-        spec["process"]["args"] = ["/"]  # which is never executed: start refuses before
-    learn_maps(spec)
-    idmap = id_map(spec)
-    grant(spec["process"], mapped=idmap is not None)
+    spec, idmap, startable = _load(bundle)
     terminal = spec["process"].get("terminal", False)
     check_console(options.console, terminal=terminal, detached=True)
     kept = kept_descriptors(options.listening + options.preserve)
     _tell_of_sockets(spec, options.listening)
     transaction = Transaction()
     with contextlib.ExitStack() as undo, open_groups(root) as groups:
-        rootfs = os.path.realpath(spec["root"]["path"])
         group = groups.find(id, spec)
         folder = records.create(id)
         undo.callback(records.remove, id)
-        created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         record = Record(
             id=id,
             bundle=str(bundle),
-            rootfs=rootfs,
-            created=created,
+            rootfs=os.path.realpath(spec["root"]["path"]),
+            created=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             spec=spec,
             group=group,
             new_keyring=options.new_keyring,
@@ -111,14 +104,6 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
             folder=folder,
         )
         with _opened_root(spec) as mount:
-            solo = Solo(
-                listener=lambda: _listener(folder),
-                place=rootfs,
-                state=record.state("creating"),
-                kept=kept,
-                startable=startable,
-                keyring=id if options.new_keyring else "",
-            )
             request = CreateRequest(
                 id=id,
                 spec=spec,
@@ -128,7 +113,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
                 idmap=idmap,
                 cgroup_mounts=dict(groups.mount_points()),
             )
-            blueprint = draw(request, folder, solo)
+            blueprint = draw(request, folder, _alone(record, kept))
             records.write(record)
             undo.callback(run_last_hooks, spec, record.state("stopped"))
             group = groups.create(group, spec, transaction)
@@ -137,6 +122,30 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
             record = _bring_up(records, record, blueprint, options, groups=groups, undo=undo)
         undo.pop_all()
     return record
+
+
+def _load(bundle: Path) -> tuple[oci.Spec, IdMap | None, bool]:
+    """Return the bundle's configuration, completed; its maps; and whether it can be started."""
+    spec = load_spec(bundle)
+    startable = bool(spec["process"]["args"])
+    if not startable:
+        spec["process"]["args"] = ["/"]  # which is never executed: start refuses before
+    learn_maps(spec)
+    idmap = id_map(spec)
+    grant(spec["process"], mapped=idmap is not None)
+    return spec, idmap, startable
+
+
+def _alone(record: Record, kept: tuple[int, ...]) -> Solo:
+    """Return how a container is made that no monitor looks after."""
+    return Solo(
+        listener=lambda: _listener(record.folder),
+        place=record.rootfs,
+        state=record.state("creating"),
+        kept=kept,
+        startable=record.startable,
+        keyring=record.id if record.new_keyring else "",
+    )
 
 
 def _tell_of_sockets(spec: oci.Spec, count: int) -> None:

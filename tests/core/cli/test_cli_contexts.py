@@ -173,9 +173,32 @@ def test_packed_contexts_hold_nothing_else(cli: Callable[..., Any], home: Path) 
     ):
         assert cli("context", "import", "bad", packed(meta, (name, kind, data))).status == 1
     assert cli("context", "import", "bad", packed()).status == 1
+    deep = b"[" * 100_000
+    assert cli("context", "import", "bad", packed(("meta.json", tarfile.REGTYPE, deep))).status == 1
     assert cli("context", "ls", "-q").out == "default\n"
     with zipfile.ZipFile(home / "zip", "w") as archive:
         archive.writestr("meta.json", document)
         archive.writestr("tls/docker/ca.pem", "the ca")
     assert cli("context", "import", "good", str(home / "zip")).status == 0
     assert "ca.pem" in cli("context", "inspect", "good").out
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 0x01), (8, 0x63), (30 + len("meta.json"), 0xFF)], ids="abc"
+)
+def test_a_zip_that_cannot_be_read(
+    cli: Callable[..., Any], home: Path, place: int, value: int
+) -> None:
+    """One with a password, packed in another way, or damaged is refused, and nothing is made."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("meta.json", b'{"Endpoints":{"docker":{"Host":"tcp://x"}}}')
+    data = bytearray(made.getvalue())
+    data[place] = value
+    if place < 30:  # the central directory says it again, two bytes further on
+        data[data.index(b"PK\x01\x02") + place + 2] = value
+    (home / "zip").write_bytes(data)
+    outcome = cli("context", "import", "bad", str(home / "zip"))
+    assert outcome.status == 1
+    assert "this is no packed context: " in outcome.err
+    assert cli("context", "ls", "-q").out == "default\n"

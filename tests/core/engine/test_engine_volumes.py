@@ -128,6 +128,8 @@ def test_a_volume_that_is_held_stays(tmp_path: Path) -> None:
     store.ensure("box", hold=True)
     with pytest.raises(Conflict, match="volume is in use"):
         store.remove("box", lambda _: [])
+    with pytest.raises(Conflict, match="exists already, with other options"):
+        store.ensure("box", options={"type": "tmpfs", "device": "tmpfs"}, hold=True)
     store.release("box")
     store.remove("box", lambda _: [])
     store.remove("box", lambda _: [])

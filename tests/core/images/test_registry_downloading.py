@@ -112,6 +112,9 @@ def test_redirects() -> None:
         assert _fetch(f"{web}/to/{web}/to/{web}/known") == CONTENT
         with pytest.raises(InvalidRequest, match='unsupported protocol scheme "file"'):
             _fetch(f"{web}/to/file:///etc/passwd")
+        for nowhere in ("http://[::1", "http://host:99999/", "//host:port/"):
+            with pytest.raises(RegistryError, match=r"redirects to '[^']+': "):
+                _fetch(f"{web}/to/{nowhere}")
         with pytest.raises(RegistryError, match="stopped after 10 redirects"):
             _fetch(f"{web}/to")
 

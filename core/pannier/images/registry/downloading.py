@@ -124,8 +124,12 @@ def _opened(
 
 
 def _led(source: str, location: str) -> str:
-    target = urljoin(source, location)
-    if urlsplit(source).scheme == "https" and urlsplit(target).scheme == "http":
+    try:
+        target = urljoin(source, location)
+        parts = _parts(target)
+    except ValueError as error:
+        raise RegistryError(f"{source} redirects to {location[:_SHOWN]!r}: {error}") from error
+    if urlsplit(source).scheme == "https" and parts.scheme == "http":
         raise Forbidden(
             f"{source} redirects to {target}, which is not encrypted",
             hint="import that URL itself, if you trust the way there",

@@ -28,7 +28,7 @@ from pannier.errors import DriverError, UnsupportedOperation
 from pannier.images.pack import pack_changes
 from pannier.images.unpack import unpack_layer
 from pannier.linux.mounts import MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
-from pannier.linux.trees import DIRECTORY, measure_files
+from pannier.linux.trees import measure_files, opened_directory
 
 from pannier_storage_btrfs import ioctls
 from pannier_storage_btrfs.probing import probe_btrfs
@@ -103,14 +103,14 @@ class BtrfsStorage(StorageDriver):
         """Make a tree in a staged folder: a layer's snapshot, or an empty one."""
         if parent is not None:
             self._store.layer(parent)
-        with _opened(staged) as folder:
+        with opened_directory(staged) as folder:
             with making(f"a subvolume in {staged}"):
                 if parent is None:
                     ioctls.create_subvolume(folder, TREE)
                 else:
-                    with _opened(self._layer_tree(parent)) as below:
+                    with opened_directory(self._layer_tree(parent)) as below:
                         ioctls.snapshot(below, folder, TREE)
-            with _opened(staged / _TREE) as tree:
+            with opened_directory(staged / _TREE) as tree:
                 if parent is None:
                     os.fchmod(tree, 0o755)
                 yield tree
@@ -213,15 +213,15 @@ class BtrfsStorage(StorageDriver):
         # The record is written once the snapshot is complete.
         written = (self._store.container_folder(key) / CONTAINER_FILE).stat().st_mtime_ns
         with (
-            _opened(self._container_tree(key)) as new,
-            _opened(self._layer_tree(record.parent)) as old,
+            opened_directory(self._container_tree(key)) as new,
+            opened_directory(self._layer_tree(record.parent)) as old,
         ):
             return list_changes(new, old, written, record.skeleton)
 
     def write_diff(self, key: str, out: BinaryIO) -> None:
         """Write the container's layer as an uncompressed OCI layer; see the contract."""
         changes = self.changes(key)
-        with _opened(self._container_tree(key)) as tree:
+        with opened_directory(self._container_tree(key)) as tree:
             pack_changes(tree, changes, out)
 
     def usage(self, key: str) -> Usage:
@@ -231,7 +231,7 @@ class BtrfsStorage(StorageDriver):
             for change in self.changes(key)
             if change.kind is not ChangeKind.DELETED
         ]
-        with _opened(self._container_tree(key)) as tree:
+        with opened_directory(self._container_tree(key)) as tree:
             return Usage(*measure_files(tree, paths))
 
     def remove_container(self, key: str) -> None:
@@ -245,15 +245,6 @@ class BtrfsStorage(StorageDriver):
 
 def _place(context: DriverContext, config: Config) -> Path:
     return Path(config.folder) if config.folder else context.root
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _mount(tree: Path, *, read_only: bool = False) -> int:

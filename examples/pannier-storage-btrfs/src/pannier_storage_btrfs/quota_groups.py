@@ -15,12 +15,11 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from pannier.linux.trees import DIRECTORY, list_names
+from pannier.linux.trees import list_names, opened_directory
 
 from pannier_storage_btrfs import ioctls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["QuotaGroups"]
@@ -58,14 +57,14 @@ class QuotaGroups:
 
         :param subvolume: its number.
         """
-        with contextlib.suppress(OSError), _opened(self._folder) as folder:
+        with contextlib.suppress(OSError), opened_directory(self._folder) as folder:
             if not _forget(folder, subvolume):
                 os.close(os.open(b"%d" % subvolume, _NOTE, 0o600, dir_fd=folder))
 
     def sweep(self) -> None:
         """Take away those groups that were noted and can go now."""
         left = 0
-        with contextlib.suppress(FileNotFoundError), _opened(self._folder) as folder:
+        with contextlib.suppress(FileNotFoundError), opened_directory(self._folder) as folder:
             for name in list_names(folder):
                 if not (name.isdigit() and _forget(folder, int(name))):
                     left += 1
@@ -79,15 +78,6 @@ class QuotaGroups:
         self._due -= 1
         if self._due < 0:
             self.sweep()
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _forget(descriptor: int, subvolume: int) -> bool:
