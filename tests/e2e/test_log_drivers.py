@@ -75,16 +75,20 @@ def test_over_a_killed_daemon(daemon: Daemon, server: Server, tmp_path: Path) ->
 
     Once; but the line that was being noted when the daemon was killed may come again.
     """
-    os.mkfifo(tmp_path / "go")
-    script = "echo 0; r() { read x </t/go; }; r; echo 1; r; echo 2; printf 3; r; echo 4; r"
+    # One for each step: of one for all, a read could see the end of the writing before.
+    gates = [tmp_path / f"gate{number}" for number in range(4)]
+    for gate in gates:
+        os.mkfifo(gate)
+    wait = "r() { read x </t/gate$1; }"
+    script = f"{wait}; echo 0; r 0; echo 1; r 1; echo 2; printf 3; r 2; echo 4; r 3"
     mount = ("-v", f"{tmp_path}:/t")
     _run(daemon, server, "-d", "--name", "goes-on", *mount, "busybox", "sh", "-c", script)
     assert server.texts(1) == ["0"]
-    (tmp_path / "go").write_text("on\n")
+    gates[0].write_text("on\n")
     assert server.texts(1) == ["1"]
     daemon.kill()
-    (tmp_path / "go").write_text("on\n")
-    with (tmp_path / "go").open("w") as go:  # opens when the container has come to read again
+    gates[1].write_text("on\n")
+    with gates[2].open("w") as go:  # opens when the container has come to read there
         daemon.start()
         first = server.texts(1)
         assert (server.texts(1) if first == ["1"] else first) == ["2"]
