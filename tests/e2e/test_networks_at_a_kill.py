@@ -181,7 +181,7 @@ def test_ports_without_a_network(own_daemon: Daemon) -> None:
 def _refused(daemon: Daemon) -> str | None:
     """Assert that the port refuses connections; return whether it is reserved all the same."""
     with daemon.inside(), socket.socket() as client, socket.socket() as thief:
-        client.settimeout(5)
+        client.settimeout(60)
         with pytest.raises(ConnectionRefusedError):
             client.connect(("127.0.0.1", 8085))
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -428,7 +428,7 @@ def test_names_in_user_namespaces(busybox: Path) -> None:
 _ASK = """
 import socket
 with socket.socket(type=socket.SOCK_DGRAM) as client:
-    client.settimeout(20)
+    client.settimeout(60)
     client.connect(("127.0.0.11", 53))
     client.send(bytes.fromhex("000701000001000000000000") + b"\\2db\\0\\0\\1\\0\\1")
     print(socket.inet_ntoa(client.recv(500)[-4:]))

@@ -100,7 +100,7 @@ class Client:
 
     def __init__(self, *, terminal: bool = False) -> None:
         self.socket, self.theirs = socket.socketpair()
-        self.socket.settimeout(30)
+        self.socket.settimeout(60)
         self.terminal = terminal
 
     def connection(self, **options: Any) -> Connection:

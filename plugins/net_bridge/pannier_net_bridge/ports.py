@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import time
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from pannier.drivers.network import PortBinding
 from pannier.errors import Conflict, DriverError, InvalidRequest, UnsupportedOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from pannier.drivers.network import PortRequest
 
@@ -40,6 +41,8 @@ PROTOCOLS: Final = {
 _LAST_PORT: Final = 65535
 _DYNAMIC_PORTS: Final = (49153, _LAST_PORT)
 _ATTEMPTS: Final = 20
+_MOMENTS: Final = (0.01, 0.04)
+"""Seconds after which ports that are in use are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +134,14 @@ def reserve(
     addresses = host.meant(request)
     first, last = request.host_ports
     # A port that the kernel chooses for one address may be in use on the other.
-    attempts = range(first, last + 1) if first else [0] * _ATTEMPTS
+    ports = range(first, last + 1) if first else [0] * _ATTEMPTS
     where, reason = place(addresses[0], first), ""
-    for port in attempts:
-        attempt = _Attempt(request, addresses, port, published, held)
+    for attempt in _in_turn([_Attempt(request, addresses, one, published, held) for one in ports]):
         try:
             return attempt.bind_all()
         except OSError as error:
             where, reason = attempt.where, "address already in use"
-            if isinstance(error, _AllocatedError):
+            if attempt.allocated:
                 reason = "port is already allocated"
             elif error.errno != errno.EADDRINUSE:
                 raise _refused(error, where, request.protocol, endpoint) from error
@@ -150,6 +152,20 @@ def reserve(
         f"Bind for {where} failed: {reason}",
         hint="stop what uses the port, or publish on another one",
     )
+
+
+def _in_turn(attempts: Sequence[_Attempt]) -> Iterator[_Attempt]:
+    """Yield attempts; in the end, those again after a moment that found a port in use.
+
+    A program that the daemon has just started holds copies of the daemon's sockets until it is
+    executed, among them those of ports that were given back meanwhile.
+    """
+    yield from attempts
+    for moment in _MOMENTS:
+        if not (again := [one for one in attempts if not one.allocated]):
+            return
+        time.sleep(moment)
+        yield from again
 
 
 def _check(request: PortRequest) -> None:
@@ -166,15 +182,12 @@ def _check(request: PortRequest) -> None:
         )
 
 
-class _AllocatedError(OSError):
-    """One of our endpoints publishes the port."""
-
-
 @dataclass(slots=True)
 class _Attempt:
     """An attempt to have one port on several addresses.
 
     :param where: what was tried last, for messages.
+    :param allocated: whether it is one of our endpoints that has the port.
     """
 
     request: PortRequest
@@ -183,6 +196,7 @@ class _Attempt:
     published: Callable[[PortBinding], bool]
     held: Collection[PortBinding] = ()
     where: str = ""
+    allocated: bool = False
 
     def bind_all(self) -> list[Reservation]:
         """Return what holds the port on each address; all or none.
@@ -203,7 +217,8 @@ class _Attempt:
         protocol = self.request.protocol
         wish = PortBinding(self.request.container_port, protocol, address, port)
         if port and self.published(wish):
-            raise _AllocatedError
+            self.allocated = True
+            raise OSError(errno.EADDRINUSE, "port is already allocated")
         if any(collide(one, wish) for one in self.held):
             return Reservation(wish, None)
         try:

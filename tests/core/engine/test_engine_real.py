@@ -325,7 +325,7 @@ def test_exec(place: Place) -> None:
 
 
 def _read_all(client: socket.socket) -> list[tuple[int, bytes]]:
-    client.settimeout(10)
+    client.settimeout(60)
     data = b""
     while chunk := client.recv(65536):
         data += chunk
@@ -487,7 +487,7 @@ def test_attaching_with_logs_just_before_the_first_start(place: Place) -> None:
             await engine.containers.start(id)
             await attaching
             theirs.close()
-            ours.settimeout(10)
+            ours.settimeout(60)
             assert await asyncio.to_thread(ours.recv, 100) == b"hello\n"
 
     _run(place, test)

@@ -94,7 +94,7 @@ class TestDockerPy:
         sock = client.api.exec_start(id, socket=True)
         server.run(engine.execs.shim.attached.wait())
         side = engine.execs.shim.connections[0]
-        side.settimeout(10)
+        side.settimeout(60)
         sock._sock.sendall(b"hi")
         assert side.recv(10) == b"hi"
         side.sendall(OUTPUT)
@@ -109,7 +109,7 @@ class TestDockerPy:
         sock = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
         shim = engine.containers.shims[container.id]
         server.run(shim.attached.wait())
-        shim.connections[0].settimeout(10)
+        shim.connections[0].settimeout(60)
         sock._sock.sendall(b"in")
         assert shim.connections[0].recv(10) == b"in"
         sock.close()

@@ -50,7 +50,7 @@ def wait_attached(server: ApiServer, shim: FakeShim) -> socket.socket:
     """Wait until a client has been handed over, and return the shim's side of it."""
     server.run(shim.attached.wait())
     connection = shim.connections[-1]
-    connection.settimeout(10)
+    connection.settimeout(60)
     return connection
 
 

@@ -40,7 +40,7 @@ class TestWebsocket:
             ):
                 await asyncio.to_thread(server.run, shim.attached.wait())
                 side = shim.connections[0]
-                side.settimeout(10)
+                side.settimeout(60)
                 await websocket.send_bytes(b"binary ")
                 await websocket.send_str("text")
                 data = b""
@@ -153,7 +153,7 @@ class TestWebsocket:
 
         asyncio.run(client())
         side = shim.connections[0]
-        side.settimeout(10)
+        side.settimeout(60)
         assert side.recv(10) == b""
 
     def test_refusals(self, server: ApiServer) -> None:

@@ -197,7 +197,7 @@ def test_a_client_gets_what_is_stored_and_what_is_not_in_order(tmp_path: Path) -
         client.push(b"<3>", more)
         assert client.size > 0
         got = bytearray()
-        theirs.settimeout(10)
+        theirs.settimeout(60)
         while client.backlog:
             got += theirs.recv(100_000)
             client.flush()

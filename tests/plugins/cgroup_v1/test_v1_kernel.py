@@ -184,7 +184,7 @@ def test_cpu_time_is_limited(driver: CgroupV1) -> None:
     assert after.throttled_periods > before.throttled_periods
     assert sum(after.cpu_per_core) > 0
     driver.kill("box")
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_processes_stay_on_their_cpus(driver: CgroupV1) -> None:
@@ -224,7 +224,7 @@ def test_a_frozen_group_stands_still(driver: CgroupV1) -> None:
         process.wait(0.2)
     assert driver.usage("box").cpu_total == before
     driver.thaw("box")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while driver.usage("box").cpu_total == before:
         assert time.monotonic() < deadline
     driver.freeze("box")
@@ -240,7 +240,7 @@ def test_a_fork_bomb_dies(driver: CgroupV1) -> None:
     driver.kill("box")
     assert driver.pids("box") == []
     driver.delete("box")
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_deleting_kills_and_removes_what_is_below(driver: CgroupV1) -> None:
@@ -292,7 +292,7 @@ def test_a_limit_below_what_is_in_use(driver: CgroupV1) -> None:
     with pytest.raises(Conflict):
         driver.update("box", Limits(memory=8 * MIB, memory_swap=8 * MIB))
     assert driver.usage("box").memory_limit == 64 * MIB
-    process.communicate("\n", timeout=10)
+    process.communicate("\n", timeout=60)
 
 
 def test_a_failed_plan_leaves_nothing(driver: CgroupV1) -> None:

@@ -195,7 +195,7 @@ def test_cpu_time_is_limited(driver: CgroupV2) -> None:
     assert 0.0 < share < 0.3
     assert after.throttled_periods > before.throttled_periods
     driver.kill("box")
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_processes_stay_on_their_cpus(driver: CgroupV2) -> None:
@@ -263,7 +263,7 @@ def test_a_frozen_group_stands_still(driver: CgroupV2) -> None:
         process.wait(0.3)
     assert driver.usage("box").cpu_total == before
     driver.thaw("box")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while driver.usage("box").cpu_total == before:
         assert time.monotonic() < deadline
     driver.freeze("box")
@@ -279,7 +279,7 @@ def test_a_fork_bomb_dies(driver: CgroupV2) -> None:
     driver.kill("box")
     assert driver.pids("box") == []
     driver.delete("box")
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_a_fork_bomb_dies_without_the_kernels_help(
@@ -297,7 +297,7 @@ def test_a_fork_bomb_dies_without_the_kernels_help(
     process = started(driver, FORK_BOMB)
     driver.kill("box")
     assert driver.pids("box") == []
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_deleting_kills_and_removes_what_is_below(driver: CgroupV2) -> None:
@@ -385,7 +385,7 @@ def test_a_process_in_the_way_is_named(driver: CgroupV2, tmp_path: Path) -> None
     with pytest.raises(PannierError, match="subtree_control") as caught:
         inner.plan_create(GroupRequest("inner"))
     assert "processes sit in that group" in (caught.value.hint or "")
-    process.communicate("\n", timeout=10)
+    process.communicate("\n", timeout=60)
 
 
 def test_a_probe_restores_what_was_handed_down(driver: CgroupV2) -> None:

@@ -32,7 +32,7 @@ def _listening(
     family: socket.AddressFamily, kind: socket.SocketKind, at: object
 ) -> Iterator[socket.socket]:
     with socket.socket(family, kind) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         listener.bind(at)  # type: ignore[arg-type]  # an address of either family
         if kind == socket.SOCK_STREAM:
             listener.listen()

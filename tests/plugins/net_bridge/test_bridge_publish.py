@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -230,6 +231,24 @@ def test_a_port_of_a_process_is_a_conflict(
 
     with pytest.raises(Conflict, match=r"Bind for 0.0.0.0:8080 failed: address already in use"):
         host.attach(driver, network, ports=(web(),))
+
+
+def test_a_port_that_is_about_to_be_free_is_taken(
+    host: Any, driver: BridgeDriver, network: NetworkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program being started holds what the daemon has open, for a moment."""
+    holder = host.listen(None, 8080)
+    moments: list[float] = []
+
+    def pass_by(seconds: float) -> None:
+        moments.append(seconds)
+        holder.close()
+
+    monkeypatch.setattr("pannier_net_bridge.ports.time", SimpleNamespace(sleep=pass_by))
+    container = host.attach(driver, network, ports=(web(),))
+
+    assert len(moments) == 1
+    assert container.attachment.endpoint.ports[0].host_port == 8080
 
 
 def test_a_published_port_is_reserved(

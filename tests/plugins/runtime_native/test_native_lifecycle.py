@@ -174,14 +174,14 @@ def test_an_exit_before_the_watch_is_told(box: Box) -> None:
 def test_kept_descriptors_live_as_long_as_the_container(box: Box) -> None:
     """What was to be kept open is open until the container stops, and no longer."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(30)
+    ours.settimeout(60)
     box.create("a", make_spec("sleep", "100"))
     box.driver.start("a", keep=[theirs.fileno()])
     theirs.close()
     ours.setblocking(False)
     with pytest.raises(BlockingIOError):
         ours.recv(1)
-    ours.settimeout(30)
+    ours.settimeout(60)
     box.driver.kill("a", signal.SIGKILL)
     assert ours.recv(1) == b""
     ours.close()
