@@ -50,8 +50,8 @@ class _Ledger:
                 sets[word].add(id)
 
 
-async def _killed(place: Place, seconds: float) -> str:
-    """Run a busy engine, kill it after it has been busy for a while, return what it said."""
+async def _killed(place: Place, lines: int, seconds: float) -> str:
+    """Run a busy engine, kill it some *seconds* after it has said *lines*, return all it said."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).parents[2] / "support/busy_engine.py"),
@@ -63,9 +63,10 @@ async def _killed(place: Place, seconds: float) -> str:
     assert process.stdout is not None
     ready = await process.stdout.readline()
     assert ready == b"ready \n"
+    output = b"".join([await process.stdout.readline() for _ in range(lines)])
     await asyncio.sleep(seconds)
     process.kill()
-    output = await process.stdout.read()
+    output += await process.stdout.read()
     await process.wait()
     return output.decode()
 
@@ -108,7 +109,8 @@ def test_killed_at_any_moment() -> None:
             async for _ in engine.images.load(chunks(busybox_archive())):
                 pass
         for _ in range(ROUNDS):
-            ledger.note(await _killed(place, random.uniform(0.05, 1.5)))
+            lines, seconds = random.randint(1, 60), random.uniform(0, 0.1)
+            ledger.note(await _killed(place, lines, seconds))
             async with place.engine() as engine:
                 # Exits that came meanwhile are handled in the background.
                 await engine._workers.idle()
@@ -130,7 +132,7 @@ def test_killed_at_any_moment() -> None:
                             )
                     await engine._workers.idle()
                     assert list(engine.drivers.resources.groups()) == []
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(60):
                         while await asyncio.to_thread(_links):  # noqa: ASYNC110 - sets no event
                             await asyncio.sleep(0.05)
 
