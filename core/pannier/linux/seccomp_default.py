@@ -4,7 +4,7 @@ An allow-list with the effect of Docker's default, so that what runs there runs 
 is not listed fails with EPERM, a newer one with ENOSYS. What a capability governs is allowed with
 that capability. Never allowed, among others: ``io_uring``, the kernel's keyring, loading another
 kernel, swap, and sockets of the families that reach the host or its crypto code (AF_VSOCK,
-AF_ALG). Creating namespaces takes CAP_SYS_ADMIN; ``clone3``, whose flags lie in memory where a
+AF_ALG), but for 32-bit programs, whose ``socketcall`` has the family in memory. Creating namespaces takes CAP_SYS_ADMIN; ``clone3``, whose flags lie in memory where a
 filter cannot look, is answered ENOSYS, on which C libraries fall back to ``clone``.
 
 A call's older, wider and 32-bit forms stand beside it; those that a machine does not have are
@@ -27,7 +27,7 @@ from pannier.linux.namespaces import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pannier.linux.seccomp_types import Argument, Profile, Rule
 
@@ -135,6 +135,8 @@ _ARCHITECTURES: Final = {
 
 _AF_ALG = 38
 _AF_VSOCK = 40
+_LAST_FAMILY = 63  # more than linux/socket.h has
+_INT = 0xFFFFFFFF
 _ENOSYS = 38
 
 _NAMESPACES = (
@@ -164,11 +166,11 @@ def default_profile(capabilities: Iterable[str], machine: str | None = None) -> 
             names += group.split()
     rules = [_allow(dict.fromkeys(names))]
     rules += [_allow(["personality"], _argument(0, "EQ", value)) for value in _PERSONALITIES]
-    rules += [
-        _allow(["socket"], _argument(0, "LT", _AF_ALG)),
-        _allow(["socket"], _argument(0, "EQ", _AF_ALG + 1)),
-        _allow(["socket"], _argument(0, "GT", _AF_VSOCK)),
-    ]
+    # The family is an int: of the register, which a filter compares whole, the kernel takes half.
+    for first, last in ((0, _AF_ALG - 1), (_AF_ALG + 1,) * 2, (_AF_VSOCK + 1, _LAST_FAMILY)):
+        for start, size in _blocks(first, last):
+            masked = _argument(0, "MASKED_EQ", _INT & ~(size - 1), start)
+            rules.append(_allow(["socket"], masked))
     if "CAP_SYS_ADMIN" not in held:
         # MASKED_EQ: of these flags, none.
         rules.append(_allow(["clone"], _argument(0, "MASKED_EQ", _NAMESPACES)))
@@ -188,5 +190,15 @@ def _allow(names: Iterable[str], *arguments: Argument) -> Rule:
     return rule
 
 
-def _argument(index: int, operator: str, value: int) -> Argument:
-    return {"index": index, "op": f"SCMP_CMP_{operator}", "value": value}
+def _argument(index: int, operator: str, value: int, second: int = 0) -> Argument:
+    return {"index": index, "op": f"SCMP_CMP_{operator}", "value": value, "valueTwo": second}
+
+
+def _blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield where the fewest aligned blocks of a power of two begin that are a range, and sizes."""
+    while first <= last:
+        size = first & -first or 1 << last.bit_length()
+        while first + size - 1 > last:
+            size >>= 1
+        yield first, size
+        first += size

@@ -138,6 +138,20 @@ def test_the_default_profile_refuses_what_it_should() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("above", [0, 1 << 32, 1 << 63])
+def test_the_default_profile_compares_the_family_as_the_kernel_does(above: int) -> None:
+    """Whatever the half of the register says that the kernel throws away; all others are let in."""
+    refused = {38, 40}  # AF_ALG, AF_VSOCK
+
+    def body() -> None:
+        for family in range(64):
+            answer = call("socket", family | above, socket.SOCK_STREAM, 0)
+            assert (answer == -errno.EPERM) == (family in refused), family
+
+    assert confined(compile_filter(default_profile(())), body) == 0
+
+
+@pytest.mark.root
 def test_capabilities_open_what_they_govern() -> None:
     """With every capability the calls reach the kernel, which then finds fault with them itself."""
 
