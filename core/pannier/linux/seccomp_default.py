@@ -4,8 +4,9 @@ An allow-list with the effect of Docker's default, so that what runs there runs 
 is not listed fails with EPERM, a newer one with ENOSYS. What a capability governs is allowed with
 that capability. Never allowed, among others: ``io_uring``, the kernel's keyring, loading another
 kernel, swap, and sockets of the families that reach the host or its crypto code (AF_VSOCK,
-AF_ALG), but for 32-bit programs, whose ``socketcall`` has the family in memory. Creating namespaces takes CAP_SYS_ADMIN; ``clone3``, whose flags lie in memory where a
-filter cannot look, is answered ENOSYS, on which C libraries fall back to ``clone``.
+AF_ALG), but for 32-bit programs, whose ``socketcall`` has the family in memory. Creating
+namespaces takes CAP_SYS_ADMIN; ``clone3``, whose flags lie in memory where a filter cannot look,
+is answered ENOSYS, on which C libraries fall back to ``clone``.
 
 A call's older, wider and 32-bit forms stand beside it; those that a machine does not have are
 ignored there.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -23,6 +25,9 @@ __all__ = ["Cell", "Outcome", "Tally", "parse_cell", "read_junit", "run_cell"]
 JUNIT = "junit.xml"
 VARIABLE = "PANNIER_MATRIX_JUNIT"
 """Where the command is to write a JUnit file, unless it is pytest, which is told by an option."""
+
+_MERCY = 30
+"""Seconds that a command on this host has to tidy up."""
 
 DRIVER = "driver"
 """The property of a test case in JUnit that names the driver tested."""
@@ -109,11 +114,7 @@ def run_cell(
     try:
         if cell.kernel == HOST:
             sys.stdout.flush()
-            environment = os.environ | variables
-            done = subprocess.run(
-                words, env=environment, timeout=timeout, check=False, stdout=printing
-            )
-            status = done.returncode
+            status = _run_here(words, os.environ | variables, timeout, printing)
         else:
             machine = Machine(fetch_kernel(cell.kernel), cell.groups, timeout=timeout)
             status = machine.run(words, output, variables, printing=printing)
@@ -124,6 +125,37 @@ def run_cell(
         if not isinstance(error, MachineFailed) and getattr(error, "hint", None):
             failure += f" ({error.hint})"  # type: ignore[union-attr] # a PannierError has one
     return Outcome(cell, status, read_junit(junit), failure)
+
+
+def _run_here(
+    words: Sequence[str], environment: Mapping[str, str], timeout: float, printing: int
+) -> int:
+    """Run a command on this host; nothing that it has begun outlives it.
+
+    :raises subprocess.TimeoutExpired: it had to be ended.
+    """
+    with subprocess.Popen(
+        words,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=printing,
+        start_new_session=True,
+    ) as command:
+        try:
+            return command.wait(timeout)
+        finally:
+            _end(command)
+
+
+def _end(command: subprocess.Popen[bytes]) -> None:
+    """End a command with its process group: it may tidy up first, as when a user interrupts it."""
+    with contextlib.suppress(ProcessLookupError):
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command.wait(_MERCY)
+        os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
 
 
 def _with_junit(command: Sequence[str], junit: Path) -> list[str]:

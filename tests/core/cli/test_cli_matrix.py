@@ -42,22 +42,43 @@ def test_json_stands_alone(tmp_path: Path) -> None:
     assert done.stderr.endswith("\n{1}\n{\n")
 
 
-def test_what_runs_ends_with_it(tmp_path: Path) -> None:
-    """Whoever ends the command by a signal leaves no command, and no machine, behind."""
+@pytest.mark.parametrize("way", ["signal", "time-out"])
+def test_what_runs_ends_with_it(tmp_path: Path, way: str) -> None:
+    """Whoever ends the command leaves no machine behind, and nothing that the command began."""
     os.mkfifo(tmp_path / "pid")
-    options = ("--kernels", "host", "--output", str(tmp_path / "out"))
-    command = ("sh", "-c", f"echo $$ > {tmp_path / 'pid'}; exec sleep 600")
-    matrix = subprocess.Popen(
-        [sys.executable, "-m", "pannier.cli", "matrix", *options, "--", *command]
-    )
+    options = ["--kernels", "host", "--output", str(tmp_path / "out")]
+    if way == "time-out":
+        options += ["--timeout", "1"]
+    command = ("sh", "-c", f"sleep 600 & echo $! > {tmp_path / 'pid'}; wait")
+    matrix = _matrix(*options, "--", *command)
     # The process is held, so that no other can have its number.
     running = os.pidfd_open(int((tmp_path / "pid").read_text()))
     try:
-        matrix.terminate()
-        assert matrix.wait(60) == 128 + signal.SIGTERM
+        if way == "signal":
+            matrix.terminate()
+        assert matrix.wait(60) == (128 + signal.SIGTERM if way == "signal" else 1)
         assert select.select([running], [], [], 60)[0]
     finally:
         os.close(running)
+
+
+def test_who_ignores_hang_ups_is_not_ended_by_one(tmp_path: Path) -> None:
+    """As under ``nohup``."""
+    os.mkfifo(tmp_path / "on")
+    options = ("--kernels", "host", "--output", str(tmp_path / "out"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        matrix = _matrix(*options, "--", "sh", "-c", f"read on < {tmp_path / 'on'}")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with (tmp_path / "on").open("w") as on:  # opens when the command has come to read
+        matrix.send_signal(signal.SIGHUP)
+        on.write("on\n")
+    assert matrix.wait(60) == 0
+
+
+def _matrix(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "pannier.cli", "matrix", *words])
 
 
 @pytest.mark.parametrize(
