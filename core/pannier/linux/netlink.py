@@ -69,6 +69,7 @@ _NLM_F_DUMP_INTR: Final = 0x10
 _NLM_F_ACK_TLVS: Final = 0x200
 _NLMSGERR_ATTR_MSG: Final = 1
 
+_SO_SNDBUFFORCE: Final = 32
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_CAP_ACK: Final = 10
@@ -265,8 +266,19 @@ class NetlinkSocket:
                 )
             )
             packets.append(message.payload + b"\0" * (-len(message.payload) % 4))
-        self._socket.sendmsg([b"".join(packets)], [], 0, (0, 0))
+        self._transmit(b"".join(packets))
         return first
+
+    def _transmit(self, data: bytes) -> None:
+        """Send *data* whole; a transaction cannot be divided, however large it is."""
+        try:
+            self._socket.sendmsg([data], [], 0, (0, 0))
+        except OSError as error:
+            # The kernel looks at the size first: nothing of it was carried out.
+            if error.errno != errno.EMSGSIZE:
+                raise
+            _enlarge(self._socket, len(data))
+            self._socket.sendmsg([data], [], 0, (0, 0))
 
     def _raise_first(self, first: int) -> None:
         """Read what became of the messages from the number *first* on; raise the first failure."""
@@ -289,6 +301,17 @@ class NetlinkSocket:
                     length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
                     yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
                     offset += (length + 3) & ~3
+
+
+def _enlarge(netlink: socket.socket, size: int) -> None:
+    """Give a socket a send buffer for *size* bytes, or as much of it as net.core.wmem_max allows.
+
+    The kernel doubles the number (socket(7)), so that there is room for its own 32 bytes too.
+    """
+    try:
+        netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
+    except OSError:
+        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def _failure(flags: int, payload: bytes) -> NetlinkError | None:

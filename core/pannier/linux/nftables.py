@@ -147,6 +147,7 @@ def commit(netlink: NetlinkSocket, messages: Iterable[Message]) -> None:
     """Apply the messages as one transaction.
 
     :raises NetlinkError: one was refused; nothing was changed.
+    :raises OSError: together they are larger than can be sent (EMSGSIZE); nothing was changed.
     """
     frame = struct.pack("=BBH", 0, 0, socket.htons(_SUBSYSTEM))
     netlink.batch([Message(_BATCH_BEGIN, frame), *messages, Message(_BATCH_END, frame)])

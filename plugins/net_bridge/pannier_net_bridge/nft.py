@@ -178,7 +178,7 @@ class NftFirewall(Firewall):
         before = nftlist.generation(netlink)
         try:
             nft.commit(netlink, messages)
-        except NetlinkError as error:
+        except OSError as error:  # not only the kernel's answers: also that it took no message
             raise self._failed(what, error) from error
         # Someone else's change in between, or before, is not to be taken for ours.
         if before == self._generation and nftlist.generation(netlink) == before + 1:
