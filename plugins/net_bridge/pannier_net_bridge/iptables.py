@@ -113,7 +113,7 @@ class IptablesFirewall(Firewall):
         four = [port for port in ports if port not in six]
         if four or always:
             yield self._four, four
-        if six or (always and self._six.present()):
+        if six or (always and self._wants_six):
             yield self._six, six
 
     def generation(self) -> int:
@@ -124,11 +124,11 @@ class IptablesFirewall(Firewall):
         """Note nothing, as there is none."""
 
     def present(self, *, six: bool = False) -> bool:
-        """Whether the jump to our chain is there: a reload of other rules takes it away."""
+        """Whether the jumps to our chains are there: a flush or a reload takes them away."""
         return self._four.present() and (not six or self._six.present())
 
     def intact(self) -> bool:
-        """Look, which costs a program's run."""
+        """Look, which costs a run of each program that is in use."""
         return self.present(six=self._wants_six)
 
 
@@ -188,7 +188,9 @@ class _Program:
         self.restore("".join(_table(*where, found) for where, found in chains.items()))
 
     def present(self) -> bool:
-        return self.tries("-C", "FORWARD", "-j", _FORWARD)
+        """Whether all jumps are there; one run tells, as it lists every table that is in use."""
+        there = _jumps_in(self._output([f"{self.name}-save"]))
+        return all(jump[:3] in there for jump in self.jumps)
 
     def restore(self, text: str) -> None:
         self._call([f"{self.name}-restore", "--wait", "--noflush"], text)
@@ -201,6 +203,16 @@ class _Program:
         except FileNotFoundError:
             return False
         return done.returncode == 0
+
+    def _output(self, command: Sequence[str]) -> str:
+        """Run a program that changes nothing; return what it prints, where it succeeds."""
+        try:
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True, timeout=_TIMEOUT
+            )
+        except FileNotFoundError:
+            return ""
+        return "" if done.returncode else done.stdout
 
     def _call(self, command: Sequence[str], text: str) -> None:
         if shutil.which(command[0]) is None:
@@ -216,6 +228,19 @@ class _Program:
                 f"bridge: {' '.join(command)} failed: {' '.join(done.stderr.split())}",
                 hint='set [network.bridge] firewall = "nftables", which needs no program',
             )
+
+
+def _jumps_in(saved: str) -> set[tuple[str, str, str]]:
+    """Return the table, chain and target of each rule that iptables-save printed."""
+    found = set()
+    table = ""
+    for line in saved.splitlines():
+        words = line.split()
+        if line.startswith("*"):
+            table = line[1:]
+        elif words[:1] == ["-A"] and "-j" in words[:-1]:
+            found.add((table, words[1], words[words.index("-j") + 1]))
+    return found
 
 
 def _table(name: str, chain: str, rules: Sequence[str]) -> str:

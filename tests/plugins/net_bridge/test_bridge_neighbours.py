@@ -102,8 +102,23 @@ def test_a_firewall_that_comes_later(host: Any, driver: BridgeDriver, network: N
     works(host, driver, network)
 
 
-@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
-def test_a_flush_of_all_rules_is_mended(host: Any, firewall: str) -> None:
+def saved(host: Any, program: str = "iptables") -> list[str]:
+    """Return the rules that iptables knows, table by table, without their comments and counters."""
+    lines = host.run(f"{program}-save").splitlines() if shutil.which(program) else []
+    return sorted(line for line in lines if not line.startswith(("#", ":")))
+
+
+@pytest.mark.parametrize(
+    ("firewall", "flush"),
+    [
+        ("nftables", "nft flush ruleset"),
+        ("iptables", "nft flush ruleset"),
+        ("iptables", "iptables -t filter -F"),
+        ("iptables", "iptables -t nat -F"),
+        ("iptables", "iptables -t raw -F"),
+    ],
+)
+def test_a_flush_of_all_rules_is_mended(host: Any, firewall: str, flush: str) -> None:
     """Ports of running containers come back by themselves, and the way out too."""
     if firewall == "iptables":
         need("iptables")
@@ -111,13 +126,33 @@ def test_a_flush_of_all_rules_is_mended(host: Any, firewall: str) -> None:
     spec = driver.create_network(PREDEFINED)
     container = host.attach(driver, spec, ports=(PortRequest(80, host_ports=(8080, 8080)),))
     server, outside = host.listen(container.netns, 80), host.listen(host.outside, 80)
+    before = saved(host)
 
     for _ in range(2):
-        host.run("nft", "flush", "ruleset")
+        host.run(*flush.split())
+        host.wait_until(lambda: saved(host) == before)
         host.wait_until(lambda: "8080" in host.ruleset() and "PANNIER" in host.ruleset().upper())
         host.wait_until(driver._firewall.present)
         assert host.talk(server, host.outside, "198.51.100.1", 8080)
         assert host.talk(outside, container.netns, "198.51.100.2", 80)
+
+
+@pytest.mark.parametrize("table", ["nat", "raw", "filter"])
+def test_the_next_container_mends_a_flush_that_nobody_heard_of(host: Any, table: str) -> None:
+    """Where the kernel announces no change, as of the old iptables, each attach looks itself."""
+    need("iptables")
+    driver = host.open(firewall="iptables")
+    spec = driver.create_network(NetworkSpec("bridge", "bridge", ipv6=True))
+    host.attach(driver, spec, ports=(PortRequest(80, host_ports=(8080, 8080)),))
+    assert driver._watch is not None
+    driver._watch.close()
+    driver._watch = None
+    before = saved(host), saved(host, "ip6tables")
+
+    for program in ("iptables", "ip6tables"):
+        host.run(program, "-t", table, "-F")
+        host.attach(driver, spec)
+        assert (saved(host), saved(host, "ip6tables")) == before
 
 
 def test_a_reload_of_a_foreign_firewall_is_mended(host: Any, driver: BridgeDriver) -> None:
