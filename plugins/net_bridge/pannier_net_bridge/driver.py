@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 from dataclasses import replace
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pannier.drivers.network import (
@@ -17,7 +16,6 @@ from pannier.drivers.network import (
     NetworkCapability,
     NetworkDriver,
     NetworkSpec,
-    Subnet,
 )
 from pannier.errors import Conflict, InvalidRequest, NotFound, UnsupportedOperation
 from pannier_net_bridge import republish
@@ -33,7 +31,6 @@ from pannier_net_bridge.bridges import (
     rejoin,
     remove_bridge,
     strays,
-    taken_subnets,
 )
 from pannier_net_bridge.config import BridgeConfig
 from pannier_net_bridge.diagnosis import diagnose
@@ -42,11 +39,8 @@ from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
 from pannier_net_bridge.leases import Lease, LeaseBook, regained
 from pannier_net_bridge.networks import (
-    PREDEFINED,
     BridgeNetwork,
-    bridge_name,
     check_offered,
-    choose_subnet,
     resolve,
     spec_from_record,
 )
@@ -54,7 +48,7 @@ from pannier_net_bridge.ports import reserve_again
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper, delete_inside
 from pannier_net_bridge.records import Records
-from pannier_net_bridge.six import choose_six, of_six
+from pannier_net_bridge.subnets import with_subnets
 from pannier_net_bridge.watch import RuleWatch
 
 if TYPE_CHECKING:
@@ -143,7 +137,8 @@ class BridgeDriver(NetworkDriver):
         """Set up the bridge and the rules; a network that was there keeps its subnet."""
         check_offered(network)
         with self._lock:
-            resolved = resolve(self._with_subnet(network), self._config)
+            filled = with_subnets(network, self._networks, self._leases, self._config)
+            resolved = resolve(filled, self._config)
             for other in self._networks.values():
                 if other.bridge == resolved.bridge and other.spec.id != network.id:
                     raise Conflict(
@@ -163,45 +158,6 @@ class BridgeDriver(NetworkDriver):
                     self._forget(resolved)
                 raise
             return resolved.spec
-
-    def _with_subnet(self, network: NetworkSpec) -> NetworkSpec:
-        """Fill the subnets in, the IPv4 one first."""
-        six = choose_six(
-            network,
-            [
-                one.six.subnet
-                for one in self._networks.values()
-                if one.six is not None and one.spec.id != network.id
-            ],
-        )
-        given = of_six(network.subnets)
-        plain = replace(network, subnets=tuple(s for s in network.subnets if s not in given))
-        filled = self._with_subnet4(plain)
-        return replace(filled, subnets=(*filled.subnets, *([six] if six else [])))
-
-    def _with_subnet4(self, network: NetworkSpec) -> NetworkSpec:
-        """Fill the subnet in: the one that it had, the one asked for, or a free one."""
-        others = [one.subnet for one in self._networks.values() if one.spec.id != network.id]
-        taken = [*others, *taken_subnets(bridge_name(network, self._config))]
-        wished = ""
-        if network.id == PREDEFINED:
-            # The engine gives back what it was given the last time. That binds while containers
-            # live on it; else the configuration, or a route that the host got since, decides.
-            wished = self._config.subnet
-            known = self._networks.get(network.id)
-            kept = network.subnets or (known.spec.subnets if known else ())
-            if kept and (self._in_use(network) or not _must_move(kept[0], wished, taken)):
-                return replace(network, subnets=kept)
-            network = replace(network, subnets=())
-        chosen = choose_subnet(network, wished, self._config.pools, taken)
-        return replace(network, subnets=(chosen,))
-
-    def _in_use(self, network: NetworkSpec) -> bool:
-        """Whether containers may still be on the network's bridge."""
-        with contextlib.suppress(OSError):
-            socket.if_nametoindex(bridge_name(network, self._config))
-            return any(lease.network == network.id for lease in self._leases.all())
-        return False
 
     def remove_network(self, network: NetworkSpec) -> None:
         """Remove the bridge, its containers' links, the rules and the leases."""
@@ -387,10 +343,3 @@ class BridgeDriver(NetworkDriver):
         for network in list(self._networks.values()):
             if network.spec.id not in self._confirmed | used:
                 self._forget(network)
-
-
-def _must_move(kept: Subnet, wished: str, taken: Iterable[IPv4Network]) -> bool:
-    subnet = IPv4Network(kept.subnet)
-    if wished:
-        return subnet != IPv4Network(wished)
-    return any(one.prefixlen and one.overlaps(subnet) for one in taken)
