@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from dataclasses import replace
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from pannier.drivers.operations import Plan
 
 __all__ = ["BridgeDriver"]
+
+_log = logging.getLogger("pannier.network.bridge")
 
 
 class BridgeDriver(NetworkDriver):
@@ -155,23 +158,34 @@ class BridgeDriver(NetworkDriver):
                 self._repair()
             except BaseException:
                 if earlier is None:
-                    self._forget(resolved)
+                    self._take_back(resolved)
                 raise
             return resolved.spec
 
     def remove_network(self, network: NetworkSpec) -> None:
-        """Remove the bridge, its containers' links, the rules and the leases."""
+        """Remove the bridge, its containers' links, the rules and the leases. Can be repeated."""
         with self._lock:
             known = self._networks.get(network.id)
             if known is not None:
                 self._forget(known)
 
     def _forget(self, network: BridgeNetwork) -> None:
-        del self._networks[network.spec.id]
-        self._mtus.pop(network.spec.id, None)
+        """Remove all that there is of a network; where that fails, it can be asked for again."""
+        id = network.spec.id
         for lease in self._leases.all():
-            if lease.network == network.spec.id:
+            if lease.network == id:
                 self._leases.release(lease.network, lease.container)
+        del self._networks[id]
+        try:
+            self._forget_rules(network)
+            remove_bridge(network.bridge)
+        except BaseException:
+            self._networks[id] = network
+            raise
+        self._drop(network)
+
+    def _forget_rules(self, network: BridgeNetwork) -> None:
+        """Have the rules be those of the networks that are left."""
         forget_in_foreign_chains(self._config.table, [network.bridge])
         if self._networks:
             self._repair()
@@ -180,7 +194,26 @@ class BridgeDriver(NetworkDriver):
             self._forwarding.restore()
             self._forwarding6.restore()
             self._firewall.tear_down()
-        remove_bridge(network.bridge)
+
+    def _take_back(self, network: BridgeNetwork) -> None:
+        """Remove what was made of a network that could not be made, which nobody asks for again.
+
+        Rules that cannot be changed now are put right with the next change. A record is kept as
+        long as the bridge: the next start then finds what is to be removed.
+        """
+        try:
+            self._forget(network)
+        except Exception:  # noqa: BLE001 - what kept it from being made is what the caller is told
+            _log.exception("could not take back all of the network %s", network.spec.name)
+            del self._networks[network.spec.id]
+            with contextlib.suppress(OSError):
+                remove_bridge(network.bridge)
+                self._drop(network)
+
+    def _drop(self, network: BridgeNetwork) -> None:
+        """Forget what is remembered of a network that has gone."""
+        self._mtus.pop(network.spec.id, None)
+        self._confirmed.discard(network.spec.id)
         self._records.remove(network.spec.id)
 
     def _repair(self) -> None:

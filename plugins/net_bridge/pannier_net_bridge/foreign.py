@@ -22,7 +22,7 @@ from pannier.linux.netlink import NETFILTER, NetlinkError, NetlinkSocket
 from pannier_net_bridge.firewall import COMMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 __all__ = [
     "accept_in_foreign_chains",
@@ -66,7 +66,10 @@ def accept_in_foreign_chains(
 
 
 def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
-    """Take the rules of these bridges out of all chains that are not ours. Idempotent."""
+    """Take the rules of these bridges out of all chains that are not ours. Idempotent.
+
+    Those that cannot be taken out accept nothing any more, as their bridge has gone.
+    """
     marks = {_mark(bridge) for bridge in bridges}
     with NetlinkSocket(NETFILTER) as netlink:
         for chain in _foreign_chains(netlink, table):
@@ -75,11 +78,10 @@ def forget_in_foreign_chains(table: str, bridges: Iterable[str]) -> None:
                     delete = nft.delete_rule(chain.family, chain.table, chain.name, rule.handle)
                     with contextlib.suppress(NetlinkError):
                         nft.commit(netlink, [delete])
-    if _legacy_filter():
-        for line in _legacy_rules():
-            words = line.replace('"', "").split()
-            if words[0] == "-A" and marks & set(words):
-                _legacy("-D", *words[1:])
+    try:
+        _forget_in_legacy(marks)
+    except (subprocess.SubprocessError, OSError) as error:
+        _log.warning("could not take our rules out of iptables-legacy: %s", error)
 
 
 def shut_chains(
@@ -185,6 +187,15 @@ def _legacy_rules() -> list[str]:
     if shutil.which(_LEGACY) is None:
         return []
     return _legacy("-S", "FORWARD").splitlines()
+
+
+def _forget_in_legacy(marks: Collection[str]) -> None:
+    if not _legacy_filter():
+        return
+    for line in _legacy_rules():
+        words = line.replace('"', "").split()
+        if words[0] == "-A" and not set(words).isdisjoint(marks):
+            _legacy("-D", *words[1:])
 
 
 def _accept_in_legacy(bridges: Sequence[str]) -> list[str]:

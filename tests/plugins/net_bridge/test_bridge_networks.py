@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pannier.drivers.network import NetworkSpec, PortRequest, Subnet
-from pannier.errors import ConfigError, Conflict, Forbidden, InvalidRequest, UnsupportedOperation
+from pannier.errors import (
+    ConfigError,
+    Conflict,
+    DriverError,
+    Forbidden,
+    InvalidRequest,
+    UnsupportedOperation,
+)
+from pannier_net_bridge.records import Records
 
 if TYPE_CHECKING:
     from pannier_net_bridge.driver import BridgeDriver
@@ -307,6 +316,120 @@ def test_removing_leaves_nothing_of_the_network(host: Any, driver: BridgeDriver)
     assert len(host.elements("ports_any")) == 1
     assert host.talk(host.listen(rest.netns, 80), host.outside, "198.51.100.1", 8080)
     driver.remove_network(stays)
+    assert host.links() == {"lo", "wan0"}
+    assert host.ruleset() == ""
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, driver: BridgeDriver, method: str, times: int) -> None:
+    """Have the firewall refuse, and then work again."""
+    works, left = getattr(driver._firewall, method), [DriverError("refused")] * times
+
+    def once_more(*args: Any, **options: Any) -> None:
+        if left:
+            raise left.pop()
+        works(*args, **options)
+
+    monkeypatch.setattr(driver._firewall, method, once_more)
+
+
+def records(host: Any) -> int:
+    """Return how many networks the next start would find."""
+    found = Records(host.folder / "root" / "networks.journal")
+    try:
+        return len(found.all())
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize(
+    ("others", "method"), [(1, "set_up"), (1, "synchronize"), (0, "tear_down")]
+)
+def test_a_removal_that_failed_is_finished_by_the_next(
+    host: Any,
+    driver: BridgeDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    others: int,
+    method: str,
+) -> None:
+    """The first one says so; the second leaves nothing, and the subnet can be had again."""
+    for number in range(others):
+        driver.create_network(user(7 + number))
+    links = host.links()
+    spec = driver.create_network(user(1, subnets=(Subnet("10.1.0.0/24"),)))
+    host.attach(driver, spec)
+    fail(monkeypatch, driver, method, 1)
+
+    with pytest.raises(DriverError, match="refused"):
+        driver.remove_network(spec)
+    driver.remove_network(spec)
+
+    assert host.links() == links
+    assert f"br-{spec.id[:12]}" not in host.ruleset()
+    assert host.leases() == {}
+    assert driver.create_network(user(2, subnets=(Subnet("10.1.0.0/24"),)))
+    driver.close()
+    host.opened.remove(driver)
+    assert records(host) == others + 1
+
+
+def test_a_network_stays_whole_whose_removal_failed(
+    host: Any, driver: BridgeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers can join it as before: the next change of the rules puts them right."""
+    spec = driver.create_network(user(1))
+    fail(monkeypatch, driver, "tear_down", 1)
+    with pytest.raises(DriverError, match="refused"):
+        driver.remove_network(spec)
+
+    driver.create_network(spec)
+
+    container = host.attach(driver, spec)
+    server = host.listen(host.outside, 80)
+    assert host.talk(server, container.netns, "198.51.100.2", 80) == "198.51.100.1"
+
+
+def test_a_network_that_could_not_be_made_leaves_nothing(
+    host: Any, driver: BridgeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rules cannot be changed back: it is made as soon as they can be."""
+    driver.create_network(PREDEFINED)
+    links, rules = host.links(), host.ruleset()
+    spec = user(1, subnets=(Subnet("10.1.0.0/24"),))
+    fail(monkeypatch, driver, "set_up", 2)
+
+    with pytest.raises(DriverError, match="refused"):
+        driver.create_network(spec)
+
+    assert (host.links(), host.ruleset()) == (links, rules)
+    assert driver.create_network(user(2, subnets=(Subnet("10.1.0.0/24"),)))
+    driver.close()
+    host.opened.remove(driver)
+    assert records(host) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(4, "iptables-legacy"),
+        subprocess.TimeoutExpired("iptables-legacy", 10),
+        PermissionError("iptables-legacy"),
+    ],
+    ids=["failed", "hung", "forbidden"],
+)
+def test_the_old_iptables_does_not_keep_a_network(
+    host: Any, driver: BridgeDriver, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Where the program for the old tables does not work, the network goes all the same."""
+    spec = driver.create_network(PREDEFINED)
+
+    def broken() -> list[str]:
+        raise error
+
+    monkeypatch.setattr("pannier_net_bridge.foreign._legacy_filter", lambda: True)
+    monkeypatch.setattr("pannier_net_bridge.foreign._legacy_rules", broken)
+
+    driver.remove_network(spec)
+
     assert host.links() == {"lo", "wan0"}
     assert host.ruleset() == ""
 
