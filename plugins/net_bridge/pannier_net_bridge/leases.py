@@ -213,7 +213,8 @@ class LeaseBook:
                 hint="choose another one with --ip6",
             )
         with self._lock:
-            if self._pool(network.spec.id).held6.setdefault(chosen, key) != key:
+            held = self._pool(network.spec.id).held6
+            if chosen in network.six.reserved or held.setdefault(chosen, key) != key:
                 raise Conflict(
                     f"network {network.spec.name}: Address already in use: {chosen}",
                     hint="choose another address with --ip6",
@@ -289,6 +290,11 @@ def _wished(network: BridgeNetwork, wish: str) -> IPv4Address:
             f"invalid IPv4 address {address}: it is not one that a container of the network "
             f"{network.spec.name} ({network.subnet}, gateway {network.gateway}) can have",
             hint="choose an address within the network's subnet",
+        )
+    if address in network.reserved:
+        raise Conflict(
+            f"network {network.spec.name}: Address already in use: {address}",
+            hint="the network keeps it for something else (--aux-address): choose another one",
         )
     return address
 

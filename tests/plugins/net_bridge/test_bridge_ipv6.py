@@ -275,6 +275,26 @@ def test_no_advertisements_are_heard(host: Any, driver: BridgeDriver) -> None:
     assert inside == "0\n"
 
 
+@pytest.mark.parametrize(
+    "wishes",
+    [{"address6": "fd00:9::9"}, {"address": "10.9.0.9"}],
+    ids=["asked for", "that goes with the one asked for"],
+)
+def test_a_reserved_address_is_given_to_nobody(
+    host: Any, driver: BridgeDriver, wishes: dict[str, str]
+) -> None:
+    """Nothing is held after the refusal: the IPv4 address can be had beside another of IPv6."""
+    subnets = (Subnet("10.9.0.0/24"), Subnet("fd00:9::/64", reserved=("fd00:9::9",)))
+    network = driver.create_network(spec(subnets=subnets))
+    with pytest.raises(Conflict, match="Address already in use: fd00:9::9"):
+        host.attach(driver, network, **wishes)
+    assert host.leases() == {}
+    endpoint = host.attach(
+        driver, network, address="10.9.0.9", address6="fd00:9::8"
+    ).attachment.endpoint
+    assert (endpoint.address, endpoint.address6) == ("10.9.0.9", "fd00:9::8")
+
+
 def test_a_failed_attach_gives_both_addresses_back(host: Any, driver: BridgeDriver) -> None:
     """Whichever of them could not be had."""
     network = driver.create_network(spec(subnets=(Subnet("fd00:9::/64"),)))

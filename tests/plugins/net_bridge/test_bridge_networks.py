@@ -282,7 +282,7 @@ def test_networks_that_cannot_be_made(
 
 
 def test_range_gateway_and_reserved_addresses(host: Any, driver: BridgeDriver) -> None:
-    """Addresses come from the range, and reserved ones are left out."""
+    """Addresses come from the range, and reserved ones are left out; nor can they be asked for."""
     subnet = Subnet("10.1.0.0/24", "10.1.0.254", "10.1.0.8/29", ("10.1.0.9",))
     spec = driver.create_network(user(1, subnets=(subnet,)))
 
@@ -290,6 +290,8 @@ def test_range_gateway_and_reserved_addresses(host: Any, driver: BridgeDriver) -
 
     assert spec.subnets == (subnet,)
     assert given == ["10.1.0.8", "10.1.0.10", "10.1.0.11"]
+    with pytest.raises(Conflict, match=r"Address already in use: 10\.1\.0\.9"):
+        host.attach(driver, spec, address="10.1.0.9")
 
 
 def test_creating_again_changes_nothing(host: Any, driver: BridgeDriver) -> None:
