@@ -6,7 +6,7 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pannier.drivers.network import Attachment
 from pannier.drivers.operations import Plan, Step
@@ -44,19 +44,30 @@ _IPV6: Final = 6
 _UNKNOWN_LINK: Final = "vethXXXXXXX"
 
 
+class WriteLease(Protocol):
+    """Keeps a lease."""
+
+    def __call__(self, lease: Lease, earlier: Lease | None = None) -> None:
+        """Keep it in the place of *earlier*."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttachContext:
     """What the driver lends to an attach.
 
     :param ready: has the network's bridge and rules in place; returns the bridge's index and MTU.
+    :param write: keeps a lease, in the place of an earlier one where there is one.
     :param publish: redirects a lease's ports.
     :param discard: takes away what a lease of an earlier life holds.
     :param loopback6: whether connections to ::1 can be redirected.
+
+    The first three raise NotFound where the network was removed meanwhile: its leases went with it.
     """
 
     leases: LeaseBook
     reaper: Reaper
     ready: Callable[[], tuple[int, int]]
+    write: WriteLease
     publish: Callable[[Lease], None]
     withdraw: Callable[[Lease], None]
     discard: Callable[[Lease], None]
@@ -194,7 +205,7 @@ class _Attach:
             address6=str(self.address6 or ""),
         )
         # Written before the link is made: whoever finds it after a crash knows what to take away.
-        self.context.leases.write(lease)
+        self.context.write(lease)
         self.lease = lease
         assert self.netns is not None
         with NetlinkSocket(ROUTE) as netlink:

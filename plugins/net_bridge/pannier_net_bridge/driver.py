@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pannier.drivers.network import (
@@ -39,12 +40,7 @@ from pannier_net_bridge.firewall import Closed, published
 from pannier_net_bridge.flows import forget_flows_around, forget_flows_to
 from pannier_net_bridge.foreign import accept_in_foreign_chains, forget_in_foreign_chains
 from pannier_net_bridge.leases import Lease, LeaseBook, regained
-from pannier_net_bridge.networks import (
-    BridgeNetwork,
-    check_offered,
-    resolve,
-    spec_from_record,
-)
+from pannier_net_bridge.networks import BridgeNetwork, check_offered, resolve, spec_from_record
 from pannier_net_bridge.ports import reserve_again
 from pannier_net_bridge.probe import probe
 from pannier_net_bridge.reaper import Reaper, delete_inside
@@ -266,7 +262,8 @@ class BridgeDriver(NetworkDriver):
             leases=self._leases,
             reaper=self._reaper,
             ready=lambda: self._ready(network),
-            publish=self._publish,
+            write=partial(self._write, network),
+            publish=partial(self._publish, network),
             withdraw=self._withdraw,
             discard=lambda lease: self._end(lease, leave_to_kernel=False),
             loopback6=lambda: redirects_loopback6(list(self._networks.values())),
@@ -282,7 +279,9 @@ class BridgeDriver(NetworkDriver):
             index = socket.if_nametoindex(network.bridge)
             mtu = self._mtus[network.spec.id]
         except (OSError, KeyError):
-            mtu = self._ensure_bridge(network)
+            with self._lock:
+                self._check_held(network, None)
+                mtu = self._ensure_bridge(network)
             index = socket.if_nametoindex(network.bridge)
         self._mend()
         return index, mtu
@@ -307,8 +306,27 @@ class BridgeDriver(NetworkDriver):
             else:
                 self._repair()
 
-    def _publish(self, lease: Lease) -> None:
+    def _check_held(self, network: BridgeNetwork, lease: Lease | None) -> None:
+        """Refuse to go on where the network was removed meanwhile, and an endpoint's lease with it.
+
+        What is made after that would belong to nobody, and nobody would take it away.
+        """
+        held = lease is None or self._leases.get(lease.network, lease.container) == lease
+        if not held or network.spec.id not in self._networks:
+            raise NotFound(
+                f"network {network.spec.name} not found: it was removed while a container was "
+                f"being connected",
+                hint="create the network again",
+            )
+
+    def _write(self, network: BridgeNetwork, lease: Lease, earlier: Lease | None = None) -> None:
         with self._lock:
+            self._check_held(network, earlier)
+            self._leases.write(lease)
+
+    def _publish(self, network: BridgeNetwork, lease: Lease) -> None:
+        with self._lock:
+            self._check_held(network, lease)
             self._firewall.publish(published(lease))
         forget_flows_around(published(lease))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pannier.drivers.network import Attachment
 from pannier.drivers.operations import Plan, Step
+from pannier.errors import NotFound
 from pannier.linux import rtnl
 from pannier.linux.namespaces import in_network_namespace
 from pannier.linux.netlink import ROUTE, NetlinkSocket
@@ -63,21 +65,23 @@ class _Republish:
     def publish(self) -> None:
         self.context.ready()
         self.changed = replace(self.lease, ports=self.ports.bindings())
-        self.context.leases.write(self.changed)
+        self.context.write(self.changed, self.lease)
         self.context.publish(self.changed)
 
     def withdraw(self) -> None:
         self.context.withdraw(self.lease)
         self.changed = replace(self.lease, ports=())
-        self.context.leases.write(self.changed)
+        self.context.write(self.changed, self.lease)
 
     def revert(self) -> None:
         if self.changed is None:
             return
         self.context.withdraw(self.changed)
-        self.context.leases.write(self.lease)
-        if self.lease.ports:
-            self.context.publish(self.lease)
+        with contextlib.suppress(NotFound):  # the endpoint has gone with its network
+            if self.context.leases.get(self.lease.network, self.lease.container) != self.lease:
+                self.context.write(self.lease, self.changed)
+            if self.lease.ports:
+                self.context.publish(self.lease)
         self.changed = None
 
     def publish_steps(self) -> Sequence[Step]:

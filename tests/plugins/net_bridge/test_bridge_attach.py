@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -400,6 +402,63 @@ def test_a_failure_in_any_step_leaves_nothing(
         assert len(list(DESCRIPTORS.iterdir())) == before
         host.listen(None, 8080).close()
     assert host.attach(driver, network, ports=ports).attachment.endpoint.ports
+
+
+def test_a_network_that_is_removed_meanwhile_takes_all_along(
+    host: Any, driver: BridgeDriver, network: NetworkSpec
+) -> None:
+    """Before whichever operation of an attach: it fails, and nothing of either stays."""
+    driver.create_network(NetworkSpec("f" * 64, "other"))  # whose rules stay
+    ports = (PortRequest(80, host_ports=(8080, 8080)),)
+    request = EndpointRequest("c", network, ports=ports)
+    count = len(driver.plan_attach(request, None).operations)
+    before = len(list(DESCRIPTORS.iterdir()))
+    for position in range(count):
+        netns = host.new_namespace()
+        plan = driver.plan_attach(request, netns)
+        removal = Action(Step("remove", "the network"), lambda: driver.remove_network(network))
+        plan.operations.insert(position, removal)
+
+        with pytest.raises((NotFound, DriverError)):
+            Transaction().run(plan)
+
+        os.close(netns)
+        assert host.links() == {"lo", "wan0", f"br-{'f' * 12}"}
+        assert "pannier0" not in host.ruleset()
+        assert host.elements("ports_any") == []
+        assert host.leases() == {}
+        assert driver.create_network(network) == network
+    assert len(list(DESCRIPTORS.iterdir())) == before
+    # Its port is free for others, and no redirection is in their way.
+    container = host.attach(driver, network, ports=ports)
+    server = host.listen(container.netns, 80)
+    assert host.talk(server, host.outside, "198.51.100.1", 8080)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_network_that_is_removed_while_ports_move(
+    host: Any, driver: BridgeDriver, network: NetworkSpec, published: bool
+) -> None:
+    """Whether they come or go: the endpoint is not brought back to life."""
+    ports = (PortRequest(80, host_ports=(8080, 8080)),)
+    container = host.attach(driver, network, ports=ports if published else ())
+    request = replace(container.request, ports=() if published else ports)
+    count = len(driver.plan_attach(request, container.netns).operations)
+    for position in range(count):
+        plan = driver.plan_attach(request, container.netns)
+        removal = Action(Step("remove", "the network"), lambda: driver.remove_network(network))
+        plan.operations.insert(position, removal)
+
+        with pytest.raises(NotFound):
+            Transaction().run(plan)
+
+        assert host.links() == {"lo", "wan0"}
+        assert host.ruleset() == ""
+        assert host.leases() == {}
+        driver.create_network(network)
+        container.close()
+        container = host.attach(driver, network, ports=ports if published else ())
+        request = replace(container.request, ports=() if published else ports)
 
 
 def test_describing_reserves_nothing(driver: BridgeDriver, network: NetworkSpec, host: Any) -> None:
