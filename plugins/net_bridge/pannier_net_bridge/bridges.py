@@ -45,6 +45,7 @@ _LINK_LOCAL: Final = IPv6Interface("fe80::1/64")
 _DEFAULT_MTU: Final = 1500
 _FORWARD: Final = "net/ipv4/ip_forward"
 _FORWARD6: Final = "net/ipv6/conf/all/forwarding"
+_IPV6_LINKS: Final = Path("/proc/sys/net/ipv6/conf")
 _BRIDGE_NETFILTER: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _BRIDGE_NETFILTER6: Final = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 
@@ -274,7 +275,9 @@ class Forwarding6:
     """The host's IPv6 forwarding, turned on only while a network has IPv6. As :class:`Forwarding`.
 
     A host that forwards takes no more advertisements of routers, and would lose the default route
-    that it has from one: its links are told to take them all the same (``accept_ra`` 2).
+    that it has from one: its links are told to take them all the same (``accept_ra`` 2). The mark
+    names these links, so that they are told otherwise again: else a host whose administrator turns
+    forwarding on some day would still take anyone for its router.
     """
 
     def __init__(self, state: Path, *, wanted: bool) -> None:
@@ -292,12 +295,12 @@ class Forwarding6:
         """
         if not self._wanted or read_sysctl(_FORWARD6) != "0":
             return
-        self._mark.touch(mode=0o600)
+        told = {link.name for link in _IPV6_LINKS.iterdir() if _advertised(link.name) == "1"}
+        # Before they are told: after a crash it is known what to take back.
+        self._note(told | self._noted())
         try:
-            for link in Path("/proc/sys/net/ipv6/conf").iterdir():
-                name = f"net/ipv6/conf/{link.name}/accept_ra"
-                if read_sysctl(name) == "1":
-                    write_sysctl(name, "2")
+            for link in told:
+                _tell(link, "2")
             write_sysctl(_FORWARD6, "1")
         except OSError as error:
             raise DriverError(
@@ -307,10 +310,39 @@ class Forwarding6:
 
     def restore(self) -> None:
         """Turn forwarding off again, where it was us who turned it on. Idempotent."""
-        if self._mark.exists():
-            with contextlib.suppress(OSError):
-                write_sysctl(_FORWARD6, "0")
-            self._mark.unlink(missing_ok=True)
+        if not self._mark.exists():
+            return
+        with contextlib.suppress(OSError):
+            write_sysctl(_FORWARD6, "0")
+            # What somebody has set otherwise since is theirs.
+            for link in self._noted():
+                if _advertised(link) == "2":
+                    _tell(link, "1")
+        self._mark.unlink(missing_ok=True)
+
+    def _noted(self) -> set[str]:
+        """Return the links that were told to take advertisements."""
+        with contextlib.suppress(FileNotFoundError):
+            return set(self._mark.read_text().split())
+        return set()
+
+    def _note(self, links: Iterable[str]) -> None:
+        staged = self._mark.with_suffix(".new")
+        staged.touch(mode=0o600)
+        staged.write_text("".join(f"{link}\n" for link in sorted(links)))
+        staged.replace(self._mark)
+
+
+def _advertised(link: str) -> str:
+    """Return whether a link takes routers' advertisements; empty where it has just gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return read_sysctl(f"net/ipv6/conf/{link}/accept_ra")
+    return ""
+
+
+def _tell(link: str, value: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        write_sysctl(f"net/ipv6/conf/{link}/accept_ra", value)
 
 
 def names(networks: Iterable[BridgeNetwork]) -> list[str]:

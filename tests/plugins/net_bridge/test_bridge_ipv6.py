@@ -17,6 +17,7 @@ from pannier.drivers.network import NetworkSpec, Subnet
 from pannier.drivers.operations import Transaction
 from pannier.errors import Conflict, Forbidden, InvalidRequest, UnsupportedOperation
 from pannier.linux.namespaces import in_network_namespace
+from pannier.linux.sysctl import write_sysctl
 from pannier_net_bridge.config import BridgeConfig
 
 if TYPE_CHECKING:
@@ -244,7 +245,69 @@ def test_what_was_not_forwarded_before_stays_shut(
     assert not reaches(neighbour, OUTSIDE, 80)
     driver.remove_network(network)
     assert Path(key).read_text() == "0\n"
+    assert wan.read_text() == "1\n"
     assert "table ip6" not in host.ruleset()
+
+
+def hears(host: Any, link: str, value: str = "") -> str:
+    """Return whether a link takes routers' advertisements, after setting it where a value is given.
+
+    1 is the kernel's default: yes, unless the host forwards; with 2 it does so in any case.
+    """
+    name = f"net/ipv6/conf/{link}/accept_ra"
+    if value:
+        host.set_sysctl(name, value)
+    return (Path("/proc/sys") / name).read_text().strip()
+
+
+def test_links_hear_routers_afterwards_as_before(host: Any, driver: BridgeDriver) -> None:
+    """What an administrator chose for a link, before or meanwhile, is left to stand."""
+    for name in ("lan0.5", "lan1", "lan2"):
+        host.run("ip", "link", "add", name, "type", "bridge")
+    hears(host, "lan1", "2")
+    network = driver.create_network(spec())
+    assert [hears(host, one) for one in ("wan0", "lan0.5", "lan1", "lan2")] == ["2"] * 4
+    hears(host, "lan2", "0")
+    host.run("ip", "link", "delete", "wan0")
+
+    driver.remove_network(network)
+
+    assert [hears(host, one) for one in ("lan0.5", "lan1", "lan2")] == ["1", "2", "0"]
+    assert hears(host, "default") == "1"
+
+
+def test_a_killed_daemon_leaves_no_link_hearing_routers(
+    host: Any, driver: BridgeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it dies while it turns forwarding on, the next one takes it all back."""
+    written: list[str] = []
+
+    def die_at(number: int) -> None:
+        def write(name: str, value: str) -> bool:
+            if len(written) == number:
+                raise KeyboardInterrupt
+            written.append(name)
+            return write_sysctl(name, value)
+
+        monkeypatch.setattr("pannier_net_bridge.bridges.write_sysctl", write)
+
+    links = [link.name for link in Path("/proc/sys/net/ipv6/conf").iterdir()]
+    state = {link: hears(host, link) for link in links}
+    for number in range(len(links) + 1):
+        written.clear()
+        die_at(number)
+        with pytest.raises(KeyboardInterrupt):
+            driver._forwarding6.turn_on()
+        assert len(written) == number
+        monkeypatch.undo()
+
+        # One that is killed again, after it has gone on where the first one was.
+        host.open()._forwarding6.turn_on()
+        host.open()._forwarding6.restore()
+
+        assert {link: hears(host, link) for link in links} == state
+        assert Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text() == "0\n"
+        assert not list((host.folder / "state").iterdir())
 
 
 def test_a_restart_finds_everything_again(host: Any, driver: BridgeDriver) -> None:
