@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -64,16 +66,10 @@ class OciRuntime(MonitoredRuntime):
         hint = "install runc, or name an OCI runtime by path in [runtime.runc]"
         if shutil.which(config.path) is None:
             raise DriverUnavailable(f"there is no program {config.path!r}", hint=hint)
-        empty = context.state / "probe"
-        try:
-            for arguments in (["--version"], ["--root", str(empty), "list", "-q"]):
-                subprocess.run(
-                    [config.path, *arguments], check=True, capture_output=True, timeout=_PATIENCE
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise DriverUnavailable(f"{config.path}: {error}", hint=hint) from error
-        finally:
-            shutil.rmtree(empty, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=context.state, prefix="probe-") as empty:
+            for arguments in (["--version"], ["--root", empty, "list", "-q"]):
+                if reason := _failure([config.path, *arguments]):
+                    raise DriverUnavailable(f"{config.path}: {reason}", hint=hint)
         try:
             with groups.hierarchy():
                 pass
@@ -113,6 +109,18 @@ class OciRuntime(MonitoredRuntime):
     def exec_process(self, process: oci.Process, stdio: StdioSpec) -> str:
         """Return the specification's object, in JSON."""
         return json.dumps(process_of(process, stdio))
+
+
+def _failure(command: list[str]) -> str:
+    """Run a command; return what went wrong, with the last line of what it said, or nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    if not done.returncode:
+        return ""
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"{shlex.join(command[1:])} ended with status {done.returncode}: {said or 'no message'}"
 
 
 def _binds(binds: Iterable[Bind], descriptors: DescriptorList) -> list[BindJob]:
