@@ -252,6 +252,40 @@ def test_volumes(box: Box, tmp_path: Path) -> None:
     box.engine.cli("volume", "rm", "kept")
 
 
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder that is a shared mount of its own."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "shared", folder], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", folder], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", "--recursive", folder], check=True)
+
+
+@pytest.mark.parametrize("mode", ["slave", "rslave"])
+def test_what_the_host_mounts_later_is_seen_by_slaves(box: Box, shared: Path, mode: str) -> None:
+    """A bind of that kind has it, and a private one beside it has not."""
+    inner = shared / "inner"
+    inner.mkdir()
+    id = box.begin(_WAITS, "-v", f"{shared}:/slave:{mode}", "-v", f"{shared}:/apart")
+    subprocess.run(["mount", "-t", "tmpfs", "later", inner], check=True)
+    (inner / "file").touch()
+    assert box.engine.cli("exec", id, "ls", "/slave/inner") == "file\n"
+    assert box.engine.cli("exec", id, "ls", "/apart/inner") == ""
+
+
+def test_what_spreads_to_the_host_is_refused(box: Box, shared: Path) -> None:
+    """By name; the hint is one that helps."""
+    done = box.run("true", "-v", f"{shared}:/x:shared")
+    assert done.returncode == 125
+    assert "does not offer the propagation shared of /x" in done.stderr
+    assert "use rslave" in done.stderr
+    assert box.run("true", "-v", f"{shared}:/x:rslave").returncode == 0
+
+
 def test_a_restart_of_the_daemon_keeps_containers(box: Box) -> None:
     """They run on with the same process; logs, attach, exec and stop work as before."""
     script = "echo up; read word; echo got $word; read word; exit 6"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,11 @@ def make_context(folder: Path) -> DriverContext:
     return context
 
 
-def create(driver: OciRuntime, rootfs: Path, **request: Any) -> int:
+def create(driver: OciRuntime, rootfs: Path, spec: oci.Spec | None = None, **request: Any) -> int:
     """Create the container ``box``; return its first process's id."""
     root = clone_tree(rootfs)
     try:
-        plan = driver.plan_create(CreateRequest("box", make_spec(), root, **request))
+        plan = driver.plan_create(CreateRequest("box", spec or make_spec(), root, **request))
         return Transaction().run(plan).pid
     finally:
         os.close(root)
@@ -122,6 +123,50 @@ def test_a_monitor_that_is_killed_in_mid_creation(tmp_path: Path, rootfs: Path) 
         create(driver, rootfs)
     assert list(driver.containers()) == []
     assert not is_alive(int(pids.read_text()))
+
+
+@pytest.fixture
+def shared_root(tmp_path: Path, rootfs: Path) -> Iterator[Path]:
+    """Return a root that is on a shared mount of the host's."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    subprocess.run(["mount", "--bind", rootfs, folder], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", folder], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def propagation(pid: int) -> dict[str, list[str]]:
+    """Return what a process's table of mounts says of each: its peers and its master."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {fields[4]: [word.partition(":")[0] for word in fields[6:-4]] for fields in lines}
+
+
+@pytest.mark.usefixtures("runc")
+@pytest.mark.parametrize(("word", "of_the_root"), [("rprivate", []), ("rslave", ["master"])])
+def test_a_slave_bind_leaves_the_root_as_it_is_asked_for(
+    tmp_path: Path, shared_root: Path, word: str, of_the_root: list[str]
+) -> None:
+    """Although runc has to be told one word for both."""
+    spec = make_spec()
+    spec["linux"]["rootfsPropagation"] = word
+    bind: list[oci.Mount] = [
+        {
+            "destination": f"/{name}",
+            "type": "bind",
+            "source": str(shared_root),
+            "options": ["rbind", mode],
+        }
+        for name, mode in (("tmp", "rslave"), ("sys", "rprivate"))
+    ]
+    spec["mounts"] = [*spec["mounts"], *bind]
+    driver = OciRuntime(make_context(tmp_path), OciConfig())
+    found = propagation(create(driver, shared_root, spec))
+    driver.delete("box")
+    assert (found["/tmp"], found["/sys"]) == (["master"], [])
+    assert found["/"] == of_the_root
 
 
 def test_the_hierarchies_of_a_host_with_v1(tmp_path: Path) -> None:

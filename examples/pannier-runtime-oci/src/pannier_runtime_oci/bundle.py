@@ -41,7 +41,8 @@ _PROCESS = {
 }
 _MOUNT = {"destination", "type", "source", "options"}
 _SHARED = {"shared", "rshared"}
-_PROPAGATIONS = {"private", "rprivate", "slave", "rslave"}
+_SLAVES = {"slave", "rslave"}
+_PROPAGATIONS = {"private", "rprivate", *_SLAVES}
 _SYSCTLS = {
     "kernel.msg": "ipc",
     "kernel.sem": "ipc",
@@ -57,12 +58,16 @@ _DEVICES = [{"allow": True, "access": "rwm"}]
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Something of the host's to be attached at a *place* below the bundle."""
+    """Something of the host's to be attached at a *place* below the bundle.
+
+    :param slave: what the host mounts in it later is to be seen there.
+    """
 
     source: str
     place: str
     destination: str
     recursive: bool
+    slave: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class Bundle:
     :param group: the control group that it may have as its own.
     :param groups: control groups to attach in the folder that is shown as /sys/fs/cgroup, with
         *links* beside them; None where there is no such folder.
+    :param private_root: nothing that the host mounts in the root later is to be seen there.
     :param own_pids: it has a pid namespace of its own; likewise *own_cgroups*.
     """
 
@@ -81,6 +87,7 @@ class Bundle:
     binds: list[Bind] = field(default_factory=list)
     groups: list[Bind] | None = None
     links: dict[str, str] = field(default_factory=dict)
+    private_root: bool = True
     own_pids: bool = False
     own_cgroups: bool = False
 
@@ -110,7 +117,11 @@ def draw(request: CreateRequest, folder: Path, group: str) -> Bundle:
     linux["cgroupsPath"] = f"/{group}"
     linux["resources"] = {"devices": _DEVICES}
     bundle = Bundle(
-        spec, group, own_pids=own.get("pid", False), own_cgroups=own.get("cgroup", False)
+        spec,
+        group,
+        private_root=propagation not in _SLAVES,
+        own_pids=own.get("pid", False),
+        own_cgroups=own.get("cgroup", False),
     )
     if bundle.own_cgroups:
         for namespace in linux["namespaces"]:
@@ -121,6 +132,9 @@ def draw(request: CreateRequest, folder: Path, group: str) -> Bundle:
         if mount.get("type") == "cgroup":
             _show_groups(mount, request, bundle)
         _place(mount, f"binds/{index}", bundle, folder)
+    if any(bind.slave for bind in bundle.binds):
+        # By its word for the root the runtime changes all mounts that it sees, binds' sources too.
+        linux["rootfsPropagation"] = "rslave"
     return bundle
 
 
@@ -149,8 +163,8 @@ def _place(mount: dict[str, Any], place: str, bundle: Bundle, folder: Path) -> N
         if mount["source"] == GROUPS:
             mount["source"] = str(folder / GROUPS)
             return
-        recursive = "rbind" in options
-        bundle.binds.append(Bind(mount["source"], place, mount["destination"], recursive))
+        recursive, slave = "rbind" in options, not _SLAVES.isdisjoint(options)
+        bundle.binds.append(Bind(mount["source"], place, mount["destination"], recursive, slave))
         mount["source"] = str(folder / place)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pannier.drivers.operations import Step
 from pannier.drivers.runtime import RuntimeCapability
 from pannier.errors import DriverUnavailable
+from pannier.linux.mounts import MS_PRIVATE, MS_SLAVE, mount_setattr
 from pannier.runtimes.descriptors import DescriptorList, open_bind
 from pannier.runtimes.monitored import Blueprint, MonitoredRuntime
 from pannier.runtimes.options import MountOptions
@@ -93,7 +94,7 @@ class OciRuntime(MonitoredRuntime):
         job: ContainerJob = {
             "runtime": shutil.which(self._config.path) or self._config.path,
             "config": json.dumps(bundle.config),
-            "root": descriptors.add(lambda: os.dup(request.root)),
+            "root": descriptors.add(partial(_root, request.root, private=bundle.private_root)),
             "group": bundle.group,
             "procs": [
                 descriptors.add_path(path, os.O_WRONLY | os.O_APPEND, "the control group's")
@@ -133,6 +134,18 @@ def _binds(binds: Iterable[Bind], descriptors: DescriptorList) -> list[BindJob]:
     ]
 
 
+def _root(root: int, *, private: bool) -> int:
+    if private:
+        # Else a folder of the host's on a shared mount would show what is mounted there later.
+        mount_setattr(root, propagation=MS_PRIVATE, recursive=True)
+    return os.dup(root)
+
+
 def _open(bind: Bind) -> int:
-    # Its attributes are the runtime's to set.
-    return open_bind(bind.source, MountOptions(recursive=bind.recursive), bind.destination)
+    # Its attributes are the runtime's to set. It makes no slave of what is private by then.
+    options = MountOptions(
+        recursive=bind.recursive,
+        propagation=MS_SLAVE if bind.slave else MS_PRIVATE,
+        recursive_propagation=True,
+    )
+    return open_bind(bind.source, options, bind.destination)
