@@ -134,6 +134,9 @@ set -x
 LASTING = re.compile(r"pannier (logs .*(-f|--follow) |events (?!.*--until ))")
 """Commands that go on until somebody ends them: given some seconds, beside all that follow."""
 
+PAGE = re.compile(r"[\w./{}-]+\.md\b")
+"""How a test names a page that it reads: by its path in the repository."""
+
 FINALE = """\
 { set +x; } 2> /dev/null
 for process in "${lasting[@]}"; do
@@ -152,6 +155,16 @@ def run_here(page: str) -> list[Block]:
     return [block for block in commands_of(page) if not (block.run_by or block.unrun)]
 
 
+def is_known_to(test: Path, block: Block) -> bool:
+    """Whether a test reads the page of a block, or has each of the block's commands in it."""
+    text = test.read_text(encoding="utf-8") if test.is_file() else ""
+    for name in PAGE.findall(text):
+        # A part that varies stands for any one folder or file.
+        if re.fullmatch(re.sub(r"\\{.*?\\}", "[^/]+", re.escape(name)), block.page):
+            return True
+    return all(command in text for command in block.commands)
+
+
 # What there is.
 
 
@@ -165,14 +178,35 @@ def test_every_block_says_what_it_is(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)])
 def test_no_command_is_left_out(page: str) -> None:
-    """It is run here, or by the test that the page names; or the page says why it is not."""
+    """It is run here, or by a test that the page names; or the page says why it is not."""
     for block in commands_of(page):
         if block.run_by:
-            assert (ROOT / block.run_by).is_file(), f"{page}:{block.line}: {block.run_by}"
+            knows = is_known_to(ROOT / block.run_by, block)
+            assert knows, f"{page}:{block.line}: {block.run_by} does not read it"
         elif not block.unrun:
             assert page in SCENES or page in OTHERS, f"{page}:{block.line} is run by no test"
     for test in filter(None, [OTHERS.get(page)]):
         assert f'"{Path(page).name}"' in (ROOT / test).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("test", "known"),
+    [
+        ("blocks('docs/page.md')", True),
+        ("blocks(f'docs/{name}.md')", True),
+        ("pannier run here\npannier ps", True),
+        ("pannier run here", False),
+        ("blocks('docs/pages/page.md')", False),
+        ("blocks('page.md')", False),
+    ],
+)
+def test_a_test_that_runs_a_block_reads_its_page(tmp_path: Path, test: str, *, known: bool) -> None:
+    """Or has all commands of the block in it; that it is there is not enough."""
+    file = tmp_path / "test_page.py"
+    block = Block("docs/page.md", 1, "console", "$ pannier run here\n$ pannier ps\nNAME\n")
+    assert not is_known_to(file, block)
+    file.write_text(test, encoding="utf-8")
+    assert is_known_to(file, block) == known
 
 
 @pytest.mark.parametrize("page", SCENES)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import venv
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,8 @@ from pannier.drivers.log import LogEntry, LogForm, LogSource
 from pannier.drivers.logfile import STDERR, STDOUT
 from pannier.drivers.network import Endpoint, EndpointRequest, NetworkSpec
 from pannier.plugins import Drivers, load_plugins
+from support import authors
+from support.pages import blocks
 
 if TYPE_CHECKING:
     from pannier.plugins import DriverRecord
@@ -56,6 +59,39 @@ def _example(id: str, monkeypatch: pytest.MonkeyPatch) -> list[DriverRecord]:
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(_code(id), str(GUIDE), "exec"), module.__dict__)
     return load_plugins([EntryPoint(id, module.__name__, "pannier")])
+
+
+@pytest.mark.root
+def test_the_commands_of_the_beginning_run(tmp_path: Path) -> None:
+    """A driver is made, installed, listed and tested, in a new virtual environment."""
+    [block] = [block for block in blocks("docs/drivers.md") if block.run_by]
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    authors.furnish(environment)
+    (tmp_path / "p.toml").write_text(
+        f'[engine]\nroot = "{tmp_path}/r"\nstate = "{tmp_path}/s"\n', encoding="utf-8"
+    )
+    script = "\n".join(block.commands)
+    assert "pip install -e " in script
+    done = subprocess.run(
+        ["bash", "-eux", "-c", script.replace("pip install -e ", authors.OFFLINE)],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PATH": f"{environment}/bin:{os.environ['PATH']}",
+            "PANNIER_CONFIG": str(tmp_path / "p.toml"),
+            "PIP_NO_INDEX": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == block.text.splitlines()[1]  # what the page shows
+    assert any(line.split()[:3] == ["storage", "zfs", "pannier-storage-zfs"] for line in lines)
+    assert re.search(r"\d+ passed", lines[-1])
 
 
 def test_the_example_loads_and_plans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,19 +6,19 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from pathlib import Path
 
 import pytest
 from trove_classifiers import classifiers
 
+from support import authors
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "writing-a-driver.md").read_text(encoding="utf-8")
 COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)).splitlines()
 
 OFFLINE = {
-    # What builds is installed here; an author's pip downloads it.
-    "pip install -e '.[testing]'": "pip install --no-build-isolation -e '.[testing]'",
+    "pip install -e '.[testing]'": f"{authors.OFFLINE}'.[testing]'",
     "python -m build": "python -m build --no-isolation",
 }
 
@@ -34,33 +34,17 @@ path.write_text(text[:begin] + {code!r} + "\\n\\n" + text[end:])
 """
 """Changes the driver as an author does with an editor."""
 
-PACKAGES = sysconfig.get_path("purelib")
 
-FURNISH = f"""
-import sys
-from pathlib import Path
-
-[packages] = Path(sys.argv[1]).glob("lib/python3.*/site-packages")
-(packages / "here.pth").write_text("import site; site.addsitedir({PACKAGES!r})")
-bin = Path(sys.argv[1], "bin").absolute()
-for name, module in (("pannier", "pannier.cli"), ("pytest", "pytest"), ("twine", "twine")):
-    (bin / name).write_text(f'#!/bin/sh\\nexec {{bin}}/python -m {{module}} "$@"\\n')
-    (bin / name).chmod(0o755)
-"""
-"""Puts Pannier and all that is installed here into a new environment, as a package index would."""
-
-
-def script_of(change: Path, furnish: Path) -> str:
+def script_of(change: Path) -> str:
     """Return the guide's commands, with what stands for a package index and for an editor.
 
     :param change: changes the driver as the guide says.
-    :param furnish: puts what is installed here into a new environment.
     """
     lines = []
     for command in COMMANDS:
         lines.append(OFFLINE.get(command, command))
         if "-m venv" in command:
-            lines.append(f"python3 {furnish} {command.split()[-1]}")
+            lines.append(f"python3 {authors.__file__} {command.split()[-1]}")
         if command.startswith("cd "):
             lines.append(f"python {change}")
     return "\n".join(lines)
@@ -71,14 +55,13 @@ def test_every_command_of_the_guide(tmp_path: Path) -> None:
     """From the first to the last, with the driver changed as the guide changes it."""
     assert len(COMMANDS) > 12
     assert set(OFFLINE) <= set(COMMANDS)
-    change, furnish, config = (tmp_path / name for name in ("change.py", "furnish.py", "p.toml"))
-    furnish.write_text(FURNISH)
+    change, config = tmp_path / "change.py", tmp_path / "p.toml"
     [code] = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
     change.write_text(CHANGE.format(code=code))
     config.write_text(f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n')
     (tmp_path / "work").mkdir()
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", script_of(change, furnish)],
+        ["bash", "-euxo", "pipefail", "-c", script_of(change)],
         cwd=tmp_path / "work",
         env=os.environ
         | {

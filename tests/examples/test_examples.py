@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 
 from support.daemon import Daemon, leftovers
 from support.images import busybox_image, docker_archive
-from support.pages import COMMANDS, blocks
+from support.pages import blocks
 from support.registry import needs
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ KINDS = {"storage", "network", "resources", "runtime", "log"}
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml"))
 NAMES = [path.name for path in EXAMPLES]
+
+HERE = "tests/examples/test_examples.py"
+GUIDE = "docs/conformance.md"
 
 IMAGE = busybox_image(tags=["alpine:latest", "nginx:latest"], config={"Cmd": ["sh"]})
 LINKS = ("ip link add eth0 type veth peer name wire", "ip link set eth0 up", "ip link set wire up")
@@ -87,6 +91,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     shutil.rmtree(folder)
 
 
+def _readme(example: Path) -> str:
+    return f"examples/{example.name}/README.md"
+
+
+def _commands(page: str) -> list[str]:
+    """Return the commands of a page that it says are run here."""
+    found = [block for block in blocks(page) if block.run_by == HERE]
+    return [command for block in found for command in block.commands]
+
+
 def _copy(example: Path, target: Path, *without: str) -> Path:
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", *without)
     return Path(shutil.copytree(example, target / example.name, ignore=unwanted))
@@ -128,11 +142,14 @@ def test_nothing_of_the_repository_is_seen(environment: Environment, tmp_path: P
 def test_an_examples_own_tests_pass(
     environment: Environment, example: Path, tmp_path: Path
 ) -> None:
-    """All of them; a test that needs what this host lacks names it, and so does this one."""
-    copy = _copy(example, tmp_path, "src")  # the installed sources are tested
+    """All of them, as its README runs them; one that needs what this host lacks names it."""
+    copy = _copy(example, tmp_path / "examples", "src")  # the installed sources are tested
     report = tmp_path / "report.xml"
-    command = ("python", "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}")
-    done = environment.run(*command, cwd=copy)
+    [command] = [words for words in _commands(_readme(example)) if words.startswith("pytest")]
+    words = shlex.split(command, comments=True)
+    beside = any(word.startswith("examples/") for word in words)
+    options = ("-p", "no:cacheprovider", f"--junit-xml={report}")
+    done = environment.run(*words, *options, cwd=tmp_path if beside else copy)
     assert done.returncode == 0, done.stdout
     passed, missing = _outcome(report)
     assert passed or missing, done.stdout
@@ -140,17 +157,20 @@ def test_an_examples_own_tests_pass(
         pytest.skip(f"{passed} tests passed; others lack something: {'; '.join(missing)}")
 
 
+@pytest.mark.parametrize("page", [*(f"examples/{name}/README.md" for name in NAMES), GUIDE])
+def test_no_command_is_passed_over(page: str) -> None:
+    """Each that a page says is run here is of one of the two kinds that are."""
+    commands = _commands(page)
+    assert commands
+    for command in commands:
+        assert command.split()[0] in ("pannier", "pytest"), command
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
 def test_a_readmes_commands_run(environment: Environment, example: Path) -> None:
     """All that a user types after the installation, as it stands there, with a daemon."""
     needs("busybox", "busybox-static")
-    commands = [
-        command
-        for block in blocks(f"examples/{example.name}/README.md")
-        if block.language in COMMANDS
-        for command in block.commands
-        if command.startswith("pannier ")
-    ]
+    commands = [words for words in _commands(_readme(example)) if words.startswith("pannier ")]
     assert commands
     daemon = Daemon()
     daemon.python = environment.folder / "bin" / "python"
@@ -177,6 +197,19 @@ def test_a_readmes_commands_run(environment: Environment, example: Path) -> None
     finally:
         daemon.close()
     assert leftovers(daemon) == []
+
+
+@pytest.mark.parametrize("command", [pytest.param(words) for words in _commands(GUIDE)])
+def test_the_guides_commands_run(environment: Environment, command: str, tmp_path: Path) -> None:
+    """Those of the guide to the kit that test an example's driver."""
+    config = tmp_path / "pannier.toml"
+    config.write_text(f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n')
+    program, *words = shlex.split(command, comments=True)
+    done = environment.run(program, "--config", str(config), *words, cwd=tmp_path)
+    if done.returncode == 2 and "modprobe macvlan" in done.stdout:
+        pytest.skip("this kernel has no macvlan (modprobe macvlan)")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 def _namespace(daemon: Daemon) -> str:
