@@ -10,7 +10,7 @@ The method of a contract that will change is marked in the release that says so:
 
 Until then a driver in the old form works, and its author is warned; from then on it is refused by
 name. The releases stand in the mark, so that nobody has to think of it when one is made. Tests of
-the conformance kit are announced likewise (:func:`pannier.testing.announced`). What is promised is
+the conformance kit are announced likewise (``pannier.testing.announced``). What is promised is
 in ``docs/stability.md``.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pannier.drivers.base import Driver
 
 __all__ = [
+    "Gained",
     "OldForm",
     "check_announcement",
     "gained",
@@ -47,7 +48,9 @@ _GOES: Final = "__pannier_goes__"
 
 
 @dataclass(frozen=True, slots=True)
-class _Parameter:
+class Gained:
+    """A parameter that a method of a contract gains; *required* is the release that asks for it."""
+
     name: str
     required: str
 
@@ -102,7 +105,7 @@ def gains(parameter: str, *, since: str, required: str) -> Callable[[F], F]:
         found = inspect.signature(method).parameters[parameter]
         if found.kind is not found.KEYWORD_ONLY or found.default is found.empty:
             raise ValueError(f"{parameter} must have a default, and be given by name alone")
-        gained = (*getattr(method, _GAINS, ()), _Parameter(parameter, required))
+        gained = (*getattr(method, _GAINS, ()), Gained(parameter, required))
         setattr(method, _GAINS, gained)
         return method
 
@@ -158,9 +161,9 @@ def _going_form(
         yield OldForm(f"{text}: implement {going.instead}()", due)
 
 
-def gained(contract: type, name: str) -> tuple[_Parameter, ...]:
+def gained(contract: type, name: str) -> tuple[Gained, ...]:
     """Return the parameters that a method of a contract gains."""
-    found: tuple[_Parameter, ...] = getattr(getattr(contract, name), _GAINS, ())
+    found: tuple[Gained, ...] = getattr(getattr(contract, name), _GAINS, ())
     return found
 
 
