@@ -79,7 +79,7 @@ def _begins(step: list[str], words: list[str]) -> bool:
 
 
 def test_every_section_opens_its_modules() -> None:
-    """Each names at least one, and all of them are there."""
+    """Each names at least one, and all of them are there; and each shows what is planned."""
     sections = re.split(r"^## ", ARTICLE, flags=re.MULTILINE)[1:]
     assert len(sections) > 8
     for section in sections:
@@ -89,3 +89,4 @@ def test_every_section_opens_its_modules() -> None:
         assert paths != []
         for path in paths:
             assert (ROOT / path).exists(), path
+        assert any(block in section for block in SHOWN), section.partition("\n")[0]
