@@ -55,3 +55,16 @@ def test_a_shared_mount_spreads(daemon: Daemon, place: Path) -> None:
     assert (place / "inner" / "file").exists()
     daemon.cli("exec", "slave", "mount", "-t", "tmpfs", "own", "/x/inner")
     assert (place / "inner" / "file").exists()
+
+
+@pytest.mark.parametrize("mode", ["slave", "private"])
+def test_what_is_mounted_below_is_no_peer_either(daemon: Daemon, place: Path, mode: str) -> None:
+    """The word holds for the folder alone; nothing below leads from the container to the host."""
+    subprocess.run(["mount", "--make-shared", place], check=True)
+    (place / "below").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "below", place / "below"], check=True)
+    bind = f"{place}:/x:{mode}"
+    flags = ["--rm", "--network", "none", "--cap-add", "SYS_ADMIN", "-v", bind, "busybox"]
+    script = "mkdir /x/below/own && mount -t tmpfs own /x/below/own && touch /x/below/own/file"
+    daemon.cli("run", *flags, "sh", "-c", script)
+    assert list((place / "below/own").iterdir()) == []

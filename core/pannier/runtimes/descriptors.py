@@ -122,6 +122,9 @@ def _set_attributes(copy: int, options: MountOptions) -> None:
     if options.set or options.clear:
         mounts.mount_setattr(copy, set=options.set, clear=options.clear)
     propagation = options.propagation
+    if propagation in {mounts.MS_SLAVE, mounts.MS_PRIVATE} and not options.recursive_propagation:
+        # What is below stays the host's peer otherwise, and mounts in the container would reach it.
+        mounts.mount_setattr(copy, propagation=mounts.MS_SLAVE, recursive=True)
     # Unasked, nothing that is mounted later passes between host and container.
     mounts.mount_setattr(
         copy,

@@ -186,7 +186,7 @@ class TestPublishesNothing(Subject):
     meant, because = "test_a_published_port_answers", "Connection refused|timed out"
 
     class driver(BridgeDriver):
-        def _publish(self, lease: Any) -> None:
+        def _publish(self, network: Any, lease: Any) -> None:
             """Do nothing."""
 
 
