@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.agreement import disagreements, family, settled
+from support.daemon import Daemon, leftovers
 
 if TYPE_CHECKING:
     import subprocess
-
-    from support.daemon import Daemon
 
 LIVES = 100
 
@@ -58,6 +57,47 @@ def test_an_exit_while_the_daemon_was_away_is_known(own_daemon: Daemon) -> None:
     assert (state["Status"], state["ExitCode"]) == ("exited", 9)
     assert cli("logs", "gone").stdout == "last\n"
     assert "removed" not in cli("ps", "-a", "--format", "{{.Names}}").stdout.split()
+
+
+def test_containers_below_a_parent_of_their_own_outlive_a_killed_daemon(
+    own_daemon: Daemon,
+) -> None:
+    """Also where that parent is beside the groups of the daemon's other containers."""
+    cli, parent = own_daemon.cli, f"{own_daemon.group}/web"
+    cli("run", "-d", "--name", "deep", "--cgroup-parent", parent, "busybox", "sleep", "1000")
+    before = own_daemon.inspect("deep")["State"]
+    own_daemon.kill()
+    own_daemon.start()
+    assert own_daemon.inspect("deep")["State"] == before
+    assert cli("exec", "deep", "echo", "still").stdout == "still\n"
+    cli("rm", "-f", "deep")
+    root = Path("/sys/fs/cgroup")
+    for path in (*root.glob(parent), *root.glob(f"*/{parent}")):
+        path.rmdir()  # the container's group has gone; its parent stays
+
+
+def test_daemons_with_the_same_parent_leave_each_others_containers(
+    own_daemon: Daemon, busybox: Path
+) -> None:
+    """Root and state are their own, the control group is not: neither's start ends the other's."""
+    other = Daemon()
+    other.config.write_text(other.config.read_text().replace(other.group, own_daemon.group))
+    try:
+        other.start()
+        other.cli("load", "-i", str(busybox))
+        pids = {}
+        for daemon in (own_daemon, other):
+            daemon.cli("run", "-d", "--name", "cc", "busybox", "sleep", "1000")
+            pids[daemon] = daemon.inspect("cc")["State"]["Pid"]
+        for daemon in (own_daemon, other):
+            daemon.kill()
+            daemon.start()
+        for daemon, pid in pids.items():
+            assert daemon.inspect("cc")["State"]["Pid"] == pid
+            assert daemon.cli("exec", "cc", "echo", "still").stdout == "still\n"
+    finally:
+        other.close()
+    assert leftovers(other) == []
 
 
 def _until_gone(descriptor: int) -> None:

@@ -227,7 +227,7 @@ class FakeOomWatch(OomWatch):
 
 
 class FakeResources(ResourceDriver):
-    """Groups as names; every one has this process in it, for /proc to be looked at."""
+    """Groups as names, behind their parent's; every one has this process in it, for /proc."""
 
     id: ClassVar[str] = "fake"
     version: ClassVar[str] = "2"
@@ -251,10 +251,12 @@ class FakeResources(ResourceDriver):
     def plan_create(self, request: GroupRequest) -> Plan[None]:
         def create() -> None:
             self.requests[request.id] = request
-            self.world.hold(f"group:{request.id}")
+            self.world.hold(_group(request.id, request.parent))
 
         action = self.world.act(
-            Step("create group", request.id), create, lambda: self.delete(request.id)
+            Step("create group", request.id),
+            create,
+            lambda: self.delete(request.id, request.parent),
         )
         return Plan(self.id, [action], lambda: None)
 
@@ -294,14 +296,18 @@ class FakeResources(ResourceDriver):
 
     def delete(self, id: str, parent: str = "") -> None:
         self.requests.pop(id, None)
-        self.world.drop(f"group:{id}")
+        self.world.drop(_group(id, parent))
 
     def groups(self) -> Iterator[str]:
         yield from (
             name.removeprefix("group:")
             for name in tuple(self.world.held)
-            if name.startswith("group:")
+            if name.startswith("group:") and "/" not in name
         )
+
+
+def _group(id: str, parent: str) -> str:
+    return f"group:{parent}/{id}" if parent else f"group:{id}"
 
 
 class FakeNetwork(NetworkDriver):

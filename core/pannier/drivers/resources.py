@@ -127,7 +127,8 @@ class GroupRequest:
     """A group to create.
 
     :param id: the container's id.
-    :param parent: the group to create it in; empty for the driver's configured parent.
+    :param parent: the group to create it in, made where it is not there; empty for the driver's
+        configured parent. It is not removed with the last group in it.
     :param devices: rules in order; empty for no restriction.
     """
 
@@ -303,4 +304,8 @@ class ResourceDriver(Driver):
 
     @abstractmethod
     def groups(self) -> Iterator[str]:
-        """Yield the id of every group below the configured parent."""
+        """Yield the name of every group directly below the configured parent, whoever made it.
+
+        The id of a container whose group is there is among them. Others may be an administrator's,
+        other containers' parents, or those of another engine: being listed makes no group ours.
+        """

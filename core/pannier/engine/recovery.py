@@ -165,8 +165,7 @@ class Recovery:
             # Twice: a monitor that was ending by itself can have been in the first one's way.
             for _ in range(2):
                 self._sweep_driver("process", runtime, runtime.containers, running, runtime.delete)
-        resources = self.drivers.resources
-        self._sweep_driver("control group", resources, resources.groups, running, resources.delete)
+        self._clear_groups(containers, running)
         for storage in self.drivers.storages.values():
             remove = storage.remove_container
             self._sweep_driver("layer", storage, storage.containers, known, remove)
@@ -179,6 +178,33 @@ class Recovery:
         )
         self.memory.tidy(running)
         self.launcher.volumes.recover(containers)
+
+    def _clear_groups(self, containers: list[Container], running: set[str]) -> None:
+        """Remove the control groups of containers that do not run, and no others.
+
+        That a group is where ours are does not make it ours: it may be an administrator's, the
+        parent of some of our own, or another engine's. Ours has a row for as long as it is there.
+        """
+        resources = self.drivers.resources
+        ask = partial(self.patience.ask, resources)
+        ended = {one.id: one.host.cgroup_parent for one in containers if one.id not in running}
+        usual = {id for id, parent in ended.items() if not parent}
+        # As a rule there are none: a listing is cheaper than to try it for each.
+        self._sweep(
+            "control group",
+            lambda: ask(lambda: usual.intersection(resources.groups())),
+            set(),
+            lambda one: ask(partial(resources.delete, one)),
+        )
+        for id, parent in ended.items():
+            if not parent:
+                continue
+            try:
+                ask(partial(resources.delete, id, parent))
+            except InvalidRequest:
+                pass  # such a parent has never had a group
+            except Exception as error:  # noqa: BLE001 - as in _sweep
+                _log.warning("%s: a control group may be left over: %s", id[:12], error)
 
     def _sweep_driver(
         self,

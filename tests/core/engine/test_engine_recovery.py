@@ -119,7 +119,6 @@ def test_what_nobody_acknowledged_is_cleared_away(tmp_path: Path) -> None:
             f"runtime:{created[0].id}",
             f"group:{created[0].id}",
             f"endpoint:bridge:{created[0].id}",
-            "group:" + "f" * 64,
         }
         (rig.storage.roots / ("f" * 64)).mkdir()
         (rig.folder / "containers" / ("f" * 64)).mkdir()
@@ -131,6 +130,41 @@ def test_what_nobody_acknowledged_is_cleared_away(tmp_path: Path) -> None:
         assert list(rig.storage.containers()) == [created[0].id]
         assert [path.name for path in (rig.folder / "containers").iterdir()] == [created[0].id]
         await rig.engine.containers.start("web")
+
+    _across(tmp_path, before, meanwhile, after)
+
+
+def test_groups_of_others_are_left_alone(tmp_path: Path) -> None:
+    """What is beside the containers' groups is an administrator's, or another engine's."""
+    foreign = {"group:web", "group:" + "f" * 64, "group:sshd.service"}
+
+    async def before(rig: Rig) -> None:
+        container = await rig.run("web", host=HostOptions(cgroup_parent="pannier/web"))
+        assert f"group:pannier/web/{container.id}" in rig.world.held
+
+    def meanwhile(rig: Rig) -> None:
+        rig.world.held |= foreign
+
+    async def after(rig: Rig) -> None:
+        assert foreign <= rig.world.held
+        assert rig.status("web") is Status.RUNNING
+
+    _across(tmp_path, before, meanwhile, after)
+
+
+def test_a_group_below_a_parent_of_its_own_is_cleared_away(tmp_path: Path) -> None:
+    """A start that was cut short leaves none, wherever it was to be; others there stay."""
+
+    async def before(rig: Rig) -> None:
+        await rig.create("web", host=HostOptions(cgroup_parent="front/web"))
+
+    def meanwhile(rig: Rig) -> None:
+        [id] = rig.storage.containers()
+        rig.world.held |= {f"group:front/web/{id}", "group:front/web/other"}
+
+    async def after(rig: Rig) -> None:
+        left = {name for name in rig.world.held if name.startswith("group:")}
+        assert left == {"group:front/web/other"}
 
     _across(tmp_path, before, meanwhile, after)
 
