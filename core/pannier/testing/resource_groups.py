@@ -159,12 +159,14 @@ class GroupTests(ResourceTests):
 
     @mandatory
     def test_groups_below_a_group(self, bench: ResourceBench) -> None:
-        """A group below another's path is entered; the outer one lists, kills and removes it."""
+        """A group below another's path is limited and entered; the outer one lists and ends it."""
         bench.create()
         parent = bench.driver.path("box").strip("/")
-        bench.create(id="inner", parent=parent)
+        limited = bench.has(ResourceCapability.PIDS)
+        bench.create(Limits(pids=9) if limited else None, id="inner", parent=parent)
         process = bench.start(WAITING, id="inner", parent=parent)
         assert bench.driver.pids("inner", parent) == [process.pid]
+        assert not limited or bench.driver.usage("inner", parent).pids_limit == 9
         assert bench.driver.pids("box") == [process.pid]
         bench.driver.kill("box")
         assert bench.ended(process) == -signal.SIGKILL

@@ -235,7 +235,13 @@ class CgroupV1(ResourceDriver):
         except OSError as error:
             raise DriverError(f"the group {path} cannot be made: {error.strerror}") from error
         if is_cpuset and str(Path(path).parent) not in self._inheriting:
-            cpuset.fill(path)
+            try:
+                cpuset.fill(path)
+            except OSError as error:
+                raise DriverError(
+                    f"the group {path} cannot have its parent's CPUs and memory nodes: "
+                    f"{error.strerror}"
+                ) from error
 
     def _make_parents(self, name: str) -> None:
         """Make a parent group, and those above it, in every hierarchy. Idempotent."""

@@ -198,7 +198,7 @@ class CgroupV2(ResourceDriver):
         operations: list[Operation] = [
             Action(
                 Step("create group", group.path),
-                partial(self._make, group, request.parent),
+                partial(self._make, group, request.parent, limited=bool(found)),
                 partial(self.delete, request.id, request.parent),
             )
         ]
@@ -213,11 +213,15 @@ class CgroupV2(ResourceDriver):
         ]
         return Plan(self.id, operations, lambda: None)
 
-    def _make(self, group: Group, parent: str) -> None:
+    def _make(self, group: Group, parent: str, *, limited: bool) -> None:
+        above = (parent or self._config.parent).strip("/")
+        # It may be there without: by an administrator's mkdir, or by one of ours that was killed.
+        if not self._hierarchy.is_prepared(above):
+            self._hierarchy.prepare(above, lenient=not limited)
         try:
             make_group(group.path)
-        except FileNotFoundError:
-            self._hierarchy.prepare((parent or self._config.parent).strip("/"))
+        except FileNotFoundError:  # somebody has tidied up in between
+            self._hierarchy.prepare(above, lenient=not limited)
             make_group(group.path)
         except OSError as error:
             raise DriverError(f"the group {group.path} cannot be made: {error.strerror}") from error

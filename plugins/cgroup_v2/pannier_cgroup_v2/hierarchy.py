@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from pannier.errors import DriverError
@@ -47,15 +48,28 @@ class Hierarchy:
         """Return the controllers that a group does hand to those below it."""
         return frozenset(read_file(self.root / group / "cgroup.subtree_control").split())
 
-    def prepare(self, parent: str) -> None:
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """What the whole hierarchy has of :data:`CONTROLLERS`; a reboot changes it."""
+        return self.offered() & set(CONTROLLERS)
+
+    def is_prepared(self, parent: str) -> bool:
+        """Whether a parent group is there and hands all controllers down; one file is read."""
+        try:
+            return self._wanted <= self.enabled(parent)
+        except FileNotFoundError:
+            return False
+
+    def prepare(self, parent: str, *, lenient: bool = False) -> None:
         """Make a parent group, and hand the controllers down to those that will be in it.
 
         Idempotent.
 
-        :raises DriverError: a group cannot be made; or a process sits in one on the way, which the
-            kernel does not allow where controllers are handed down.
+        :param lenient: what is in the parent can do without controllers, where it must.
+        :raises DriverError: a group cannot be made; or, unless *lenient*, a process sits in one on
+            the way, which the kernel does not allow where controllers are handed down.
         """
-        self.hand_down("")
+        self.hand_down("", lenient=lenient)
         group = ""
         for part in parent.split("/") if parent else []:
             group = f"{group}/{part}".lstrip("/")
@@ -65,10 +79,14 @@ class Hierarchy:
                 raise DriverError(
                     f"the group {self.root / group} cannot be made: {error.strerror}"
                 ) from error
-            self.hand_down(group)
+            self.hand_down(group, lenient=lenient)
 
-    def hand_down(self, group: str) -> frozenset[str]:
-        """Hand a group's controllers to those below; return those that were not before."""
+    def hand_down(self, group: str, *, lenient: bool = False) -> frozenset[str]:
+        """Hand a group's controllers to those below; return those that were not before.
+
+        :param lenient: do nothing where processes sit in the group itself.
+        :raises DriverError: the kernel does not allow it.
+        """
         missing = (self.offered(group) & set(CONTROLLERS)) - self.enabled(group)
         if not missing:
             return missing
@@ -78,6 +96,8 @@ class Hierarchy:
         except OSError as error:
             hint = None
             if error.errno == errno.EBUSY:
+                if lenient:
+                    return frozenset()
                 hint = (
                     "processes sit in that group itself; move them to one below it, as an init in "
                     "a container of its own has to"

@@ -362,6 +362,21 @@ def test_a_new_cpuset_is_filled_from_its_parent(tree: Tree) -> None:
     assert tree.box("cpuset", "cpuset.mems").read_text() == "0"
 
 
+def test_a_parent_whose_cpuset_is_empty_is_filled(tree: Tree) -> None:
+    """An administrator's mkdir leaves it so: what is below could otherwise get nothing."""
+    for group in ("web", "web/inner", "web/inner/new"):
+        folder = tree.root / "cpuset" / group
+        folder.mkdir()
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            (folder / file).write_text("")
+    for name in FILES:
+        (tree.root / name / "web/inner").mkdir(parents=True, exist_ok=True)
+    Transaction().run(tree.driver.plan_create(GroupRequest("new", parent="web/inner")))
+    for group in ("web", "web/inner", "web/inner/new"):
+        assert (tree.root / "cpuset" / group / "cpuset.cpus").read_text() == "0-3"
+        assert (tree.root / "cpuset" / group / "cpuset.mems").read_text() == "0"
+
+
 def test_a_host_without_v1_is_unavailable(tree: Tree, tmp_path: Path) -> None:
     """The reason names what is missing, or what is read-only; nothing is left by a probe."""
     config = CgroupV1Config()

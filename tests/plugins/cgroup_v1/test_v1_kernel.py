@@ -321,6 +321,20 @@ def test_a_parent_of_the_users_choice(driver: CgroupV1) -> None:
     driver.delete("deep")
 
 
+def test_a_parent_that_somebody_has_made(driver: CgroupV1) -> None:
+    """A process enters below it, though nobody has given it CPUs and memory nodes."""
+    create(driver)
+    parent = f"{driver.path('box').strip('/')}/web"
+    for mount in driver.mount_points().values():
+        (mount / parent).mkdir()
+    cpusets = Path(driver._hierarchies.by_controller["cpuset"]) / parent
+    (cpusets / "cpuset.cpus").write_text("\n")
+    (cpusets / "cpuset.mems").write_text("\n")
+    Transaction().run(driver.plan_create(GroupRequest("inner", parent=parent)))
+    for file in driver.procs("inner", parent):
+        assert subprocess.run(["sh", "-c", f"echo 0 > {file}"], check=False).returncode == 0, file
+
+
 def test_a_parent_that_was_removed_is_made_again(driver: CgroupV1) -> None:
     """Someone else may tidy up an empty parent; the next container makes it anew."""
     create(driver)

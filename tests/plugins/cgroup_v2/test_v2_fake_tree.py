@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -266,6 +267,46 @@ def test_controllers_are_handed_down(tree: Tree) -> None:
     (tree.root / "cgroup.subtree_control").write_text(ALL)
     tree.hierarchy.prepare("pannier")
     assert (tree.root / "cgroup.subtree_control").read_text() == ALL
+
+
+def _parent(tree: Tree) -> Path:
+    """Make a parent as an administrator would, with a container's group in it."""
+    web = tree.root / "web"
+    for group in (web, web / "box"):
+        group.mkdir()
+        for file, content in FILES.items():
+            (group / file).write_text(content)
+    return web
+
+
+def test_a_parent_that_is_there_already_hands_down_too(tree: Tree) -> None:
+    """Otherwise a limit below it had no file; one that does so already is not written to."""
+    web = _parent(tree)
+    request = GroupRequest("box", parent="/web", limits=Limits(pids=9))
+    Transaction().run(tree.driver.plan_create(request))
+    wanted = "+cpu +cpuset +hugetlb +io +memory +pids"
+    assert (web / "cgroup.subtree_control").read_text() == wanted
+    (web / "cgroup.subtree_control").write_text(ALL)
+    Transaction().run(tree.driver.plan_create(request))
+    assert (web / "cgroup.subtree_control").read_text() == ALL
+
+
+def test_a_parent_with_processes_in_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can hand down nothing, which is an error only where a limit is asked for."""
+    web = _parent(tree)
+
+    def write(path: Path, value: str) -> None:
+        if path == web / "cgroup.subtree_control":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        path.write_text(value)
+
+    monkeypatch.setattr("pannier_cgroup_v2.hierarchy.write_file", write)
+    Transaction().run(tree.driver.plan_create(GroupRequest("free", parent="web")))
+    assert (web / "free").is_dir()
+    limited = GroupRequest("box", parent="web", limits=Limits(pids=9))
+    with pytest.raises(DriverError, match="cannot be handed down") as caught:
+        Transaction().run(tree.driver.plan_create(limited))
+    assert "processes sit in that group" in (caught.value.hint or "")
 
 
 def test_usage_is_read_from_every_counter(tree: Tree) -> None:

@@ -29,12 +29,19 @@ def writes(limits: Limits) -> list[Write]:
 def fill(path: str) -> None:
     """Give a new group what its parent has: empty, it takes no process.
 
-    Does nothing where the kernel has copied already (``cgroup.clone_children``).
+    Does nothing where the kernel has copied already (``cgroup.clone_children``). A parent that has
+    nothing itself, as whoever made it left it, is filled first.
     """
-    parent = str(Path(path).parent)
     for file in _FILES:
-        if not read_file(f"{path}/{file}"):
-            write_file(f"{path}/{file}", read_file(f"{parent}/{file}"))
+        _filled(Path(path), file)
+
+
+def _filled(group: Path, file: str) -> str:
+    found = read_file(group / file)
+    if not found:
+        found = _filled(group.parent, file)  # ends at the root, which has all
+        write_file(group / file, found)
+    return found
 
 
 def inherit(path: str) -> None:
