@@ -107,7 +107,7 @@ class Creator:
         for volume in mounts.made:
             self.events.publish(Event("volume", "create", volume.name, {"driver": volume.driver}))
         self.teller.container(container, "create")
-        return CreateResult(container, _warnings(container, wish.namespace))
+        return CreateResult(container, _warnings(container, wish))
 
     async def explain(self, options: CreateOptions) -> list[PlannedStep]:
         """Return every step that creating and starting a container would take; take none.
@@ -229,6 +229,9 @@ class Creator:
 
     def _container(self, wish: _Wish, facts: ImageFacts, config: ContainerConfig) -> Container:
         options = wish.options
+        limits = resolve.enforceable_swap(
+            wish.host.limits, options.host.limits, self.drivers.resources
+        )
         if not config.hostname and wish.namespace.kind != "container":
             shared = wish.namespace.kind == "host" or wish.host.uts_mode == "host"
             config = replace(config, hostname=self.settings.hostname if shared else wish.id[:12])
@@ -243,7 +246,7 @@ class Creator:
             parent=facts.parent,
             args=resolve.command_line(config),
             config=config,
-            host=replace(wish.host, log=complete_log(self.drivers, wish.host.log)),
+            host=replace(wish.host, limits=limits, log=complete_log(self.drivers, wish.host.log)),
             networks=wish.networks,
             mounts=wish.inherited,
             rootfs=options.rootfs,
@@ -321,10 +324,12 @@ def _check_remapped(host: HostOptions, namespace: Namespace) -> None:
         )
 
 
-def _warnings(container: Container, namespace: Namespace) -> tuple[str, ...]:
+def _warnings(container: Container, wish: _Wish) -> tuple[str, ...]:
     host = container.host
     found = []
-    if namespace.kind == "host" and (host.ports or host.publish_all):
+    if host.limits != wish.host.limits:
+        found.append(resolve.NO_SWAP_LIMIT)
+    if wish.namespace.kind == "host" and (host.ports or host.publish_all):
         found.append("Published ports are discarded when using host network mode")
     if host.limits.oom_kill_disable and not host.limits.memory:
         found.append(

@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pannier.drivers.resources import ResourceCapability
 from pannier.engine.model import ContainerConfig, HealthCheck
 from pannier.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pannier.drivers.resources import Limits
+    from pannier.drivers.resources import Limits, ResourceDriver
 
-__all__ = ["command_line", "complete_limits", "merge"]
+__all__ = ["NO_SWAP_LIMIT", "command_line", "complete_limits", "enforceable_swap", "merge"]
+
+NO_SWAP_LIMIT = (
+    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory "
+    "limited without swap."
+)
+"""Docker's warning where memory is limited and swap cannot be."""
 
 _HEALTH_FIELDS = ("interval", "timeout", "start_period", "start_interval", "retries")
 
@@ -120,3 +127,16 @@ def complete_limits(limits: Limits) -> Limits:
     if memory > 0 and not swap:
         limits = replace(limits, memory_swap=memory * 2)
     return limits
+
+
+def enforceable_swap(limits: Limits, asked: Limits, resources: ResourceDriver) -> Limits:
+    """Return completed *limits* without one of swap that nobody asked for and the host has not.
+
+    One that was asked for stays, for the driver to refuse.
+
+    :param asked: the limits before they were completed.
+    """
+    derived = (limits.memory_swap or 0) > 0 and not asked.memory_swap
+    if not derived or ResourceCapability.SWAP in resources.available():
+        return limits
+    return replace(limits, memory_swap=-1)

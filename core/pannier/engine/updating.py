@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pannier.engine.resolve import complete_limits
+from pannier.engine.resolve import NO_SWAP_LIMIT, complete_limits, enforceable_swap
 from pannier.engine.validate import check_restart
 from pannier.engine.workers import uninterrupted
 from pannier.errors import InvalidRequest
@@ -58,8 +58,10 @@ class Updater:
                     )
             _check_swap(limits, container)
             _check_cpus(limits, container, by_cpus=by_cpus)
-            changed = _changed(limits)
-            merged = complete_limits(replace(container.host.limits, **changed))
+            wanted = replace(container.host.limits, **_changed(limits))
+            completed = complete_limits(wanted)
+            resources = self.drivers.resources
+            merged = await self.workers.run(enforceable_swap, completed, wanted, resources)
             host = replace(
                 container.host,
                 limits=merged,
@@ -70,7 +72,7 @@ class Updater:
             await self.workers.run(self._update, container, live.container, limits)
             live.container = container
         self.teller.container(container, "update")
-        return ()
+        return () if merged == completed else (NO_SWAP_LIMIT,)
 
     def _update(self, after: Container, before: Container, limits: Limits) -> None:
         running = before.state.running and _changed(limits)

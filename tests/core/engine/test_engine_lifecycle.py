@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pannier.drivers.network import PortRequest
-from pannier.drivers.resources import Limits
+from pannier.drivers.resources import Limits, ResourceCapability
 from pannier.engine import ooms
 from pannier.engine.model import (
     ContainerConfig,
@@ -27,6 +27,7 @@ from pannier.engine.results import ContainerQuery
 from pannier.engine.sessions import AttachOptions
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound, NotModified, StartFailed
 from support.engine_rig import Rig, descriptors_open, engine_test, eventually
+from support.fakes import FakeResources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -465,6 +466,45 @@ async def test_update_changes_limits_in_use(rig: Rig) -> None:
     # As much memory as it has already goes with a new limit of swap alone.
     await containers.update("web", Limits(memory_swap=1 << 30))
     assert containers.get("web").host.limits.memory_swap == 1 << 30
+
+
+_NO_SWAP_LIMIT = (
+    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory "
+    "limited without swap."
+)
+
+
+def test_memory_is_limited_where_swap_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The swap limit that only follows from one of memory is left away, with Docker's warning."""
+    without = FakeResources.capabilities - {ResourceCapability.SWAP}
+    monkeypatch.setattr(FakeResources, "available", lambda _: without)
+
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        async with asyncio.timeout(60), rig.running():
+            containers = rig.engine.containers
+            for limits, swap, warnings in (
+                (Limits(memory=64 << 20), -1, (_NO_SWAP_LIMIT,)),
+                (Limits(memory=64 << 20, memory_swap=-1), -1, ()),
+                # What was asked for stays, for the driver to refuse.
+                (Limits(memory=64 << 20, memory_swap=96 << 20), 96 << 20, ()),
+                (Limits(pids=5), None, ()),
+            ):
+                options = CreateOptions(ContainerConfig(image="small"), HostOptions(limits=limits))
+                result = await containers.create(options)
+                assert result.container.host.limits.memory_swap == swap
+                assert result.warnings == warnings
+            container = await rig.run("web")
+            assert await containers.update("web", Limits(memory=64 << 20)) == (_NO_SWAP_LIMIT,)
+            wanted = Limits(memory=64 << 20, memory_swap=-1)
+            assert rig.resources.limits[container.id] == wanted
+            assert containers.get("web").host.limits == wanted
+            assert await containers.update("web", Limits(memory=128 << 20)) == ()
+            assert containers.get("web").host.limits.memory_swap == -1
+
+    asyncio.run(main())
 
 
 @engine_test

@@ -235,6 +235,8 @@ def test_without_swap_accounting_a_swap_limit_is_an_error(tmp_path: Path) -> Non
         tree.driver.plan_create(GroupRequest("x", limits=Limits(memory=1, memory_swap=2)))
     assert "swapaccount" in (caught.value.hint or "")
     assert tree.create(Limits(memory=-1, memory_swap=-1)) == ["memory.limit_in_bytes -1"]
+    # As the engine asks for where memory alone was limited.
+    assert tree.create(Limits(memory=64, memory_swap=-1)) == ["memory.limit_in_bytes 64"]
 
 
 def test_without_a_controller_its_limit_is_an_error(tmp_path: Path) -> None:
