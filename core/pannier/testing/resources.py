@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.drivers.resources import DeviceRule, Limits, ResourceCapability
-from pannier.errors import Conflict, InvalidRequest, PannierError
+from pannier.errors import Conflict, InvalidRequest, PannierError, UnsupportedOperation
 from pannier.testing.base import mandatory, refuses, requires
 from pannier.testing.leaks import wait_until
 from pannier.testing.resource_bench import BUSY, MIB, NOTHING, SAMPLES, WAITING
@@ -247,6 +247,20 @@ class ResourceConformance(GroupTests):
         assert bench.run(_OPENS) == (0, "yes\nyes\nyes\nno\n")
         bench.create(id="free")
         assert bench.run(_OPENS, id="free") == (0, "yes\n" * 4)
+
+    @requires(_DEVICES)
+    def test_a_denial_is_whole_or_refused(self, bench: ResourceBench) -> None:
+        """What two rules allowed one access each of, a wider rule denies; or it is an error."""
+        self._needs(bench, _DEVICES)
+        rules = [
+            DeviceRule(allow=True, type="c", major=1, minor=9, access=access) for access in "rw"
+        ]
+        denied = DeviceRule(allow=False, type="c", major=1, access="r")
+        try:
+            bench.create(None, NOTHING, *rules, denied)
+        except UnsupportedOperation:
+            return
+        assert bench.run(_OPENS) == (0, "no\nno\nyes\nno\n")
 
     # All or nothing.
 

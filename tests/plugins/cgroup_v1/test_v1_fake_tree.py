@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -336,6 +337,13 @@ def test_device_rules_keep_their_order(tree: Tree) -> None:
             DeviceRule(allow=False, type="b"),
             DeviceRule(allow=True, type="b", major=8, minor=0),
         ),
+        # It adds up what is allowed of one device: both accesses would stay.
+        (
+            DeviceRule(allow=False),
+            DeviceRule(allow=True, type="c", major=1, minor=3, access="r"),
+            DeviceRule(allow=True, type="c", major=1, minor=3, access="w"),
+            DeviceRule(allow=False, type="c", major=1, access="r"),
+        ),
         (DeviceRule(allow=False, access="w"),),
     ],
 )
@@ -345,6 +353,28 @@ def test_device_rules_that_the_kernels_list_cannot_express(
     """They are refused, and not half obeyed."""
     with pytest.raises(UnsupportedOperation):
         tree.create(Limits(), *rules)
+
+
+def test_what_a_rule_takes_away_again_is_no_exception_any_more(tree: Tree) -> None:
+    """Of one device accesses are added and taken one by one; what overlaps with none is fine."""
+    both = DeviceRule(allow=True, type="c", major=1, minor=3, access="rw")
+    read = replace(both, allow=False, access="r")
+    steps = tree.create(
+        Limits(),
+        DeviceRule(allow=False),
+        both,
+        read,
+        DeviceRule(allow=False, type="c", major=1, access="r"),
+    )
+    assert steps[-1] == "devices.deny c 1:* r"
+    with pytest.raises(UnsupportedOperation):
+        tree.create(
+            Limits(),
+            DeviceRule(allow=False),
+            both,
+            read,
+            DeviceRule(allow=False, type="c", major=1, access="w"),
+        )
 
 
 def test_a_malformed_device_rule(tree: Tree) -> None:

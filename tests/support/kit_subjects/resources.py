@@ -183,6 +183,14 @@ class TestIgnoresDeviceRules(Subject):
             return super().plan_create(replace(request, devices=()))
 
 
+class TestForgetsADenial(Subject):
+    meant, because = "test_a_denial_is_whole_or_refused", "yes"
+
+    class driver(Sound):
+        def plan_create(self, request: GroupRequest) -> Plan[None]:
+            return super().plan_create(replace(request, devices=request.devices[:-1]))
+
+
 class TestFreezesNothing(Subject):
     meant, because = "test_a_frozen_group_stands_still", "a frozen process answered"
 

@@ -1,12 +1,14 @@
 """Device nodes: ``admin-guide/cgroup-v1/devices.rst``.
 
-The kernel keeps a default (all or nothing) and a list of exceptions to it. A rule *for* the default
-removes exceptions, but only those that it equals: taking ``c 1:3`` away from an allowed ``c *:*``
-does nothing, and says nothing. Such rules are refused here.
+The kernel keeps a default (all or nothing) and a list of exceptions to it, in which the accesses of
+equal devices add up. A rule *for* the default takes its accesses from an exception, but only from
+one for an equal device: taking ``c 1:3`` away from an allowed ``c *:*`` does nothing, and says
+nothing. Such rules are refused here.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pannier.errors import InvalidRequest, UnsupportedOperation
@@ -46,7 +48,7 @@ def _device(rule: DeviceRule) -> str:
 
 def _check(rules: Sequence[DeviceRule]) -> None:
     allowed = True
-    exceptions: dict[tuple[str, int | None, int | None], DeviceRule] = {}
+    exceptions: dict[tuple[str, int | None, int | None], set[str]] = {}
     for rule in rules:
         if rule.type not in {"a", "b", "c"} or not rule.access or set(rule.access) - set("rwm"):
             raise InvalidRequest(
@@ -62,12 +64,14 @@ def _check(rules: Sequence[DeviceRule]) -> None:
                 )
             allowed, exceptions = rule.allow, {}
             continue
-        key = (rule.type, rule.major, rule.minor)
+        key, access = (rule.type, rule.major, rule.minor), set(rule.access)
         if rule.allow != allowed:
-            exceptions[key] = rule
+            exceptions.setdefault(key, set()).update(access)
             continue
-        for other in exceptions.values():
-            if (other.type, other.major, other.minor) != key and _overlap(other, rule):
+        exceptions.get(key, set()).difference_update(access)
+        for (type_, major, minor), excepted in exceptions.items():
+            other = replace(rule, type=type_, major=major, minor=minor)
+            if excepted & access and _overlap(other, rule):
                 verb = "allow" if rule.allow else "deny"
                 raise UnsupportedOperation(
                     f"cgroup v1 cannot {verb} {_device(rule)} after the rule for {_device(other)}",
@@ -80,5 +84,4 @@ def _overlap(one: DeviceRule, other: DeviceRule) -> bool:
         one.type == other.type
         and (one.major is None or other.major is None or one.major == other.major)
         and (one.minor is None or other.minor is None or one.minor == other.minor)
-        and bool(set(one.access) & set(other.access))
     )
