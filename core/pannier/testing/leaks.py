@@ -2,7 +2,8 @@
 
 Other programs work on the same host. So a snapshot holds only what can be laid at the driver's
 door: what mentions its own folders, what is in the calling thread's own network namespace, below a
-control group of the test's, or held by this process and its descendants.
+control group of the test's, or held by this process, its descendants, and the processes that have
+come since and hold something in its folders.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from pannier.linux.cgroupfs import subgroups
 from pannier.linux.mounts import umount
 from pannier.linux.netlink import ROUTE, NetlinkSocket
 from pannier.testing.firewall import firewall_objects
+from pannier.testing.processes import (
+    all_processes,
+    descendants,
+    holders,
+    name_of,
+    network_namespaces,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +57,8 @@ _LONGEST_PAUSE: Final = 0.05
 class Watch:
     """Where to look for what a driver leaves behind.
 
-    :param folders: mounts that are on, of or made from these folders count.
+    :param folders: mounts that are on, of or made from these folders count, and processes that
+        hold something in them.
     :param groups: control groups; those below them count.
     :param network: whether the links, addresses, routes and firewall rules of the calling thread's
         network namespace count. Only in a namespace that nobody else changes.
@@ -62,24 +71,34 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there was at one moment: how many of each thing, by its kind and its description."""
+    """What there was at one moment: how many of each thing, by its kind and its description.
+
+    :param pids: every process that there was, anybody's.
+    """
 
     things: Mapping[str, Counter[str]] = field(default_factory=dict)
+    pids: frozenset[int] = frozenset()
 
 
-def snapshot(watch: Watch) -> Snapshot:
-    """Take a snapshot of what *watch* names, and of what this process holds."""
+def snapshot(watch: Watch, since: Snapshot | None = None) -> Snapshot:
+    """Take a snapshot of what *watch* names, and of what this process holds.
+
+    :param since: an earlier one. Only processes that have come after it are asked what they hold in
+        the folders: to ask all of a host's is slow.
+    """
+    pids = all_processes()
+    ours = _processes(watch.folders, since.pids if since else pids)
     things = {
         "mount": Counter(_mounts(watch.folders)),
-        "namespace": Counter(_namespaces()),
-        "process": Counter(_processes()),
+        "namespace": Counter(network_namespaces([os.getpid(), *ours])),
+        "process": Counter(_named(ours)),
         "control group": Counter(groups_below(*watch.groups)),
         "descriptor": Counter(_descriptors()),
     }
     if watch.network:
         things["link"] = Counter(_links())
         things["firewall rule"] = Counter(firewall_objects())
-    return Snapshot(things)
+    return Snapshot(things, pids)
 
 
 def leaked(before: Snapshot, watch: Watch, *, patience: float = _PATIENCE) -> list[str]:
@@ -92,7 +111,7 @@ def leaked(before: Snapshot, watch: Watch, *, patience: float = _PATIENCE) -> li
     found: list[str] = []
 
     def gone() -> bool:
-        found[:] = _beyond(before, snapshot(watch))
+        found[:] = _beyond(before, snapshot(watch, before))
         if found:
             gc.collect()  # a descriptor may only wait for its owner, in a circle of references
         return not found
@@ -153,51 +172,33 @@ def _unescape(field: bytes) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
+def _mark(folders: tuple[Path, ...]) -> re.Pattern[str]:
+    """Return a pattern of the folders' paths and all below, wherever in a text they stand."""
+    paths = "|".join(re.escape(str(folder)) for folder in folders)
+    return re.compile(rf"(?:{paths})(?![\w.-])")
+
+
 def _mounts(folders: tuple[Path, ...]) -> Iterator[str]:
-    marks = tuple(str(folder) for folder in folders)
+    if not folders:
+        return
+    mark = _mark(folders)
     for fields in _mountinfo():
-        if any(mark in field for mark in marks for field in fields):
+        if any(mark.search(field) for field in fields):
             # Without the ids, which say nothing to a reader.
             yield " ".join(fields[3:])
 
 
-def _namespaces() -> Iterator[str]:
-    """Yield the network namespaces that this process and its descendants are in."""
-    found = set()
-    for pid in (os.getpid(), *_descendants()):
-        with contextlib.suppress(OSError):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(OSError):  # it has just ended
-                    found.add(str((thread / "ns/net").readlink()))
-    yield from found
+def _processes(folders: tuple[Path, ...], older: frozenset[int]) -> set[int]:
+    """Return the processes that are this one's, or the driver's."""
+    holding = holders(_mark(folders), older) if folders else []
+    return {*holding, *descendants(os.getpid(), *holding)}
 
 
-def _descendants() -> list[int]:
-    """Return the processes that this one has started, and those that they have."""
-    found: list[int] = []
-    waiting = [os.getpid()]
-    while waiting:
-        children = _children(waiting.pop())
-        found += children
-        waiting += children
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """Return a process's children, as the kernel lists them for each thread (proc(5))."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - called for every test
-            text = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
-            found += [int(number) for number in text.split()]
-    return found
-
-
-def _processes() -> Iterator[str]:
-    for pid in _descendants():
-        with contextlib.suppress(OSError):
-            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
-            yield f"{name.strip()} (pid {pid})"
+def _named(pids: set[int]) -> Iterator[str]:
+    for pid in pids:
+        name = name_of(pid)
+        if name is not None:
+            yield f"{name} (pid {pid})"
 
 
 def groups_below(*parents: Path) -> Iterator[str]:

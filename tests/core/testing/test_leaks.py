@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pannier.linux.mounts import mount, umount
-from pannier.testing.leaks import Watch, files_below, leaked, snapshot, unmount_below, wait_until
+from pannier.testing.leaks import (
+    Watch,
+    files_below,
+    leaked,
+    snapshot,
+    unmount_below,
+    wait_until,
+)
 from support.isolation import apart
 
 if TYPE_CHECKING:
@@ -66,6 +74,39 @@ def test_processes_are_seen() -> None:
     assert any(line.startswith("process: ") and f"pid {child.pid}" in line for line in left)
     child.communicate()
     assert not [line for line in leaked(before, Watch(), patience=0) if "process" in line]
+
+
+@pytest.mark.parametrize("held", ["working folder", "descriptor", "argument", "deleted folder"])
+def test_processes_that_hold_the_folders_are_seen(tmp_path: Path, held: str) -> None:
+    """Also where they are nobody's children, as monitors are; with those that they started."""
+    inside = tmp_path / "watched" / "box"
+    inside.mkdir(parents=True)
+    file = inside / "file"
+    file.touch()
+    watch = Watch(folders=(tmp_path / "watched",))
+    alive, end = os.pipe()
+    before = snapshot(watch)
+    program = ["setsid", "--fork", "sh", "-c", "cat; true"]
+    if held == "argument":
+        program += ["sh", f"--log={file}"]
+    with file.open() as of_file, os.fdopen(alive) as stdin:
+        subprocess.run(
+            program,
+            check=True,
+            stdin=stdin,
+            stderr=of_file if held == "descriptor" else None,
+            cwd=inside if "folder" in held else tmp_path,
+        )
+    if held == "deleted folder":
+        shutil.rmtree(inside)
+    try:
+        assert wait_until(lambda: "process: cat" in "\n".join(leaked(before, watch, patience=0)))
+        left = leaked(before, watch, patience=0)
+        assert [line.partition(" (")[0] for line in left] == ["process: cat", "process: sh"]
+        assert leaked(before, Watch(folders=(tmp_path / "watch",)), patience=0) == []
+    finally:
+        os.close(end)
+    assert leaked(before, watch) == []
 
 
 def test_links_and_rules_are_seen() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -382,3 +383,17 @@ class TestLeaksADescriptorOfOurs(Subject):
         def plan_create(self, request: CreateRequest) -> Plan[RuntimeState]:
             os.open("/dev/null", os.O_RDONLY)
             return super().plan_create(request)
+
+
+class TestLeavesItsMonitor(Subject):
+    meant, because = "test_deleting_kills", "process: "
+
+    class driver(NativeRuntime):
+        lives_as_long_as_we: ClassVar = os.pipe()
+
+        def delete(self, id: str) -> None:
+            folder = self.store.folder(id)
+            if folder.exists():
+                monitor = ("setsid", "--fork", "cat")
+                subprocess.run(monitor, stdin=self.lives_as_long_as_we[0], cwd=folder, check=True)
+            super().delete(id)
