@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import re
+import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ __all__ = [
     "files_below",
     "groups_below",
     "leaked",
+    "remove_folder",
     "snapshot",
     "unmount_below",
     "wait_until",
@@ -156,10 +158,28 @@ def files_below(*folders: Path) -> frozenset[str]:
 
 def unmount_below(folder: Path) -> None:
     """Unmount what a driver has left mounted, so that the folder can be removed."""
-    for fields in reversed(_mountinfo()):
-        if fields[4] == str(folder) or fields[4].startswith(f"{folder}/"):
-            with contextlib.suppress(OSError):
-                umount(fields[4])
+    for target in reversed(_mount_points(folder)):
+        with contextlib.suppress(OSError):
+            umount(target)
+
+
+def remove_folder(folder: Path) -> bool:
+    """Unmount what is below a folder and remove it; whether that could be done.
+
+    Where something stays mounted nothing is removed: it might be removed through the mount.
+    """
+    unmount_below(folder)
+    if _mount_points(folder):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _mount_points(folder: Path) -> list[str]:
+    """Return where something is mounted at or below a folder, in the order of mounting."""
+    real = str(folder.resolve())
+    points = [fields[4] for fields in _mountinfo()]
+    return [point for point in points if point == real or point.startswith(f"{real}/")]
 
 
 def _mountinfo() -> list[list[str]]:
@@ -174,7 +194,9 @@ def _unescape(field: bytes) -> str:
 
 def _mark(folders: tuple[Path, ...]) -> re.Pattern[str]:
     """Return a pattern of the folders' paths and all below, wherever in a text they stand."""
-    paths = "|".join(re.escape(str(folder)) for folder in folders)
+    # Real ones are what the kernel tells; those given stand in arguments, and in mounts' options.
+    given = dict.fromkeys(str(one) for folder in folders for one in (folder.resolve(), folder))
+    paths = "|".join(map(re.escape, given))
     return re.compile(rf"(?:{paths})(?![\w.-])")
 
 

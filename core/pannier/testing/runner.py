@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from pannier.errors import (
     UnsupportedOperation,
 )
 from pannier.testing.base import PLUGIN, Conformance
+from pannier.testing.leaks import remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -164,7 +164,7 @@ def _class_for(record: DriverRecord, settings: object, place: Path) -> Any:
             """Give a new folder for each test, where the user wants them."""
             folder = Path(tempfile.mkdtemp(dir=place))
             yield folder
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
         @pytest.fixture
         def arrived(self) -> None:
@@ -180,11 +180,12 @@ def _default_folder(root: Path) -> Path:
 
 @contextlib.contextmanager
 def _place(folder: Path) -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="conformance-", dir=folder))
+    # The real path, which is what the kernel tells of mounts.
+    place = Path(tempfile.mkdtemp(prefix="conformance-", dir=folder.resolve()))
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_folder(place)
 
 
 def _run_pytest(report: Report, progress: Callable[[int, int], None]) -> None:

@@ -143,6 +143,52 @@ def test_a_wrong_driver(settings: Path, installed: Path) -> None:
     assert (properties["version"], properties["kit"]) == ("1.2.3", pannier.__version__)
 
 
+LEAKS = """
+from pannier.hookspecs import hookimpl
+from pannier.linux.mounts import MS_BIND, mount
+from pannier.testing import StorageConformance
+from support.reference_storage import ReferenceStorage
+
+StorageConformance.patience = 0.1
+waiting = [PRECIOUS]
+
+
+class Leaks(ReferenceStorage):
+    id = "leaks"
+
+    def create_layer(self, chain_id, parent, diff):
+        if waiting:
+            point = self.root / "point"
+            point.mkdir()
+            mount(waiting.pop(), point, None, MS_BIND)
+        return super().create_layer(chain_id, parent, diff)
+
+
+@hookimpl
+def pannier_storage_drivers():
+    return [Leaks]
+"""
+"""A driver that leaves a mount, once, so that its tests do not take long."""
+
+
+def test_a_leaked_mount_is_not_removed_through(settings: Path, tmp_path: Path) -> None:
+    """It is seen and unmounted before the folder is removed, which here is relative and a link."""
+    precious, real = tmp_path / "precious", tmp_path / "real"
+    for folder in (precious, real):
+        folder.mkdir()
+    (precious / "file").touch()
+    (tmp_path / "link").symlink_to(real)
+    site = install(tmp_path, LEAKS.replace("PRECIOUS", repr(str(precious))))
+    words = ["storage", "leaks", "--format", "json", "--folder", "../link"]
+    done = command(settings, words, site=site)
+    assert done.returncode == 1, done.stderr
+    reasons = [test["Reason"] for test in json.loads(done.stdout)["Tests"]]
+    assert any("mount: " in reason for reason in reasons)
+    assert (precious / "file").exists()
+    assert list(real.iterdir()) == []
+    assert str(real) not in Path("/proc/self/mountinfo").read_text()
+
+
 def test_what_will_fail_once_it_is_required(settings: Path, tmp_path: Path) -> None:
     """It is told, with the release, and is no failure yet."""
     site = install(tmp_path, PLUGIN + ANNOUNCEMENT)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pannier.linux.mounts import mount, umount
+from pannier.linux.mounts import MS_BIND, mount, umount
+from pannier.testing import leaks
 from pannier.testing.leaks import (
     Watch,
     files_below,
     leaked,
+    remove_folder,
     snapshot,
     unmount_below,
     wait_until,
@@ -39,6 +41,47 @@ def test_mounts_in_the_folders_are_seen(tmp_path: Path) -> None:
     finally:
         unmount_below(tmp_path)
     assert leaked(before, watch, patience=0) == []
+
+
+def test_mounts_behind_a_symbolic_link_are_seen(tmp_path: Path) -> None:
+    """The kernel tells real paths; /var/lib/pannier is often a link to a larger disk."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    (real / "point").mkdir()
+    watch = Watch(folders=(link,))
+    before = snapshot(watch)
+    mount("tmpfs", link / "point", "tmpfs")
+    try:
+        assert [line for line in leaked(before, watch, patience=0) if "tmpfs" in line]
+        unmount_below(link)
+        assert not os.path.ismount(real / "point")
+    finally:
+        unmount_below(real)
+    assert leaked(before, watch, patience=0) == []
+
+
+def test_nothing_is_removed_through_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken away first; where it cannot be, the folder stays."""
+    folder, precious = tmp_path / "folder", tmp_path / "precious"
+    (folder / "point").mkdir(parents=True)
+    precious.mkdir()
+    (precious / "file").touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    mount(precious, folder / "point", None, MS_BIND)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(leaks, "umount", lambda _: None)
+            assert not remove_folder(link / "folder")
+        assert (folder / "point" / "file").exists()
+        assert remove_folder(link / "folder")
+    finally:
+        unmount_below(folder)
+    assert not folder.exists()
+    assert (precious / "file").exists()
 
 
 def test_mounts_elsewhere_are_somebody_elses(tmp_path: Path) -> None:
