@@ -83,6 +83,7 @@ __all__ = [
     "Conformance",
     "Opened",
     "announced",
+    "check_overrides",
     "check_waivers",
     "mandatory",
     "refuses",
@@ -154,7 +155,7 @@ class Conformance(Generic[D]):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        _check_overrides(cls)
+        check_overrides(cls)
         check_waivers(cls)
 
     patience: ClassVar[float] = 10.0
@@ -313,19 +314,29 @@ _KITS_OWN: Final = frozenset({"still_there", "surroundings", "sweep"})
 """What only a class of the kit may define: one that says which contract it is of."""
 
 
-def _check_overrides(cls: type[Conformance[Any]]) -> None:
-    """Raise TypeError where a class replaces a test that it inherits, or how tests are judged."""
-    inherited: set[str] = set()
-    for base in cls.__mro__[1:]:
-        if issubclass(base, Conformance):
-            inherited |= {name for name in vars(base) if name.startswith("test_")} | _MACHINERY
-            inherited |= _KITS_OWN if "contract" in vars(base) else set()
-    replaced = sorted(inherited & set(vars(cls)))
+def check_overrides(cls: type[Conformance[Any]]) -> None:
+    """Raise TypeError where somebody else than the kit supplies one of its tests or judgements.
+
+    That may be the class itself, or any of its bases: whichever comes first is the one that counts.
+    """
+    kit = [base for base in cls.__mro__[1:] if issubclass(base, Conformance)]
+    suppliers: dict[str, set[type]] = {name: {Conformance} for name in _MACHINERY}
+    for base in kit:
+        # Whoever is the furthest has it first; the others would replace it.
+        suppliers |= {name: {base} for name in vars(base) if name.startswith("test_")}
+        if "contract" in vars(base):
+            suppliers |= {name: set(base.__mro__) for name in _KITS_OWN}
+    replaced = sorted(name for name, of in suppliers.items() if _supplier(cls, name) not in of)
     if replaced:
         raise TypeError(
             f"{cls.__name__} replaces what is the kit's: {', '.join(replaced)}; "
             f"a class is inherited whole (list what the driver does not hold yet in known_gaps)"
         )
+
+
+def _supplier(cls: type, name: str) -> type | None:
+    """Return the class whose attribute it is that is found in *cls*."""
+    return next((base for base in cls.__mro__ if name in vars(base)), None)
 
 
 _ANY_FILE: Final = "any-folder/any-file"

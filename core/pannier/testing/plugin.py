@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import pannier
-from pannier.testing.base import FAILED, Conformance, check_waivers
+from pannier.testing.base import FAILED, Conformance, check_overrides, check_waivers
 from pannier.testing.rules import rule_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _check_waivers(item: pytest.Function, cls: type[Conformance[Any]]) -> None:
     try:
-        check_waivers(cls)  # once more: the class may have been changed since it was made
+        # Once more: the class may have been changed since it was made.
+        check_overrides(cls)
+        check_waivers(cls)
     except TypeError as error:
         raise pytest.UsageError(str(error)) from None
     is_ours = item.function.__module__.startswith(f"{__package__}.")

@@ -163,6 +163,17 @@ def test_the_kit_is_inherited_whole(replacement: object) -> None:
             type("Author", (Small,), {name: replacement})
 
 
+@pytest.mark.parametrize("name", ["test_layers_are_listed", "opened", "sweep", "surroundings"])
+@pytest.mark.parametrize("of_the_kit", [False, True])
+def test_a_further_base_replaces_nothing_either(name: str, *, of_the_kit: bool) -> None:
+    """Whichever class it is that comes before the kit's."""
+    bases = (Conformance,) if of_the_kit and name.startswith("test_") else ()
+    mixin = type("Mixin", bases, {name: None})
+    with pytest.raises(TypeError, match=f"replaces what is the kit's: {name}"):
+        type("Author", (mixin, StorageConformance), {})
+    type("Author", (type("Mixin", (), {"test_mine": lambda _: None}), StorageConformance), {})
+
+
 @pytest.mark.parametrize("name", ["no_leaks", "opened", "refused", "sweep", "surroundings"])
 def test_how_tests_are_judged_is_the_kits(name: str) -> None:
     """An author can replace neither the search for leaks nor what it looks at."""
@@ -201,6 +212,11 @@ def collected(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
             """class TestMine(StorageConformance): pass
 TestMine.known_gaps = {'test_layers_are_listed': 'later'}""",
             "test_layers_are_listed is mandatory",
+        ),
+        (
+            """class TestMine(StorageConformance): pass
+TestMine.test_layers_are_listed = lambda _: None""",
+            "replaces what is the kit's: test_layers_are_listed",
         ),
     ],
 )
