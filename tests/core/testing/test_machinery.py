@@ -55,7 +55,17 @@ def test_a_known_gap_is_a_strict_expected_failure(outcomes: Run) -> None:
     gap = outcomes["TestWithGaps", "test_that_fails"]
     assert (gap.kind, gap.text) == ("skipped", "known gap: not yet")
     assert outcomes["TestWithGaps", "test_that_passes"].kind == "failed"
+    assert "was mended" in outcomes["TestWithGaps", "test_that_passes"].text
     assert outcomes["TestWithGaps", "test_of_the_core"].kind == "passed"
+    skipped = outcomes["TestWithGaps", "test_of_what_is_not_declared"]
+    assert skipped.text == "not applicable: the driver does not declare idmap"
+
+
+def test_a_known_gap_may_be_a_leak(outcomes: Run) -> None:
+    """It shows itself after the test, which itself passes."""
+    assert outcomes["TestPlain", "test_that_leaks"].kind == "failed"
+    gap = outcomes["TestWithGaps", "test_that_leaks"]
+    assert (gap.kind, gap.text) == ("skipped", "known gap: not closed yet")
 
 
 def test_an_announced_test_is_a_warning_at_first(outcomes: Run) -> None:
