@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "pytest_collection_modifyitems",
     "pytest_report_header",
+    "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_terminal_summary",
 ]
@@ -68,6 +69,16 @@ def _check_waivers(item: pytest.Function, cls: type[Conformance[Any]]) -> None:
             f"{cls.__name__}: {item.originalname} is a test of the kit, and marked as xfail; "
             "list what the driver does not hold yet in known_gaps"
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Note also a test that is interrupted, of which there is no report: it is cleaned up after."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        item.stash[FAILED] = True
+        raise
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,6 +24,11 @@ def summary(report: Report) -> str:
         for outcome in ("passed", "failed", "will fail", "not applicable")
         if (count := report.count(outcome))
     ]
+    counts += [
+        f"interrupted in {result.name}"
+        for result in report.results
+        if result.outcome == "interrupted"
+    ]
     return ", ".join(counts)
 
 
@@ -70,6 +75,7 @@ def as_json(report: Report) -> str:
             "Failed": report.count("failed"),
             "WillFail": report.count("will fail"),
             "NotApplicable": report.count("not applicable"),
+            "Interrupted": report.count("interrupted") > 0,
             "Tests": [
                 {
                     "Name": result.name,
@@ -94,7 +100,7 @@ def as_junit(report: Report) -> str:
         name=f"{report.kind}.{report.driver}",
         tests=str(len(report.results)),
         failures=str(report.count("failed")),
-        errors="0",
+        errors=str(report.count("interrupted")),
         skipped=str(sum(report.count(outcome) for outcome in _EXPLAINED)),
         time=f"{sum(result.seconds for result in report.results):.3f}",
     )
@@ -118,6 +124,8 @@ def as_junit(report: Report) -> str:
         if result.outcome == "failed":
             failure = ET.SubElement(case, "failure", message=result.title)
             failure.text = _printable(result.reason)
+        elif result.outcome == "interrupted":
+            ET.SubElement(case, "error", message=result.reason)
         elif result.outcome in _EXPLAINED:
             ET.SubElement(case, "skipped", message=_printable(result.reason))
     ET.indent(top)

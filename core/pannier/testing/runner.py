@@ -11,7 +11,9 @@ import importlib
 import importlib.util
 import os
 import platform
+import signal
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +57,7 @@ class Result:
 
     :param title: what it is about, in a sentence.
     :param outcome: ``passed``, ``failed``, ``will fail`` (once what the kit has announced is
-        required) or ``not applicable``.
+        required), ``not applicable`` or ``interrupted``, of the last one.
     :param reason: why it failed, will fail or does not apply; may have many lines.
     """
 
@@ -100,6 +102,9 @@ def run_installed(
 ) -> Report:
     """Run the kit against an installed driver.
 
+    SIGINT, SIGTERM and SIGHUP end the run: the test is cleaned up after, and the report has what
+    was tested until then.
+
     :param folder: where the driver's folders are made, and removed; None is the engine's root,
         where there is one already, else the folder of temporary files.
     :param options: of what the tests create, where it has any: of networks (``--opt``), of
@@ -122,7 +127,8 @@ def run_installed(
             setattr(found, found.options_attribute, dict(options))
         _classes.append(found)
         try:
-            _run_pytest(report, progress or (lambda *_: None))
+            with _signals_interrupt():
+                _run_pytest(report, progress or (lambda *_: None))
         finally:
             _classes.pop()
     return report
@@ -188,6 +194,24 @@ def _place(folder: Path) -> Iterator[Path]:
         remove_folder(place)
 
 
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Have the signals that end a process interrupt it as SIGINT does, unless they are ignored.
+
+    Else what the driver has mounted and started would stay. Only the main thread can do so.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _run_pytest(report: Report, progress: Callable[[int, int], None]) -> None:
     """Have pytest run the tests, undisturbed by whatever is configured where the user is."""
     listener = _Listener(report, progress)
@@ -206,7 +230,8 @@ def _run_pytest(report: Report, progress: Callable[[int, int], None]) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or not report.results:
+    ended = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    if not (status in ended or report.count("interrupted")) or not report.results:
         raise ContractViolation(
             f"the kit could not be run on the {report.kind} driver {report.driver!r}: "
             f"{listener.trouble or status}"
@@ -220,6 +245,7 @@ class _Listener:
         self._report = report
         self._progress = progress
         self._results: dict[str, Result] = {}
+        self._running = ""
         self.trouble = ""
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -233,6 +259,17 @@ class _Listener:
             function = getattr(item, "function", None)
             title = (getattr(function, "__doc__", None) or item.name).strip().partition("\n")[0]
             self._results[item.nodeid] = Result(item.name, title)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note which test is running."""
+        self._running = nodeid
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Note which test was running when the run was interrupted; nothing where none was."""
+        result = self._results.get(self._running)
+        if result is not None and result not in self._report.results:
+            result.outcome = result.reason = "interrupted"
+            self._report.results.append(result)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in one phase of a test."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,44 @@ def test_a_leaked_mount_is_not_removed_through(settings: Path, tmp_path: Path) -
     assert (precious / "file").exists()
     assert list(real.iterdir()) == []
     assert str(real) not in Path("/proc/self/mountinfo").read_text()
+
+
+HANGS = """
+import os
+import signal
+from pannier.hookspecs import hookimpl
+from pannier.linux.mounts import mount
+from support.reference_storage import ReferenceStorage
+
+
+class Hangs(ReferenceStorage):
+    id = "hangs"
+
+    def create_layer(self, chain_id, parent, diff):
+        point = self.root / "point"
+        point.mkdir()
+        mount("tmpfs", point, "tmpfs")
+        os.kill(os.getpid(), SIGNAL)
+        signal.pause()
+
+
+@hookimpl
+def pannier_storage_drivers():
+    return [Hangs]
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_run_names_the_test_and_cleans_up(
+    settings: Path, tmp_path: Path, name: str
+) -> None:
+    """As with a driver that hangs: what was tested is reported, and the status is 130."""
+    site = install(tmp_path, HANGS.replace("SIGNAL", f"signal.{name}"))
+    done = command(settings, ["storage", "hangs", "--folder", str(tmp_path)], site=site)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert re.search(r"\binterrupted in test_\w+(\[.*\])?$", done.stdout)
+    assert not list(tmp_path.glob("conformance-*"))
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_what_will_fail_once_it_is_required(settings: Path, tmp_path: Path) -> None:

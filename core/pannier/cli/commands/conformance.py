@@ -23,6 +23,7 @@ __all__ = ["conformance"]
 
 _KINDS = ("storage", "network", "resources", "runtime", "log")
 _COULD_NOT_RUN = 2
+_INTERRUPTED = 130
 
 
 def _complete_id(
@@ -82,7 +83,7 @@ def conformance(
     the end; a running daemon and its containers are left alone. Needs root and pytest.
 
     The exit status is 0 when every test passed or does not apply, 1 when one failed, 2 when the
-    kit could not be run.
+    kit could not be run, 130 when it was interrupted: the report names the test.
 
     \b
     Example:
@@ -99,6 +100,8 @@ def conformance(
         Context(debug=bool(context.find_root().params.get("debug"))).report(error)
         sys.exit(_COULD_NOT_RUN)
     click.echo(text)
+    if report.count("interrupted"):
+        sys.exit(_INTERRUPTED)
     if report.count("failed"):
         sys.exit(1)
 
