@@ -16,6 +16,7 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +50,9 @@ __all__ = [
 
 _PATIENCE: Final = 10.0
 """Seconds in which what is removed in the background must be gone."""
+
+_OF_OWN_ADDRESSES: Final = 0x80000000 | 0x00100000
+"""RTF_LOCAL and RTF_ANYCAST: the routes that come with an address."""
 
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 _SHORTEST_PAUSE: Final = 0.001
@@ -250,3 +254,26 @@ def _links() -> Iterator[str]:
             yield f"address {address.interface} of {names.get(address.link, address.link)}"
         for route in rtnl.routes(netlink):
             yield f"route to {route.destination} by {names.get(route.link, route.link)}"
+    yield from _links6()
+
+
+def _links6() -> Iterator[str]:
+    """Yield what there is of IPv6, but what the kernel gives every link (proc_pid_net(5))."""
+    for line in _lines("if_inet6"):
+        packed, _, prefix, _, _, name = line.split()
+        address = IPv6Address(bytes.fromhex(packed))
+        if not address.is_link_local and name != "lo":
+            yield f"address {address}/{int(prefix, 16)} of {name}"
+    for line in _lines("ipv6_route"):
+        packed, prefix, *_, flags, name = line.split()
+        destination = IPv6Network((bytes.fromhex(packed), int(prefix, 16)))
+        of_kernel = destination.is_link_local or destination.is_multicast or name == "lo"
+        if not of_kernel and not int(flags, 16) & _OF_OWN_ADDRESSES:
+            yield f"route to {destination} by {name}"
+
+
+def _lines(name: str) -> list[str]:
+    """Return the lines of a file of the thread's network; none where there is no IPv6."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path("/proc/thread-self/net", name).read_text(encoding="ascii").splitlines()
+    return []

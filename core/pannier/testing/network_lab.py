@@ -37,7 +37,7 @@ _PATIENCE = 5.0
 _IMPATIENCE = 0.3
 """Seconds after which a packet is taken to have been dropped."""
 _LOOPBACK = 1
-_SETTINGS = ("ipv4/ip_forward",)
+_SETTINGS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
 
 @dataclass
@@ -141,7 +141,9 @@ class Lab:
 
     def settings(self) -> dict[str, str]:
         """Return the host's kernel parameters that decide whether it is a router."""
-        return {name: Path("/proc/sys/net", name).read_text().strip() for name in _SETTINGS}
+        files = {name: Path("/proc/sys/net", name) for name in _SETTINGS}
+        # A kernel may be without IPv6.
+        return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
 
     # Talking.
 

@@ -162,6 +162,8 @@ def test_links_and_rules_are_seen() -> None:
             "ip link add left type veth peer name right",
             "ip address add 192.0.2.1/24 dev left",
             "ip link set left up",
+            "ip address add fd00:9::1/64 dev left nodad",
+            "ip -6 route add fd00:10::/64 dev left",
             "nft add table ip kit",
             "nft add chain ip kit forward { type filter hook forward priority 0 ; }",
             "nft add rule ip kit forward ip saddr 192.0.2.7 drop",
@@ -177,6 +179,8 @@ def test_links_and_rules_are_seen() -> None:
         "link: veth left",
         "link: veth right",
         "link: address 192.0.2.1/24 of left",
+        "link: address fd00:9::1/64 of left",
+        "link: route to fd00:10::/64 by left",
         "firewall rule: table ip kit",
         "firewall rule: chain ip kit forward",
         "firewall rule: rule ip kit forward handle",
@@ -184,6 +188,8 @@ def test_links_and_rules_are_seen() -> None:
         "firewall rule: element ip kit friends c0000209",
     ):
         assert thing in text
+    assert "fe80::" not in text
+    assert "fd00:9::1/128" not in text
     assert unasked == []
 
 

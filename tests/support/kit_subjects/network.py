@@ -290,6 +290,15 @@ class TestStaysARouter(Subject):
             self._forwarding.restore = lambda: None  # type: ignore[method-assign]
 
 
+class TestStaysAnIPv6Router(Subject):
+    meant, because = "test_ipv6_beside_ipv4", "kernel parameters stay changed"
+
+    class driver(BridgeDriver):
+        def __init__(self, context: DriverContext, config: BridgeConfig) -> None:
+            super().__init__(context, config)
+            self._forwarding6.restore = lambda: None  # type: ignore[method-assign]
+
+
 class TestIgnoresAWish(Subject):
     meant, because = "test_a_chosen_address", "10.201.0.77"
 
