@@ -136,9 +136,12 @@ def test_names_follow_what_happens(net: Daemon) -> None:
 
 
 def test_a_container_that_has_left_all_networks(net: Daemon) -> None:
-    """None is shown, and started again it still talks to itself, and can come back."""
+    """It finds nobody from then on; started again it still talks to itself, and can come back."""
     idle(net, "hermit")
+    idle(net, "db")
+    assert looked_up(net, "hermit", "db") == [address(net, "db")]
     net.cli("network", "disconnect", "lan", "hermit")
+    assert not looked_up(net, "hermit", "db", timeout=1)
     assert net.inspect("hermit")["NetworkSettings"]["Networks"] == {}
     net.cli("restart", "-t", "0", "hermit")
     assert net.inspect("hermit")["NetworkSettings"]["Networks"] == {}

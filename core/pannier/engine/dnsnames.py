@@ -66,8 +66,9 @@ class ContainerNames:
 
     Used on the event loop's thread.
 
-    :param started: the container as it was started, which counts until the registry knows its
-        endpoints: the first instruction in it may ask already.
+    :param started: the container as it was started, which counts until the registry knows that it
+        runs: the first instruction in it may ask already. From then on one that has left all its
+        networks finds nobody, and nobody is asked for it.
     """
 
     started: Container
@@ -143,7 +144,7 @@ class ContainerNames:
 
     def _own(self) -> Container:
         live = self.registry.get(self.started.id)
-        return live.container if live is not None and live.container.endpoints else self.started
+        return live.container if live is not None and live.container.state.running else self.started
 
     def _joined(self, own: Container) -> Iterator[tuple[Network, Endpoint]]:
         for name, endpoint in own.endpoints.items():

@@ -66,6 +66,28 @@ async def test_a_container_finds_itself_before_it_is_known_to_run(rig: Rig) -> N
 
 
 @engine_test
+async def test_a_container_that_has_left_all_its_networks_finds_nobody(rig: Rig) -> None:
+    """Nor has it others asked: it is served as it is, not as it was started."""
+    await rig.engine.networks.create("lan")
+    path = rig.folder / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\n")
+    await on(rig, "db", "lan", "172.19.0.2")
+    web = await on(rig, "web", "lan", "172.19.0.3")
+    names = names_of(rig, web, str(path))
+    assert names.addresses("db") == ["172.19.0.2"]
+    assert [one.address for one in names.upstreams()] == ["192.0.2.1"]
+    await rig.engine.networks.disconnect("lan", "web")
+    for name in ("db", "db.lan", "web"):
+        assert names.addresses(name) is None
+    assert names.name_of("172.19.0.2") is None
+    assert not names.owns(ipaddress.ip_address("172.19.0.2"))
+    assert names.upstreams() == []
+    await rig.engine.networks.connect("lan", "web", EndpointOptions(address="172.19.0.4"))
+    assert names.addresses("db") == ["172.19.0.2"]
+    assert names.addresses("web") == ["172.19.0.4"]
+
+
+@engine_test
 async def test_networks_do_not_see_one_another(rig: Rig) -> None:
     """And the default network has no names at all."""
     await rig.engine.networks.create("lan")
