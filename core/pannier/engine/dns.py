@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pannier.dns.sockets import DNSSockets
     from pannier.engine.endpoints import Endpoints
     from pannier.engine.model import Container
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
     from pannier.engine.registry import Registry
 
 __all__ = ["NameService"]

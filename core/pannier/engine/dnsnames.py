@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.network import Endpoint
     from pannier.engine.model import Container, Network
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
     from pannier.engine.registry import Registry
 
 __all__ = ["ContainerNames", "HostResolvers", "dns_names"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pannier.drivers.network import NetworkDriver
     from pannier.driverset import DriverSet
     from pannier.engine.model import Container, HostOptions, Network
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
 
 __all__ = ["Endpoints", "Joining"]
 

@@ -23,7 +23,8 @@ from pannier.engine.images import Images, StoredImages
 from pannier.engine.launching import Launcher
 from pannier.engine.lifecycle import Lifecycle
 from pannier.engine.logs import Logs
-from pannier.engine.networks import Networks, NetworkStore
+from pannier.engine.networks import Networks
+from pannier.engine.networkstore import NetworkStore
 from pannier.engine.ooms import Ooms
 from pannier.engine.recovery import Recovery
 from pannier.engine.registry import Registry

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pannier.drivers.network import Endpoint
     from pannier.engine.model import EndpointOptions
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
 
 __all__ = ["gateway_of", "move_default_route", "set_loopback_up"]
 

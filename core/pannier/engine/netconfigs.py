@@ -13,7 +13,7 @@ from pannier.errors import Forbidden, NotFound
 
 if TYPE_CHECKING:
     from pannier.engine.model import Network
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
 
 __all__ = ["check_unused", "completed", "refuse_endpoint"]
 

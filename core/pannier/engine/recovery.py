@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pannier.engine.health import HealthMonitor
     from pannier.engine.launching import Launcher
     from pannier.engine.model import Container
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
     from pannier.engine.registry import Registry
     from pannier.engine.sharedmemory import SharedMemory
     from pannier.engine.store import Store

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pannier.driverset import DriverSet
     from pannier.engine.images import Images
     from pannier.engine.model import Container, Volume
-    from pannier.engine.networks import NetworkStore
+    from pannier.engine.networkstore import NetworkStore
     from pannier.engine.registry import Registry
     from pannier.engine.results import VolumeUsage
     from pannier.engine.settings import EngineSettings
