@@ -71,7 +71,8 @@ class Connecting:
             self.endpoints.check_options(network, options)
             leads_out = self.endpoints.gateway(container) == network.name
             joining = self.endpoints.joining(container, network.name, options, leads_out=leads_out)
-            live.container = await self._join(live, container, joining)
+            with live.changing([network.name]):
+                live.container = await self._join(live, container, joining)
         self.teller.network(container, network, "connect")
 
     def _check_live(self, network: Network) -> None:
@@ -167,12 +168,13 @@ class Connecting:
             left = portmoves.leaving(container, network.name)
             # The record first: if the engine is killed now, the next one takes a link away that is
             # in no record, whereas it would believe in an endpoint that has none.
-            await self._record(live, marked(left) if running else left)
-            try:
-                await self.workers.run(self._leave, container, attached)
-            except BaseException:
-                await self._record(live, container)
-                raise
+            with live.changing([network.name]):
+                await self._record(live, marked(left) if running else left)
+                try:
+                    await self.workers.run(self._leave, container, attached)
+                except BaseException:
+                    await self._record(live, container)
+                    raise
             if running:
                 led_out = self.endpoints.gateway(container) == network.name
                 route = led_out or container.state.rewiring

@@ -201,9 +201,9 @@ class Endpoints:
         """Return how a container joins the network *name*.
 
         :param leads_out: it gets the default route and the published ports.
-        :raises NotFound: there is no such network.
+        :raises NotFound: there is no such network, or it is being removed.
         """
-        network = self._networks.find(name)
+        network = self._networks.staying(name)
         driver = self.driver(network)
         ports: tuple[PortRequest, ...] = ()
         if leads_out and NetworkCapability.PUBLISH in driver.capabilities:

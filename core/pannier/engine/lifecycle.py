@@ -115,7 +115,9 @@ class Lifecycle:
         pending, live.pending = live.pending, []
         try:
             launch = self.launch(live.container, pending)
-            started = await self.workers.run(self.launcher.start, launch, recorder)
+            # Until the container's record has the endpoints, which is before anybody else's turn.
+            with live.changing(joining.network.name for joining in launch.joinings):
+                started = await self.workers.run(self.launcher.start, launch, recorder)
         except PannierError as error:
             await self._note_failure(live, error)
             hang_up(pending)

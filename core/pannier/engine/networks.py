@@ -93,6 +93,14 @@ class Networks:
             live.container for live in self.registry if network.name in live.container.endpoints
         ]
 
+    def _users(self, network: Network) -> builtins.list[Container]:
+        """As :meth:`containers_of`, with those that are just getting an endpoint or losing it."""
+        return [
+            live.container
+            for live in self.registry
+            if network.name in live.container.endpoints or network.name in live.moving
+        ]
+
     @uninterrupted
     async def create(
         self,
@@ -197,12 +205,12 @@ class Networks:
         """Remove a network of a user's.
 
         :raises NotFound: there is none.
-        :raises Forbidden: it is predefined, or containers are in it.
+        :raises Forbidden: it is predefined, or containers are in it, or on their way in or out.
         """
-        network = self.networks.find(ref)
+        network = self.networks.staying(ref)
         if self.networks.predefined(network):
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
-        users = self.containers_of(network)
+        users = self._users(network)
         if users:
             raise Forbidden(
                 f"error while removing network: network {network.name} id {network.id} has active "
@@ -211,9 +219,10 @@ class Networks:
             )
         netconfigs.check_unused(network, self.networks)
         driver = self.drivers.networks.get(network.driver)
-        if driver is not None and not network.config_only:
-            await self.workers.run(driver.remove_network, self.networks.spec(network))
-        self.networks.remove(network)
+        with self.networks.removal(network):
+            if driver is not None and not network.config_only:
+                await self.workers.run(driver.remove_network, self.networks.spec(network))
+            self.networks.remove(network)
         self._publish("destroy", network)
 
     async def connect(self, ref: str, container: str, options: EndpointOptions) -> None:
@@ -256,6 +265,8 @@ class Networks:
                 continue
             try:
                 await self.remove(network.id)
+            except NotFound:  # somebody else's doing, meanwhile
+                continue
             except (DriverError, Forbidden) as error:
                 _log.warning("the network %s could not be pruned: %s", network.name, error)
                 continue

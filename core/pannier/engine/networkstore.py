@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -14,6 +15,8 @@ from pannier.engine.model import Network
 from pannier.errors import InvalidRequest, NotFound, PannierError, UnsupportedOperation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pannier.bounded import Patience
     from pannier.drivers.network import NetworkDriver
     from pannier.driverset import DriverSet
@@ -32,6 +35,7 @@ class NetworkStore:
         self._store = store
         self._by_name = {network.name: network for network in store.networks()}
         self.failures: dict[str, str] = {}
+        self._going: set[str] = set()  # those being removed, by their ids
 
     def all(self) -> list[Network]:
         """Return every network."""
@@ -54,10 +58,24 @@ class NetworkStore:
         if len(matches) > 1:
             raise InvalidRequest(f"network {ref} is ambiguous ({len(matches)} matches found)")
         if not matches:
-            raise NotFound(
-                f"network {ref} not found", hint="`pannier network ls` lists the networks"
-            )
+            raise _missing(ref)
         return matches[0]
+
+    def staying(self, ref: str) -> Network:
+        """As :meth:`find`, but a network that is being removed is none any more."""
+        network = self.find(ref)
+        if network.id in self._going:
+            raise _missing(ref)
+        return network
+
+    @contextlib.contextmanager
+    def removal(self, network: Network) -> Iterator[None]:
+        """Have nobody join a network, nor another remove it, while it is being removed."""
+        self._going.add(network.id)
+        try:
+            yield
+        finally:
+            self._going.discard(network.id)
 
     def predefined(self, network: Network) -> bool:
         """Whether a network is one that every engine has."""
@@ -127,6 +145,10 @@ class NetworkStore:
             subnets=tuple(one for one in network.subnets if one not in network.unused_subnets),
             options=network.options,
         )
+
+
+def _missing(ref: str) -> NotFound:
+    return NotFound(f"network {ref} not found", hint="`pannier network ls` lists the networks")
 
 
 def completed(network: Network, made: NetworkSpec) -> Network:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from pannier.engine import names
 from pannier.errors import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pannier.drivers.operations import Timing
     from pannier.drivers.runtime import Connection, RuntimeWatch
@@ -47,6 +48,8 @@ class Live:
     :param keep: a restart is under way: ``--rm`` does not apply.
     :param kept: descriptors held for the container, which its runtime could not keep.
     :param execs: the ids of its execs.
+    :param moving: the networks, by name, that it is just joining or leaving: they have to stay,
+        although its record may say that it is in none of them.
     """
 
     container: Container
@@ -63,11 +66,21 @@ class Live:
     keep: bool = False
     kept: tuple[int, ...] = ()
     execs: set[str] = field(default_factory=set)
+    moving: frozenset[str] = frozenset()
     removed: bool = False
 
     def set_state(self, state: ContainerState) -> None:
         """Replace the container's state."""
         self.container = replace(self.container, state=state)
+
+    @contextlib.contextmanager
+    def changing(self, networks: Iterable[str]) -> Iterator[None]:
+        """Have networks stay while the container joins or leaves them; its lock is held."""
+        self.moving = frozenset(networks)
+        try:
+            yield
+        finally:
+            self.moving = frozenset()
 
 
 class Registry:
