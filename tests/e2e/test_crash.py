@@ -119,6 +119,26 @@ def test_a_killed_monitor_ends_its_container_alone(own_daemon: Daemon) -> None:
     assert own_daemon.inspect("victim")["State"]["Status"] == "running"
 
 
+def test_a_killed_monitor_of_a_paused_container(own_daemon: Daemon) -> None:
+    """What is frozen may not end by a signal: nobody else waits for that, and it ends once it can.
+
+    With control groups of version 1 it is thawed first; with those of version 2 it ends at once.
+    """
+    cli = own_daemon.cli
+    cli("run", "-d", "--name", "victim", "busybox", "sleep", "1000")
+    cli("pause", "victim")
+    pid = own_daemon.inspect("victim")["State"]["Pid"]
+    os.kill(_parent(pid), signal.SIGKILL)
+    cli("run", "-d", "--name", "other", "busybox", "sleep", "1000")
+    cli("unpause", "victim", check=False)
+    assert cli("wait", "victim").stdout == "137\n"
+    state = own_daemon.inspect("victim")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+    assert "monitor was lost" in state["Error"]
+    assert own_daemon.inspect("other")["State"]["Status"] == "running"
+    assert "did not return within" not in own_daemon.log.read_text()
+
+
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 

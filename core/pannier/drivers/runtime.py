@@ -164,6 +164,7 @@ class RuntimeState:
     :param pid: of the first process, in the host's pid namespace; 0 once it has stopped.
     :param exit_status: 0 to 255, 128+n for signal n; None while it has not stopped.
     :param finished: seconds since the epoch; 0.0 while it has not stopped.
+    :param lost: as :attr:`ExitEvent.lost`.
     """
 
     id: str
@@ -171,6 +172,7 @@ class RuntimeState:
     pid: int = 0
     exit_status: int | None = None
     finished: float = 0.0
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,9 @@ class RuntimeWatch:
         """Return the events that have come since the last call; never blocks.
 
         After the first process's own exit no more follow, and the watch may be closed.
+
+        :raises DriverError: it can tell nothing more. The container's state says what became of it,
+            and a new watch may be had.
         """
 
     @abstractmethod

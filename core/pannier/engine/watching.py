@@ -205,6 +205,6 @@ def _look(
     state = runtime.state(id)
     if state.status != "stopped":
         return None, None if only_state else runtime.watch(id)
-    lost = state.exit_status is None
+    lost = state.lost or state.exit_status is None
     status = LOST_STATUS if state.exit_status is None else state.exit_status
     return ExitEvent(id, None, status, state.finished or time.time(), lost), None

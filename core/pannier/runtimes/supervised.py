@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pannier.drivers.base import DriverContext
     from pannier.drivers.runtime import Connection, ExecRequest, RuntimeWatch, StdioSpec
     from pannier.runtimes.jobs import ExecJob, Reply
+    from pannier.runtimes.store import Exit
 
 __all__ = ["SupervisedRuntime", "exchange", "failure", "hint_of"]
 
@@ -76,8 +77,12 @@ class SupervisedRuntime(RuntimeDriver):
                 if status == "created":
                     return RuntimeState(id, "created", reply["pid"])
                 return RuntimeState(id, "running", reply["pid"])
-            left = self.store.exit(id) or self.store.lost(id)
-        return RuntimeState(id, "stopped", 0, left.status, left.finished)
+            left = self._left(id)
+        return RuntimeState(id, "stopped", 0, left.status, left.finished, left.lost)
+
+    def _left(self, id: str) -> Exit:
+        """Return how a container ended that has no monitor any more; may wait for its end."""
+        return self.store.exit(id) or self.store.lost(id)
 
     def containers(self) -> Iterator[str]:
         """See :meth:`RuntimeDriver.containers`."""
@@ -93,7 +98,7 @@ class SupervisedRuntime(RuntimeDriver):
             except OSError:
                 connection.close()
                 connection = None
-        return Watch(id, self.store, connection)
+        return Watch(id, self.store, connection or self._left(id))
 
     def delete(self, id: str) -> None:
         """See :meth:`RuntimeDriver.delete`."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from typing import TYPE_CHECKING
 
 from pannier.drivers.runtime import DetachEvent, ExitEvent, RuntimeWatch
+from pannier.errors import DriverError
 from pannier.runtimes.channel import receive
 
 if TYPE_CHECKING:
-    import socket
-
-    from pannier.runtimes.store import Store
+    from pannier.runtimes.store import Exit, Store
 
 __all__ = ["Watch"]
 
@@ -20,15 +20,24 @@ __all__ = ["Watch"]
 class Watch(RuntimeWatch):
     """Reads what the monitor tells; where there is no monitor, what it left behind.
 
-    :param connection: None where the monitor has ended already.
+    A monitor that was killed leaves nothing. To see to it that its container has ended, too, may
+    take its time, so the watch does not: whoever asks for the state does (:meth:`Store.lost`).
+
+    :param source: a connection to the monitor; where that has ended already, how.
     """
 
-    def __init__(self, id: str, store: Store, connection: socket.socket | None) -> None:
+    def __init__(self, id: str, store: Store, source: socket.socket | Exit) -> None:
         self._id = id
         self._store = store
-        self._connection = connection
-        # Stands in for a connection, and is always readable.
-        self._event = os.eventfd(1, os.EFD_CLOEXEC) if connection is None else -1
+        self._connection: socket.socket | None = None
+        self._left: Exit | None = None
+        self._event = -1
+        if isinstance(source, socket.socket):
+            self._connection = source
+        else:
+            self._left = source
+            # Stands in for a connection, and is always readable.
+            self._event = os.eventfd(1, os.EFD_CLOEXEC)
         self._ended = False
 
     def fileno(self) -> int:
@@ -36,7 +45,10 @@ class Watch(RuntimeWatch):
         return self._event if self._connection is None else self._connection.fileno()
 
     def read(self) -> list[ExitEvent | DetachEvent]:
-        """Return the new events."""
+        """Return the new events.
+
+        :raises DriverError: the monitor was killed.
+        """
         events: list[ExitEvent | DetachEvent] = []
         while not self._ended:
             if self._connection is None:
@@ -59,8 +71,10 @@ class Watch(RuntimeWatch):
         return events
 
     def _left_behind(self) -> ExitEvent:
+        left = self._left or self._store.exit(self._id)
+        if left is None:
+            raise DriverError(f"the monitor of {self._id} has ended without a word")
         self._ended = True
-        left = self._store.exit(self._id) or self._store.lost(self._id)
         return ExitEvent(self._id, None, left.status, left.finished, left.lost)
 
     def close(self) -> None:

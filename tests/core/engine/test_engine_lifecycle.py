@@ -7,12 +7,14 @@ import functools
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pannier.drivers.network import PortRequest
 from pannier.drivers.resources import Limits, ResourceCapability
+from pannier.drivers.runtime import RuntimeState
 from pannier.engine import ooms
 from pannier.engine.model import (
     ContainerConfig,
@@ -31,6 +33,7 @@ from support.fakes import FakeResources
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Never
 
 
 @engine_test
@@ -426,6 +429,33 @@ async def test_a_lost_monitor_is_told(rig: Rig) -> None:
     state = rig.engine.containers.get("web").state
     assert (state.exit_code, state.status) == (137, Status.EXITED)
     assert "lost" in state.error
+
+
+@engine_test
+async def test_a_monitor_that_ends_without_a_word(rig: Rig) -> None:
+    """Its watch fails; the runtime is asked what became of the container, on another thread."""
+    container = await rig.run("web")
+    [watch] = rig.runtime.watches
+
+    def fail() -> Never:
+        raise DriverError("the monitor has ended without a word")
+
+    asked: list[threading.Thread] = []
+
+    def state(id: str) -> RuntimeState:
+        asked.append(threading.current_thread())
+        return RuntimeState(id, "stopped", 0, 137, 1234.5, lost=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "read", fail)
+        patch.setattr(rig.runtime, "state", state)
+        rig.runtime.leave(container.id)
+        await eventually(lambda: rig.status("web") is Status.EXITED)
+    found = rig.engine.containers.get("web").state
+    assert found.exit_code == 137
+    assert "lost" in found.error
+    assert asked
+    assert threading.main_thread() not in asked
 
 
 @engine_test

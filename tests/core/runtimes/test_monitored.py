@@ -18,6 +18,7 @@ from pannier.drivers.runtime import CreateRequest, ExecRequest, ExitEvent
 from pannier.errors import DriverError, StartFailed
 from pannier.runtimes.descriptors import DescriptorList
 from pannier.runtimes.monitored import Blueprint, MonitoredRuntime
+from pannier.runtimes.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,13 +166,34 @@ def test_what_cannot_be_added(driver: Toy) -> None:
 
 
 def test_a_monitor_that_is_killed(driver: Toy) -> None:
-    """The first process is ended, and the status is told to be lost."""
+    """Who asks has the first process ended, and is told that the status is lost."""
     pid = create(driver, "waits")
     driver.start("box")
-    os.kill(parent_of(pid), signal.SIGKILL)
-    event = wait_for_the_end(driver)
-    assert (event.exit_status, event.lost) == (137, True)
+    kill_the_monitor(driver)
+    state = driver.state("box")
+    assert (state.status, state.exit_status, state.lost) == ("stopped", 137, True)
     assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()
+    event = wait_for_the_end(driver)
+    assert (event.exit_status, event.lost, event.finished) == (137, True, state.finished)
+
+
+def test_a_watch_does_not_wait_for_what_a_killed_monitor_has_left(driver: Toy) -> None:
+    """It is read on the event loop: it fails at once, and again; to end the rest is another's."""
+    cleared: list[Path] = []
+    driver.store = Store(driver.store.folder("x").parent.parent, cleared.append)
+    create(driver, "waits")
+    driver.start("box")
+    watch = driver.watch("box")
+    assert watch.read() == []
+    kill_the_monitor(driver)
+    for _ in range(2):
+        assert select.select([watch], [], [], 60)[0], "no end came"
+        with pytest.raises(DriverError, match="the monitor of box has ended without a word"):
+            watch.read()
+    watch.close()
+    assert cleared == []
+    assert driver.state("box").lost
+    assert cleared == [driver.store.folder("box")]
 
 
 def test_no_container_can_overwrite_the_interpreter(driver: Toy) -> None:
@@ -180,6 +202,16 @@ def test_no_container_can_overwrite_the_interpreter(driver: Toy) -> None:
     assert str(Path(f"/proc/{monitor}/exe").readlink()).startswith("/memfd:")
     with Path(f"/proc/{monitor}/exe").open("rb") as copy, pytest.raises(OSError, match="Text file"):
         os.open(f"/proc/self/fd/{copy.fileno()}", os.O_WRONLY)
+
+
+def kill_the_monitor(driver: Toy) -> None:
+    """Kill the monitor of the container ``box``, and wait for its end."""
+    monitor = os.pidfd_open(parent_of(driver.state("box").pid))
+    try:
+        signal.pidfd_send_signal(monitor, signal.SIGKILL)
+        assert select.select([monitor], [], [], 60)[0], "it lives on"
+    finally:
+        os.close(monitor)
 
 
 def wait_for_the_end(driver: Toy) -> ExitEvent:

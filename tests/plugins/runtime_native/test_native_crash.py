@@ -13,6 +13,7 @@ import pytest
 
 from pannier.drivers.base import NoConfig
 from pannier.drivers.runtime import LogSpec, StdioSpec
+from pannier.errors import DriverError
 from pannier_runtime_native.driver import NativeRuntime
 from support.native import make_spec, next_events
 
@@ -52,18 +53,22 @@ def test_the_helper_is_replaced(box: Box) -> None:
 
 
 def test_a_killed_monitor_is_a_lost_container(box: Box) -> None:
-    """The first process dies with it; the watch tells 137 and that it was lost."""
+    """The first process dies with it; its state, and a new watch, tell 137 and that it was lost."""
     box.create("a", make_spec("sleep", "1000"))
     box.driver.start("a")
     pid = box.driver.state("a").pid
     watch = box.driver.watch("a")
     os.kill(shim_of(pid), signal.SIGKILL)
+    with pytest.raises(DriverError, match="the monitor of a has ended without a word"):
+        next_events(watch)
+    watch.close()
+    state = box.driver.state("a")
+    assert (state.status, state.exit_status, state.lost) == ("stopped", 137, True)
+    wait_gone(pid)
+    watch = box.driver.watch("a")
     (event,) = next_events(watch)
     watch.close()
     assert (event.exec_id, event.exit_status, event.lost) == (None, 137, True)
-    wait_gone(pid)
-    state = box.driver.state("a")
-    assert (state.status, state.exit_status) == ("stopped", 137)
     assert state.finished == event.finished
 
 
