@@ -11,20 +11,25 @@ The thread begins with the first call, and sleeps while there are none.
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pannier import bounded
+from pannier.bounded import describe
 from pannier.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Blocked", "promptly"]
+__all__ = ["Aside", "Blocked", "promptly"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("pannier.engine")
 
 _SIGNAL: Final = signal.SIGURG
 """Ignored by whoever does not handle it, and used for nothing else here."""
@@ -38,6 +43,40 @@ _IDLE: Final = 20
 
 class Blocked(DriverError):
     """A call that must return at once did not, and was interrupted."""
+
+
+class Aside:
+    """Calls of code that has blocked before: one after another, on a thread that nobody waits for.
+
+    One that hangs holds up those behind it, and nothing else: neither a thread for each of them nor
+    the end of the daemon. There is no thread while there are no calls.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._busy = False
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called; what it raises is logged."""
+        with self._lock:
+            self._calls.append(function)
+            if self._busy:
+                return
+            self._busy = True
+        threading.Thread(target=self._work, name="pannier-aside", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._busy = False
+                    return
+                function = self._calls.popleft()
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001 - the next one is called all the same
+                _log.warning("a call that nobody waits for failed: %s", describe(error))
 
 
 class _Overdue(BaseException):

@@ -4,7 +4,8 @@ A runtime's watch is a stranger's object that the event loop polls. One that rai
 for ever that there is something to read and has nothing, would have the loop spin: it is let go of,
 once and with a word in the log. From then on the runtime is asked, on a worker thread and ever less
 often, for the container's state and a new watch. So a container goes on, and its end is known, if a
-little later. A runtime one of whose watches blocked is asked for states only.
+little later. A runtime one of whose watches blocked is asked for states only, for all of its
+containers: no method of its watches is called on the event loop any more.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pannier.bounded import describe
 from pannier.drivers.runtime import DetachEvent, ExitEvent
-from pannier.engine.promptness import Blocked, promptly
+from pannier.engine.promptness import Aside, Blocked, promptly
 from pannier.errors import DriverError, NotFound, PannierError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class EmptyReads:
 class _Polled:
     """A watch that the event loop polls, under *descriptor*, whatever the watch says later."""
 
+    live: Live
     descriptor: int
     empty: EmptyReads = field(default_factory=EmptyReads)
 
@@ -92,9 +94,14 @@ class Watching:
     _polled: dict[str, _Polled] = field(default_factory=dict)
     _broken: dict[str, _Broken] = field(default_factory=dict)
     _blocking: set[str] = field(default_factory=set)  # runtimes, by their ids
+    _aside: Aside = field(default_factory=Aside)
 
     def begin(self, live: Live, watch: RuntimeWatch) -> None:
         """Watch a running container by *watch*, which is closed when it is watched no more."""
+        if live.container.host.runtime in self._blocking:
+            self._close(live, watch)
+            self._ask_instead(live)
+            return
         live.watch = watch
         try:
             descriptor = promptly(watch.fileno)
@@ -102,7 +109,7 @@ class Watching:
         except (PannierError, OSError, RuntimeError, ValueError) as error:
             self.breaks(live, error)
             return
-        self._polled[live.container.id] = _Polled(descriptor)
+        self._polled[live.container.id] = _Polled(live, descriptor)
         # What came before the reader was there would wake nobody on an edge.
         self.drain(live)
 
@@ -141,24 +148,54 @@ class Watching:
         if polled is not None:
             asyncio.get_running_loop().remove_reader(polled.descriptor)
         if watch is not None:
-            _close(live, watch)
+            self._close(live, watch)
+
+    def _close(self, live: Live, watch: RuntimeWatch) -> None:
+        runtime = live.container.host.runtime
+        if runtime in self._blocking:
+            self._aside.call(watch.close)
+            return
+        try:
+            promptly(watch.close)
+        except PannierError as error:
+            _log.warning("%s: its watch was not closed: %s", live.container.id[:12], error)
+            if isinstance(error, Blocked):
+                self._blocks(runtime)
 
     # What broke.
 
     def breaks(self, live: Live, error: Exception) -> None:
         """Ask for a container's state from now on: its watch fails, or cannot be had."""
-        id = live.container.id
-        if isinstance(error, Blocked):
-            self._blocking.add(live.container.host.runtime)
-        self._let_go(live)
+        id, runtime = live.container.id, live.container.host.runtime
         if id not in self._broken:
-            self._broken[id] = _Broken()
             _log.warning(
                 "%s: the watch of its runtime %s broke, which is asked for its state from now on: "
                 "%s",
-                *(id[:12], live.container.host.runtime, describe(error)),
+                *(id[:12], runtime, describe(error)),
             )
-        self._ask_later(live, self._broken[id])
+        if isinstance(error, Blocked):
+            self._blocks(runtime, but=live)
+        self._ask_instead(live)
+
+    def _blocks(self, runtime: str, *, but: Live | None = None) -> None:
+        """Let go of all watches of a runtime one of whose watches blocked.
+
+        :param but: a container that the caller sees to.
+        """
+        self._blocking.add(runtime)
+        lives = [polled.live for polled in self._polled.values() if polled.live is not but]
+        others = [live for live in lives if live.container.host.runtime == runtime]
+        _log.warning(
+            "the runtime %s is asked for its containers' states from now on, and watched no more",
+            runtime,
+        )
+        for live in others:
+            self._ask_instead(live)
+
+    def _ask_instead(self, live: Live) -> None:
+        """Let go of a container's watch, and ask for its state after a while."""
+        self._let_go(live)
+        self._ask_later(live, self._broken.setdefault(live.container.id, _Broken()))
 
     def _ask_later(self, live: Live, broken: _Broken) -> None:
         loop = asyncio.get_running_loop()
@@ -182,20 +219,13 @@ class Watching:
             _log.debug("%s: its runtime does not answer: %s", id[:12], error)
         if self._broken.get(id) is not broken:  # it is watched no more, or by another
             if watch is not None:
-                _close(live, watch)
+                self._close(live, watch)
         elif event is not None:
             self.told(live, event)
         elif watch is None:
             self._ask_later(live, broken)
         else:
             self.begin(live, watch)
-
-
-def _close(live: Live, watch: RuntimeWatch) -> None:
-    try:
-        promptly(watch.close)
-    except PannierError as error:
-        _log.warning("%s: its watch was not closed: %s", live.container.id[:12], error)
 
 
 def _look(

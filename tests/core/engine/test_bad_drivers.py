@@ -23,6 +23,7 @@ from pannier.drivers.resources import ResourceUsage
 from pannier.drivers.runtime import ExitEvent, RuntimeState
 from pannier.engine import watching
 from pannier.engine.model import EndpointOptions, HostOptions, LogConfig, Status
+from pannier.engine.promptness import Aside
 from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
 from pannier.errors import PannierError, UnsupportedOperation
 from pannier.images.filters import ImageFilters
@@ -632,7 +633,10 @@ def test_a_watch_that_blocks(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The loop is held up once, and briefly; the runtime is asked for states from then on."""
+    """The loop is held up once, and briefly; the runtime is asked for states from then on.
+
+    So it is for all of its containers, those before and those that come.
+    """
     monkeypatch.setattr("pannier.bounded.AT_ONCE", 0.05)
     monkeypatch.setattr(watching, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(watching, "LONGEST_PAUSE", 0.02)
@@ -640,23 +644,55 @@ def test_a_watch_that_blocks(
     async def main() -> None:
         rig = BadRig(tmp_path)
         driver = rig.bad("runtime")
-        made: list[object] = []
+        held_up: list[None] = []
 
-        def watch(_: str) -> Any:
-            made.append(BadWatch(**{method: blocks}))
-            return made[-1]
+        def deed() -> Any:
+            if threading.current_thread() is threading.main_thread():
+                held_up.append(None)
+                return blocks()
+            return None
 
-        driver.watch = watch
         async with serving(rig):
             await rig.run("beside")
+            early = await rig.run("early", host=HOSTS["runtime"])
+            driver.watch = lambda _: BadWatch(**{method: deed})
             await start(rig, HOSTS["runtime"])
+            await eventually(lambda: held_up)
+            await eventually(lambda: rig.live("early").watch is None and not driver.watches)
+            late = await rig.run("late", host=HOSTS["runtime"])
             await end(rig, HOSTS["runtime"])
             assert rig.engine.containers.get("victim").state.exit_code == 3
+            for container in (early, late):
+                assert rig.live(container.name).watch is None
+                assert rig.status(container.name) is Status.RUNNING
+                driver.end(container.id, 4)
+                await eventually(rig.live(container.name).stopped.is_set)
+                assert rig.engine.containers.get(container.name).state.exit_code == 4
+            assert len(held_up) == 1
             assert "did not return within 0.05 s" in caplog.text
-            assert len(made) == 1 or method == "close"
+            assert rig.live("beside").watch is not None
             await goes_on(rig)
 
     asyncio.run(main())
+
+
+def test_what_is_called_aside(caplog: pytest.LogCaptureFixture) -> None:
+    """In order, and behind what hangs; what one raises is logged, and keeps no other from it."""
+    aside = Aside()
+    hangs, done = threading.Event(), threading.Event()
+    called: list[str] = []
+    aside.call(lambda: hangs.wait(60))
+    aside.call(raises(SystemExit(3)))
+    aside.call(lambda: called.append("second"))
+    aside.call(done.set)
+    assert called == []
+    hangs.set()
+    assert done.wait(60)
+    assert called == ["second"]
+    assert "a call that nobody waits for failed: SystemExit: 3" in caplog.text
+    again = threading.Event()
+    aside.call(again.set)
+    assert again.wait(60)
 
 
 def test_a_watch_that_recovers(tmp_path: Path) -> None:
