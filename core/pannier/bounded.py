@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
-from pannier.errors import DriverUnavailable, PannierError
+from pannier.errors import DriverUnavailable, PannierError, StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pannier.drivers.base import Driver
 
-__all__ = ["AT_ONCE", "LOADING", "Patience", "describe", "within"]
+__all__ = ["AT_ONCE", "LOADING", "Patience", "describe", "is_whole", "within"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ LOADING = 30.0
 
 AT_ONCE = 2.0
 """Seconds that a driver may take where the event loop, and with it everybody, waits for it."""
+
+
+_STATUSES: Final = range(300, 600)
+"""What an error may be answered with; an answer of another status would be no error's."""
 
 
 class _Hanging(DriverUnavailable):
@@ -40,7 +44,8 @@ def within(seconds: float, what: str, function: Callable[[], T]) -> T:
     One that does not keeps its thread, which ends with the process.
 
     :param what: for the error: what the function was to do, as ``importing it``.
-    :raises DriverUnavailable: it did not end; the message says where it hangs.
+    :raises DriverUnavailable: it did not end, and the message says where it hangs; or it raised
+        what nobody here could handle.
     """
     outcome: dict[str, Any] = {}
 
@@ -55,7 +60,9 @@ def within(seconds: float, what: str, function: Callable[[], T]) -> T:
     thread.join(seconds)
     error = outcome.get("error")
     if error is not None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and (
+            not isinstance(error, PannierError) or is_whole(error)
+        ):
             raise error
         # sys.exit() and its like are meant for the process, which is not a plugin's to end.
         raise DriverUnavailable(f"{what} raised {describe(error)}") from error
@@ -72,12 +79,32 @@ def _place(thread: threading.Thread) -> str:
     return f"; it hangs in {innermost.filename}:{innermost.lineno} ({innermost.name})"
 
 
+def is_whole(error: BaseException) -> TypeGuard[PannierError]:
+    """Whether an error is one of Pannier's, with all that those who handle it rely on.
+
+    A stranger's subclass may have left its root's constructor out, or say what it likes.
+    """
+    if not isinstance(error, PannierError):
+        return False
+    try:
+        return (
+            isinstance(error.message, str)
+            and (error.hint is None or isinstance(error.hint, str))
+            and isinstance(str(error), str)
+            and isinstance(error.status, int)
+            and error.status in _STATUSES
+            and (not isinstance(error, StartFailed) or isinstance(error.errno, int))
+        )
+    except BaseException:  # noqa: BLE001 - a stranger's object may raise anything
+        return False
+
+
 def describe(error: BaseException) -> str:
     """Return an exception's kind and words, whatever a stranger's exception does when asked.
 
     An error of Pannier's own is its message alone.
     """
-    if isinstance(error, PannierError):
+    if is_whole(error):
         return error.message
     try:
         words = str(error)

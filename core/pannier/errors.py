@@ -32,6 +32,9 @@ __all__ = [
 class PannierError(Exception):
     """The root of every error that Pannier raises on purpose.
 
+    A driver's author may well hand on what was caught, as in ``DriverError(error)``: its words are
+    taken then, so that an error can always be written out.
+
     :param message: one line: what was asked and what stood in the way.
     :param hint: one line: what the reader can do about it; None where there is nothing to say.
     """
@@ -39,9 +42,9 @@ class PannierError(Exception):
     status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = str(message)
+        self.hint = None if hint is None else str(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message

@@ -2,9 +2,10 @@
 
 The engine never holds a driver itself but a guard of it, which offers the same contract. Whatever a
 driver raises leaves the guard as a :class:`~pannier.errors.PannierError` that names the driver and
-what it was asked, ``SystemExit`` and its like included; and each answer is looked at, so that a
-wrong one is found where it was given and not where it is used. The operations of a plan, its
-result, and the watches that a driver hands out are guarded likewise.
+what it was asked, whether it was ``SystemExit`` or its like, or an error that only calls itself
+Pannier's; and each answer is looked at, so that a wrong one is found where it was given and not
+where it is used. The operations of a plan, its result, and the watches that a driver hands out are
+guarded likewise.
 
 A guard cannot end a call that hangs: calls are made where nobody waits for ever
 (:mod:`pannier.engine.pool`, :class:`pannier.bounded.Patience`). What it can do is to let no more
@@ -16,6 +17,7 @@ methods return. A call through one costs a microsecond or two.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -29,13 +31,13 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pannier.answers import Check, fits, returned, returned_words
-from pannier.bounded import describe
+from pannier.bounded import describe, is_whole
 from pannier.drivers.announced import gained, without_unknown
 from pannier.drivers.base import Driver
 from pannier.drivers.operations import Abandonment, Operation, Plan, Step
 from pannier.drivers.resources import OomWatch
 from pannier.drivers.runtime import RuntimeWatch
-from pannier.errors import ContractViolation, DriverError, PannierError, UnsupportedOperation
+from pannier.errors import ContractViolation, DriverError, UnsupportedOperation
 
 __all__ = ["guard"]
 
@@ -173,12 +175,12 @@ class _Asking:
         self._caller.leave(self._waiting)
         if error is None:
             return
-        if isinstance(error, UnsupportedOperation):
-            error.hint = error.hint or f"{self._caller.name} refused it in {self._what}"
-        elif not isinstance(error, PannierError) and not (
-            self._streams and isinstance(error, OSError)
-        ):
-            raise self._caller.failed(self._what, error) from error
+        if not is_whole(error):
+            if not (self._streams and isinstance(error, OSError)):
+                raise self._caller.failed(self._what, error) from error
+        elif isinstance(error, UnsupportedOperation):
+            with contextlib.suppress(AttributeError):  # it may be a subclass with a fixed hint
+                error.hint = error.hint or f"{self._caller.name} refused it in {self._what}"
 
 
 def _shown(answer: object) -> str:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
-from pannier.bounded import LOADING, describe, within
+from pannier.bounded import LOADING, describe, is_whole, within
 from pannier.driverclasses import EXPECTED, check_class, claimed_id
-from pannier.errors import ContractViolation, PannierError
+from pannier.errors import ContractViolation
 from pannier.hookspecs import GROUP, DriverHooks
 from pannier.loadtrace import LoadTrace
 
@@ -66,7 +66,7 @@ class DriverRecord:
 
     def failed(self, error: BaseException, *, driver: type[Driver] | None = None) -> DriverRecord:
         """Return this record with the reason that *error* gives."""
-        hint = error.hint if isinstance(error, PannierError) else None
+        hint = error.hint if is_whole(error) else None
         return replace(self, driver=driver, reason=describe(error), hint=hint or "")
 
 

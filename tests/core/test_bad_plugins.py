@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -82,6 +83,20 @@ SOURCES: dict[str, str] = {
     "opening-exits": "class Bad(Good):\n    def __init__(self, *_): raise SystemExit",
     "opening-hangs": "class Bad(Good):\n    def __init__(self, *_):\n        import threading\n"
     "        threading.Event().wait()",
+    "probe-error-message": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
+    "    @classmethod\n    def probe(cls, *_): raise DriverUnavailable(OSError(5, 'x'))",
+    "probe-message-set": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
+    "    @classmethod\n    def probe(cls, *_):\n        error = DriverUnavailable('x')\n"
+    "        error.message = OSError()\n        raise error",
+    "probe-bare": "from support.bad_drivers import Bare\nclass Bad(Good):\n"
+    "    @classmethod\n    def probe(cls, *_): raise Bare",
+    "opening-bare": "from support.bad_drivers import Bare\nclass Bad(Good):\n"
+    "    def __init__(self, *_): raise Bare",
+    "opening-bare-refusal": "from support.bad_drivers import BareRefusal\nclass Bad(Good):\n"
+    "    def __init__(self, *_): raise BareRefusal",
+    "import-mute": "from support.bad_drivers import Mute\nraise Mute('x')",
+    "hook-bare": "from support.bad_drivers import Bare\n@hookimpl\n"
+    "def pannier_network_drivers(): raise Bare",
     "opening-else": "class Bad(Good):\n    def __new__(cls, *_): return 7",
 }
 """The source of each plugin. One that says no more than a class ``Bad`` is given its hook."""
@@ -152,6 +167,8 @@ def test_a_bad_plugin_is_a_row_with_a_reason(
     (bad,) = [row for row in drivers.records if row.id != "good"]
     assert not bad.usable
     assert bad.reason
+    assert json.dumps([bad.reason, bad.hint])
+    assert json.dumps([call.row() for call in drivers.trace.calls])
     assert bad.plugin == "bad"
 
 

@@ -28,10 +28,11 @@ from pannier.errors import (
     DriverError,
     DriverUnavailable,
     NotFound,
+    StartFailed,
     UnsupportedOperation,
 )
 from pannier.guarding import guard
-from support.bad_drivers import Rude, gives, raises
+from support.bad_drivers import Bare, BareRefusal, Mute, Rude, gives, raises, spoiled
 from support.fakes import FakeStorage, World
 
 CONTRACTS = [
@@ -87,7 +88,22 @@ def test_what_a_driver_says_on_purpose_is_passed_on(bad: Any, guarded: StorageDr
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Rude()]
+    "error",
+    [
+        KeyError("x"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        Rude(),
+        Bare(),
+        BareRefusal(),
+        Mute("x"),
+        spoiled(DriverError("x"), message=OSError(5, "x")),
+        spoiled(UnsupportedOperation("x"), hint=b"x"),
+        spoiled(NotFound("x"), status="404"),
+        spoiled(StartFailed("x", errno=2), errno=None),
+    ],
+    ids=lambda error: type(error).__name__,
 )
 def test_whatever_else_it_raises_is_a_drivers_error(
     bad: Any, guarded: StorageDriver, error: BaseException, caplog: pytest.LogCaptureFixture
@@ -100,6 +116,30 @@ def test_whatever_else_it_raises_is_a_drivers_error(
     assert caught.value.__cause__ is error
     assert "log" in (caught.value.hint or "")
     assert "bad_drivers.py" in caplog.text
+
+
+def test_an_error_handed_on_as_a_message_is_its_words(bad: Any, guarded: StorageDriver) -> None:
+    """No type checker keeps a driver from it; what is told can be written out and encoded."""
+    inner: Any = OSError(28, "No space left on device")
+    bad.usage = raises(NotFound(inner, hint=inner))
+    with pytest.raises(NotFound) as caught:
+        guarded.usage("x")
+    words = "[Errno 28] No space left on device"
+    assert (caught.value.message, caught.value.hint, str(caught.value)) == (words, words, words)
+
+
+def test_a_refusal_whose_hint_cannot_be_set(bad: Any, guarded: StorageDriver) -> None:
+    """It is passed on without."""
+
+    class Fixed(UnsupportedOperation):
+        hint = property(lambda _: None)
+
+        def __init__(self) -> None:
+            self.message = "not here"
+
+    bad.usage = raises(Fixed())
+    with pytest.raises(Fixed):
+        guarded.usage("x")
 
 
 def test_what_the_host_refuses_is_no_fault_of_the_driver(

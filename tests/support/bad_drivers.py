@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pannier.drivers.log import LogCapability
 from pannier.drivers.operations import Action, Operation, Plan, Step
 from pannier.drivers.runtime import RuntimeWatch
+from pannier.errors import DriverError, DriverUnavailable, PannierError, UnsupportedOperation
 from support.fakes import FakeNetwork, FakeRuntime, FakeStorage, FarLog
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ __all__ = [
     "BadRuntime",
     "BadStorage",
     "BadWatch",
+    "Bare",
+    "BareRefusal",
+    "Mute",
     "Rude",
     "acting",
     "closed_descriptor",
@@ -29,6 +33,7 @@ __all__ = [
     "hangs",
     "planning",
     "raises",
+    "spoiled",
 ]
 
 NEVER = threading.Event()
@@ -40,6 +45,34 @@ class Rude(BaseException):
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Bare(DriverError):
+    """An error of Pannier's whose author left out the constructor of its root."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class BareRefusal(UnsupportedOperation):
+    """Likewise a refusal."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class Mute(DriverUnavailable):
+    """An error of Pannier's that has all that it should, and does not show it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def spoiled(error: PannierError, **parts: object) -> PannierError:
+    """Return an error with parts that are not what they should be."""
+    for name, part in parts.items():
+        setattr(error, name, part)
+    return error
 
 
 class BadStorage(FakeStorage):

@@ -25,7 +25,7 @@ from pannier.engine import watching
 from pannier.engine.model import EndpointOptions, HostOptions, LogConfig, Status
 from pannier.engine.promptness import Aside
 from pannier.engine.sessions import AttachOptions, ExecConfig, LogOptions
-from pannier.errors import PannierError, UnsupportedOperation
+from pannier.errors import DriverError, PannierError, UnsupportedOperation
 from pannier.images.filters import ImageFilters
 from support.bad_drivers import (
     NEVER,
@@ -34,6 +34,8 @@ from support.bad_drivers import (
     BadRuntime,
     BadStorage,
     BadWatch,
+    Bare,
+    BareRefusal,
     Rude,
     acting,
     closed_descriptor,
@@ -42,6 +44,7 @@ from support.bad_drivers import (
     hangs,
     planning,
     raises,
+    spoiled,
 )
 from support.engine_rig import Rig, chunks, eventually
 from support.fakes import World
@@ -502,6 +505,8 @@ def test_a_bad_driver_harms_its_own_containers_only(
 
 # What drivers are asked when an engine starts.
 
+BROKEN = spoiled(DriverError("x"), message=OSError(5, "x"))
+
 AT_START = [
     Bad("storage", "layers", raises(KeyError("broken")), None),
     Bad("storage", "layers", gives("sha256"), None),
@@ -510,6 +515,9 @@ AT_START = [
     Bad("storage", "containers", gives(None), None),
     Bad("storage", "containers", raises(SystemExit()), None),
     Bad("network", "create_network", raises(Rude()), None, "Rude"),
+    Bad("network", "create_network", raises(Bare()), None, "Bare"),
+    Bad("network", "create_network", raises(BareRefusal()), None, "BareRefusal"),
+    Bad("network", "create_network", raises(BROKEN), None, "DriverError"),
     Bad("network", "create_network", gives(b""), None),
     Bad("network", "create_network", hangs, None, "did not end within"),
     Bad("network", "reconcile", raises(BaseException()), None),
