@@ -102,15 +102,15 @@ def is_whole(error: BaseException) -> TypeGuard[PannierError]:
 def describe(error: BaseException) -> str:
     """Return an exception's kind and words, whatever a stranger's exception does when asked.
 
-    An error of Pannier's own is its message alone.
+    An error of Pannier's own is its message alone, and one without words its kind.
     """
-    if is_whole(error):
+    if is_whole(error) and error.message.strip():
         return error.message
     try:
         words = str(error)
     except BaseException:  # noqa: BLE001 - as the docstring says
         words = ""
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"{type(error).__name__}: {words}" if words.strip() else type(error).__name__
 
 
 class Patience:

@@ -33,7 +33,7 @@ class PannierError(Exception):
     """The root of every error that Pannier raises on purpose.
 
     A driver's author may well hand on what was caught, as in ``DriverError(error)``: its words are
-    taken then, so that an error can always be written out.
+    taken then, and the class's name where it has none, so that an error can always be written out.
 
     :param message: one line: what was asked and what stood in the way.
     :param hint: one line: what the reader can do about it; None where there is nothing to say.
@@ -42,7 +42,8 @@ class PannierError(Exception):
     status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        self.message = str(message)
+        words = str(message)
+        self.message = words if words.strip() else type(self).__name__
         self.hint = None if hint is None else str(hint)
         super().__init__(self.message)
 

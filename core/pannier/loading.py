@@ -42,6 +42,7 @@ class DriverRecord:
     :param distribution: the distribution that brings it, with *version*.
     :param driver: None where it cannot be used; *reason* and *hint* then say why.
     :param probed: whether :meth:`~pannier.drivers.base.Driver.probe` was tried.
+    :param refused: whether something failed, whatever it said: *reason* is for people.
     """
 
     kind: str
@@ -53,11 +54,12 @@ class DriverRecord:
     hint: str = ""
     probed: bool = False
     plugin: str = ""
+    refused: bool = False
 
     @property
     def usable(self) -> bool:
         """Whether the driver works here, as far as it was probed."""
-        return self.driver is not None and not self.reason
+        return self.driver is not None and not self.refused
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ class DriverRecord:
     def failed(self, error: BaseException, *, driver: type[Driver] | None = None) -> DriverRecord:
         """Return this record with the reason that *error* gives."""
         hint = error.hint if is_whole(error) else None
-        return replace(self, driver=driver, reason=describe(error), hint=hint or "")
+        return replace(self, driver=driver, reason=describe(error), hint=hint or "", refused=True)
 
 
 def load_plugins(

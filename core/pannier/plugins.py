@@ -245,5 +245,5 @@ class Drivers:
                 raise
             failed = record.failed(error, driver=record.driver)
             self.records[self.records.index(record)] = failed
-            _log.warning("the %s driver %r is left out: %s", record.kind, record.id, error)
+            _log.warning("the %s driver %r is left out: %s", record.kind, record.id, failed.reason)
             return None

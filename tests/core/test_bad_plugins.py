@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pannier.bounded import within
 from pannier.config import Config
+from pannier.errors import DriverUnavailable
 from pannier.hookspecs import hookimpl
-from pannier.plugins import Drivers, load_plugins
-from support.fakes import FakeNetwork
+from pannier.plugins import DriverRecord, Drivers, load_plugins
+from support.bad_drivers import spoiled
+from support.fakes import FakeNetwork, FakeResources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +88,18 @@ SOURCES: dict[str, str] = {
     "        threading.Event().wait()",
     "probe-error-message": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
     "    @classmethod\n    def probe(cls, *_): raise DriverUnavailable(OSError(5, 'x'))",
+    "probe-wordless": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
+    "    priority = 99\n    @classmethod\n"
+    "    def probe(cls, *_): raise DriverUnavailable(str(TimeoutError()))",
+    "probe-blank": "from support.bad_drivers import spoiled\n"
+    "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n    priority = 99\n"
+    "    @classmethod\n"
+    "    def probe(cls, *_): raise spoiled(DriverUnavailable('x'), message=' ')",
+    "opening-wordless": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
+    "    priority = 99\n    def __init__(self, *_): raise DriverUnavailable(str(KeyError()))",
+    "opening-blank": "from support.bad_drivers import spoiled\n"
+    "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n    priority = 99\n"
+    "    def __init__(self, *_): raise spoiled(DriverUnavailable('x'), message='')",
     "probe-message-set": "from pannier.errors import DriverUnavailable\nclass Bad(Good):\n"
     "    @classmethod\n    def probe(cls, *_):\n        error = DriverUnavailable('x')\n"
     "        error.message = OSError()\n        raise error",
@@ -166,10 +181,33 @@ def test_a_bad_plugin_is_a_row_with_a_reason(
     assert drivers.choose("network").id == "good"
     (bad,) = [row for row in drivers.records if row.id != "good"]
     assert not bad.usable
-    assert bad.reason
+    assert bad.reason.strip()
     assert json.dumps([bad.reason, bad.hint])
     assert json.dumps([call.row() for call in drivers.trace.calls])
     assert bad.plugin == "bad"
+
+
+def test_the_best_is_not_tried_again_when_it_fails_without_a_word(config: Config) -> None:
+    """Opening comes to an end, and the next best is opened."""
+
+    class Loud(FakeResources):
+        id = "loud"
+
+        def __init__(self, *_: object) -> None:
+            """Hold nothing."""
+
+    class Wordless(Loud):
+        id = "wordless"
+        priority = 99
+
+        def __init__(self, *_: object) -> None:
+            raise spoiled(DriverUnavailable("x"), message="")
+
+    rows = [DriverRecord("resources", cls.id, driver=cls) for cls in (Wordless, Loud)]
+    drivers = Drivers(config, rows)
+    best = within(30.0, "opening the best", lambda: drivers.open_best("resources", FakeResources))
+    assert type(best) is Loud
+    assert drivers.choose("resources").id == "loud"
 
 
 METADATA = {

@@ -128,6 +128,13 @@ def test_an_error_handed_on_as_a_message_is_its_words(bad: Any, guarded: Storage
     assert (caught.value.message, caught.value.hint, str(caught.value)) == (words, words, words)
 
 
+def test_an_error_without_words_is_called_by_its_kind() -> None:
+    """Nobody is told nothing, and what asks for a reason finds one."""
+    assert NotFound(str(TimeoutError())).message == "NotFound"
+    assert describe(spoiled(NotFound("x"), message=" ")) == "NotFound"
+    assert describe(KeyError()) == "KeyError"
+
+
 def test_a_refusal_whose_hint_cannot_be_set(bad: Any, guarded: StorageDriver) -> None:
     """It is passed on without."""
 
