@@ -8,6 +8,7 @@ with the reason and a hint.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions, entry_points
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from pannier.hookspecs import GROUP, DriverHooks
 from pannier.loadtrace import LoadTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from importlib.metadata import EntryPoint
 
     from pannier.drivers.base import Driver
@@ -30,6 +31,9 @@ __all__ = ["DriverRecord", "load_plugins"]
 
 OURS: Final = "pannier"
 """The distribution that this module is of."""
+
+_MOST_CLASSES: Final = 1000
+"""However many drivers a plugin may bring under one hook, there are not so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
 def _examine(row: DriverRecord, function: Any, trace: LoadTrace) -> Iterator[DriverRecord]:
     try:
         with trace.timed(row.plugin, EXPECTED[row.kind].hook):
-            classes: Sequence[type[Driver]] = within(LOADING, "its hook", lambda: list(function()))
+            classes = within(LOADING, "its hook", functools.partial(_listed, function))
     except Exception as error:  # noqa: BLE001 - as above
         yield row.failed(error)
         return
@@ -193,6 +197,21 @@ def _examine(row: DriverRecord, function: Any, trace: LoadTrace) -> Iterator[Dri
             yield replace(row, id=claimed_id(cls) or row.id).failed(error)
         else:
             yield replace(row, id=cls.id, driver=cls)
+
+
+def _listed(function: Callable[[], Iterable[type[Driver]]]) -> list[type[Driver]]:
+    """Return what a hook yields, of which there may be no end.
+
+    Taken without a bound, an endless iterator of the interpreter's own holds its lock (the GIL)
+    all the while, so that no limit of time would be noticed.
+    """
+    classes = list(itertools.islice(function(), _MOST_CLASSES + 1))
+    if len(classes) > _MOST_CLASSES:
+        raise ContractViolation(
+            f"its hook goes on after {_MOST_CLASSES} drivers",
+            hint="it is to return a list of driver classes: tell the plugin's author",
+        )
+    return classes
 
 
 def _refuse_duplicates(records: list[DriverRecord]) -> list[DriverRecord]:

@@ -45,6 +45,10 @@ SOURCES: dict[str, str] = {
     "hook-exits": "@hookimpl\ndef pannier_network_drivers(): raise SystemExit(0)",
     "hook-hangs": "@hookimpl\ndef pannier_network_drivers():\n    import threading\n"
     "    threading.Event().wait()",
+    "hook-endless": "class Bad(Good): pass\nimport itertools\n@hookimpl\n"
+    "def pannier_network_drivers(): return itertools.repeat(Bad)\n",
+    "hook-endless-generator": "class Bad(Good): pass\n@hookimpl\n"
+    "def pannier_network_drivers():\n    while True:\n        yield Bad\n",
     "hook-generator": "@hookimpl\ndef pannier_network_drivers():\n    yield 1 / 0",
     "hook-arguments": "@hookimpl\ndef pannier_network_drivers(what): return []",
     "hook-instances": "@hookimpl\ndef pannier_network_drivers(): return [object()]",
@@ -116,6 +120,12 @@ SOURCES: dict[str, str] = {
 }
 """The source of each plugin. One that says no more than a class ``Bad`` is given its hook."""
 
+TOLD = {
+    "hook-endless": "goes on after 1000 drivers",
+    "hook-endless-generator": "goes on after 1000 drivers",
+}
+"""What the reason of some has to say."""
+
 _BEFORE = """
 from dataclasses import dataclass, field
 from pannier.drivers.network import NetworkDriver
@@ -167,7 +177,7 @@ def test_a_bad_plugin_is_a_row_with_a_reason(
     """Whatever it does when it is loaded, probed and opened; the good one behind it is opened."""
     source = SOURCES[name]
     if "class Bad" in source:
-        source = _BEFORE + source + _HOOK
+        source = _BEFORE + source + ("" if "hookimpl" in source else _HOOK)
     elif "hookimpl" in source:
         source = _BEFORE + source
     module = f"bad_plugin_{name.replace('-', '_')}"
@@ -182,6 +192,7 @@ def test_a_bad_plugin_is_a_row_with_a_reason(
     (bad,) = [row for row in drivers.records if row.id != "good"]
     assert not bad.usable
     assert bad.reason.strip()
+    assert TOLD.get(name, "") in bad.reason
     assert json.dumps([bad.reason, bad.hint])
     assert json.dumps([call.row() for call in drivers.trace.calls])
     assert bad.plugin == "bad"
