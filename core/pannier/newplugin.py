@@ -171,6 +171,8 @@ def _values(template: _Kind, kind: str, name: str) -> dict[str, str]:
     values = {
         "kind": kind,
         "id": name,
+        # In single quotes, which stand in the templates' strings as well as in TOML.
+        "key": f"'{name}'" if "." in name else name,
         "distribution": distribution,
         "package": distribution.replace("-", "_"),
         "cls": f"{word}{template.suffix}",

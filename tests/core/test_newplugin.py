@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -166,6 +167,23 @@ def test_the_name_is_normalised(tmp_path: Path) -> None:
     driver = (made / "src" / "pannier_storage_zfs_fast_2" / "driver.py").read_text(encoding="utf-8")
     assert 'id: ClassVar[str] = "zfs_fast.2"' in driver
     assert "class ZfsFast2Storage(StorageDriver)" in driver
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_that_is_shown_is_the_drivers(tmp_path: Path, kind: str) -> None:
+    """An id with a dot is one key of TOML, and not two, in the README and in the driver's words."""
+    made = new_plugin(kind, "zfs.fast_2", tmp_path)
+    readme = (made / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("```toml\n")[2].partition("```")[0]
+    tables = pannier.config.parse(shown).tables
+    assert list(tables[kind]) == ["zfs.fast_2"]
+    (driver,) = made.glob("src/*/driver.py")
+    text = driver.read_text(encoding="utf-8")
+    headers = re.findall(rf"\[{kind}\.[^]]*\]", text)
+    assert headers
+    for header in headers:
+        assert tomllib.loads(header) == {kind: {"zfs.fast_2": {}}}
+    compile(text, str(driver), "exec")
 
 
 @pytest.mark.parametrize(
