@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 from pannier.errors import DriverUnavailable, PannierError, StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pannier.drivers.base import Driver
 
-__all__ = ["AT_ONCE", "LOADING", "Patience", "describe", "is_whole", "within"]
+__all__ = ["AT_ONCE", "LOADING", "Patience", "describe", "is_whole", "side_by_side", "within"]
 
 T = TypeVar("T")
 
@@ -69,6 +70,24 @@ def within(seconds: float, what: str, function: Callable[[], T]) -> T:
     if "answer" in outcome:
         return outcome["answer"]  # type: ignore[no-any-return] # what the function returned
     raise _Hanging(f"{what} did not end within {seconds:g} s{_place(thread)}", thread)
+
+
+def side_by_side(functions: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what each function returns, or raise what the first that failed raises.
+
+    Their threads keep no process from ending.
+    """
+    futures: list[Future[T]] = [Future() for _ in functions]
+
+    def call(function: Callable[[], T], future: Future[T]) -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+
+    for function, future in zip(functions, futures, strict=True):
+        threading.Thread(target=call, args=(function, future), daemon=True).start()
+    return [future.result() for future in futures]
 
 
 def _place(thread: threading.Thread) -> str:

@@ -10,19 +10,21 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
 from pannier.build.service import Builder
 from pannier.config import Config, load
 from pannier.database import Database
-from pannier.driverset import open_drivers
+from pannier.driverset import DriverSet, open_drivers
 from pannier.engine.engine import Engine
 from pannier.engine.settings import EngineSettings
 from pannier.errors import ConfigError, Conflict, DriverUnavailable, PannierError
@@ -37,10 +39,12 @@ from pannier.server.tls import TlsFront
 from pannier.subids import parse_remap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["main", "serve"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("pannier.daemon")
 
@@ -95,7 +99,13 @@ async def serve(config: Config) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_sole_daemon(config.engine.state))
-        engine, builder, drivers = await _open_engine(config, stack)
+        found = await _unless(stopping, functools.partial(_find_drivers, config))
+        if found is None:
+            _log.info("stopping before the drivers are open")
+            return
+        drivers, opened = found
+        stack.callback(opened.close)
+        engine, builder = await _open_engine(config, opened, stack)
         app = create_app(
             engine,
             drivers=lambda: [_row(r, drivers) for r in drivers.probe_all()],
@@ -113,12 +123,38 @@ async def serve(config: Config) -> None:
         _log.info("stopping; containers go on")
 
 
-async def _open_engine(
-    config: Config, stack: contextlib.AsyncExitStack
-) -> tuple[Engine, Builder, Drivers]:
+async def _unless(stopping: asyncio.Event, function: Callable[[], T]) -> T | None:
+    """Return what *function* returns on a thread of its own; None once the daemon is to stop.
+
+    The thread, in which strangers' code may hang, ends with the process.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            try:
+                answer = function()
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                loop.call_soon_threadsafe(done.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(done.set_result, answer)
+
+    threading.Thread(target=call, name="pannier-opening", daemon=True).start()
+    told = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((done, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    return done.result() if done.done() else None
+
+
+def _find_drivers(config: Config) -> tuple[Drivers, DriverSet]:
     drivers = Drivers(config)
-    opened = open_drivers(drivers)
-    stack.callback(opened.close)
+    return drivers, open_drivers(drivers)
+
+
+async def _open_engine(
+    config: Config, opened: DriverSet, stack: contextlib.AsyncExitStack
+) -> tuple[Engine, Builder]:
     database = Database(config.engine.root / "pannier.db")
     stack.callback(database.close)
     settings = EngineSettings(
@@ -141,7 +177,7 @@ async def _open_engine(
     builder = Builder(engine, images, database, config.engine.root, config.engine.state)
     stack.push_async_callback(builder.close)
     await builder.clear()
-    return engine, builder, drivers
+    return engine, builder
 
 
 def _row(record: DriverRecord, drivers: Drivers) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pannier.bounded import LOADING, describe, within
+from pannier.bounded import LOADING, describe, side_by_side, within
 from pannier.drivers.base import Driver, DriverContext
 from pannier.errors import ConfigError, ContractViolation, DriverUnavailable, PannierError
-from pannier.loading import DriverRecord, load_plugins
+from pannier.loading import OURS, DriverRecord, load_plugins
 from pannier.loadtrace import LoadTrace
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Drivers:
             context = self.context(record.kind, record.id)
             build = functools.partial(record.driver, context, settings)
             with self.trace.timed(record.plugin, "open", record.kind, record.id):
-                driver = within(self.config.drivers.patience, "opening it", build)
+                driver = within(self._patience(record), "opening it", build)
         except PannierError:
             raise
         except Exception as error:
@@ -210,6 +210,20 @@ class Drivers:
                 f"{what} could not be opened: it is no {contract.__name__} once it is made"
             )
         return driver
+
+    def _is_strangers(self, record: DriverRecord) -> bool:
+        """Whether a driver is neither Pannier's own nor named in the configuration."""
+        named = getattr(self.config.drivers, record.kind) == record.id
+        written = record.id in self.config.tables.get(record.kind, {})
+        return not (named or written or record.distribution == OURS)
+
+    def _patience(self, record: DriverRecord) -> float:
+        """Return how many seconds a driver may take to be opened.
+
+        One that nobody asked for does not keep everybody waiting.
+        """
+        patience = self.config.drivers.patience
+        return min(patience, LOADING) if self._is_strangers(record) else patience
 
     def open_best(self, kind: str, contract: type[D]) -> D:
         """Open the driver to use for a kind; for ``auto`` the best that can be opened.
@@ -226,15 +240,23 @@ class Drivers:
     def open_all(self, kind: str, contract: type[D]) -> dict[str, D]:
         """Open every usable driver of a kind; one that cannot be opened is left out.
 
+        Strangers' are opened side by side, so that many that hang take no longer than one.
+
         :raises ConfigError: the configuration is wrong.
         """
-        opened = {}
-        for record in [row for row in self.records if row.kind == kind]:
+
+        def attempt(record: DriverRecord) -> D | None:
             probed = self.probe(record)
-            driver = self._try(probed, contract) if probed.usable else None
-            if driver is not None:
-                opened[probed.id] = driver
-        return opened
+            return self._try(probed, contract) if probed.usable else None
+
+        records = [row for row in self.records if row.kind == kind]
+        strangers = [row for row in records if self._is_strangers(row)]
+        tried = [(row.id, attempt(row)) for row in records if row not in strangers]
+        found = side_by_side([functools.partial(attempt, row) for row in strangers])
+        tried += zip((row.id for row in strangers), found, strict=True)
+        # One id may have several rows, of which all but one were refused.
+        opened = {id: driver for id, driver in tried if driver is not None}
+        return {row.id: opened[row.id] for row in records if row.id in opened}
 
     def _try(self, record: DriverRecord, contract: type[D]) -> D | None:
         """Open a driver, or take note of why it cannot be opened."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -219,6 +220,33 @@ def test_the_best_is_not_tried_again_when_it_fails_without_a_word(config: Config
     best = within(30.0, "opening the best", lambda: drivers.open_best("resources", FakeResources))
     assert type(best) is Loud
     assert drivers.choose("resources").id == "loud"
+
+
+def test_strangers_that_hang_do_not_add_up(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are opened side by side, and no longer than one that nobody named may take."""
+    never, together = threading.Event(), threading.Barrier(5)
+
+    class Hanging(GoodNetwork):
+        def __init__(self, *_: object) -> None:
+            together.wait(30)
+            began.append(1)
+            never.wait()
+
+    began: list[int] = []
+    monkeypatch.setattr("pannier.plugins.LOADING", 1.0)
+    hanging: list[Any] = [type(f"Hanging{n}", (Hanging,), {"id": f"hanging{n}"}) for n in range(5)]
+    rows = [DriverRecord("network", cls.id, driver=cls) for cls in (*hanging, GoodNetwork)]
+    rows.append(DriverRecord("network", "good").failed(DriverUnavailable("another's id")))
+    patient = replace(config, drivers=replace(config.drivers, patience=3600.0))
+    drivers = Drivers(patient, rows)
+    try:
+        assert list(drivers.open_all("network", FakeNetwork)) == ["good"]
+    finally:
+        never.set()
+    assert len(began) == 5  # the barrier would not have let them through one after another
+    reasons = [row.reason for row in drivers.records if row.id != "good"]
+    assert len(reasons) == 5
+    assert all("did not end within 1 s" in reason for reason in reasons)
 
 
 METADATA = {

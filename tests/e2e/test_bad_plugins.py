@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -172,6 +175,30 @@ def test_a_daemon_among_bad_plugins(among_bad_plugins: Daemon) -> None:
     assert (state["Status"], state["Pid"]) == ("running", pid)
     assert daemon.cli("run", "--rm", "busybox", "echo", "well").stdout == "well\n"
     assert daemon.cli("exec", "beside", "echo", "well").stdout == "well\n"
+
+
+def test_a_daemon_ends_while_a_plugin_hangs(tmp_path: Path) -> None:
+    """SIGTERM ends it although it is not through with opening the drivers yet."""
+    code = "import sys, threading\nprint('it hangs', file=sys.stderr, flush=True)\n"
+    (tmp_path / "bad_hanging.py").write_text(code + "threading.Event().wait()\n")
+    metadata = tmp_path / "bad_hanging-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-hanging\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[pannier]\nhanging = bad_hanging\n")
+    config = tmp_path / "config.toml"
+    config.write_text(f'[engine]\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n')
+    command = ["unshare", "--net", sys.executable, "-m", "pannier.daemon", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as daemon:
+        assert daemon.stderr is not None
+        try:
+            assert b"it hangs\n" in iter(daemon.stderr.readline, b"")
+            daemon.terminate()
+            _, said = daemon.communicate(timeout=20)
+        finally:
+            daemon.kill()
+    assert daemon.returncode == 0
+    assert b"stopping before the drivers are open" in said
 
 
 def test_the_command_line_says_what_is_wrong(among_bad_plugins: Daemon) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pannier.client import ConnectionFailed
+from pannier.bounded import LOADING
+from pannier.client import ConnectionFailed, launch
 from pannier.client.launch import start_daemon
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def test_a_failed_daemon_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConnectionFailed, match=r"first line \| the reason") as caught:
         start_daemon(str(path), [])
     assert "pannier daemon" in str(caught.value.hint)
+
+
+def test_a_daemon_that_lives_is_waited_for_longer_than_a_plugin_may_take() -> None:
+    """One plugin that hangs in being imported does not make the command line give up."""
+    assert launch._PATIENCE >= 10 * LOADING
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
