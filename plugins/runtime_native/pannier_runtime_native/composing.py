@@ -40,6 +40,7 @@ class Solo:
     """A container that is to have no monitor.
 
     :param listener: opens the socket on which its start is awaited.
+    :param lock: opens a file, and locks it as long as that is so.
     :param kept: descriptors of ours that become its process's 3 and up.
     :param place: where the bundle has the root.
     :param state: the container's state while it is made, as hooks get it.
@@ -48,6 +49,7 @@ class Solo:
     """
 
     listener: Callable[[], int]
+    lock: Callable[[], int]
     place: str
     state: Mapping[str, object]
     kept: tuple[int, ...] = ()
@@ -69,6 +71,7 @@ def solo_job(solo: Solo, spec: oci.Spec, descriptors: DescriptorList, time: str 
         raise InvalidRequest("linux.timeOffsets needs a time namespace of the container's own")
     return {
         "listener": descriptors.add(solo.listener),
+        "lock": descriptors.add(solo.lock),
         "kept": [descriptors.add(_duplicate(descriptor)) for descriptor in solo.kept],
         "place": os.fsencode(solo.place) if create_hooks else b"",
         "create_state": split_state(solo.state),

@@ -142,6 +142,7 @@ def _play_solo(
     parent = soloist.await_start(descriptors[solo["listener"]], GO)
     try:
         soloist.run_start_hooks(solo)
+        soloist.unlock(descriptors[solo["lock"]])
         return soloist.lift(parent, streams, [descriptors[index] for index in solo["kept"]])
     except soloist.HookError as error:
         _report(parent, error, -1, "hook")

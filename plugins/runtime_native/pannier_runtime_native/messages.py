@@ -42,6 +42,7 @@ class SoloJob(TypedDict):
     """What a container without a monitor has besides.
 
     :param listener: the descriptor of the socket on which its start is awaited.
+    :param lock: the descriptor of a file that is to be unlocked before the program executes.
     :param kept: descriptors that become the process's 3 and up.
     :param place: where its root is attached while the host's filesystem is still there; empty where
         that is left first.
@@ -54,6 +55,7 @@ class SoloJob(TypedDict):
     """
 
     listener: int
+    lock: int
     kept: list[int]
     place: bytes
     create_state: tuple[bytes, bytes]

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from pannier_runtime_native.messages import HookJob, Job, SoloJob
 
-__all__ = ["TAKEN", "HookError", "SoloAssembly", "await_start", "lift", "run_start_hooks"]
+__all__ = [
+    "TAKEN",
+    "HookError",
+    "SoloAssembly",
+    "await_start",
+    "lift",
+    "run_start_hooks",
+    "unlock",
+]
 
 TAKEN = b"t"
 """The answer to the first that starts the container; another gets none."""
@@ -86,6 +94,7 @@ def _run(kind: str, hooks: list[HookJob], state_parts: tuple[bytes, bytes]) -> N
 def await_start(listener: int, go: bytes) -> _socket.socket:
     """Wait until somebody says *go*; return the connection, which execve closes.
 
+    Nobody is listened to from then on: what runs before the program does may take long.
     As pid 1 we would not hear the signals that end others: we end by them as if we were none.
     """
     listening = _socket.socket(fileno=listener)
@@ -96,14 +105,21 @@ def await_start(listener: int, go: bytes) -> _socket.socket:
         connection = _socket.socket(fileno=accepted)
         connection.settimeout(_PATIENCE)
         with suppress(OSError):
-            # Who only wants to know whether we wait closes without a word.
+            # Who has given up waiting for us is gone, and what it asked for is not done.
             if connection.recv(1) == go:
                 connection.send(TAKEN)
                 connection.settimeout(None)
+                listening.close()
                 for number in _ENDING:
                     signal.signal(number, signal.SIG_DFL)
                 return connection
         connection.close()
+
+
+def unlock(descriptor: int) -> None:
+    """Show that the program runs from now on: flock(2)."""
+    # Execve would do it by closing the file, but perhaps only after the caller has heard of it.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -14,12 +14,13 @@ from pannier.drivers.runtime import CreateRequest, StdioSpec
 from pannier.errors import DriverError, InvalidRequest
 from pannier.linux import mounts
 from pannier.linux.namespaces import CLONE_NEWPID
+from pannier_oci.awaiting import listen, lock
 from pannier_oci.bundle import grant, id_map, learn_maps, load_spec
 from pannier_oci.console import check_console, send_console, write_pid
 from pannier_oci.groups import open_groups
 from pannier_oci.helper import Helper, close_all, failure
 from pannier_oci.hooking import run_hooks, run_last_hooks
-from pannier_oci.records import Record, listen, start_time
+from pannier_oci.records import Record, start_time
 from pannier_runtime_native.composing import Solo
 from pannier_runtime_native.planning import draw
 from pannier_runtime_native.refusals import PROPAGATION
@@ -139,7 +140,8 @@ def _load(bundle: Path) -> tuple[oci.Spec, IdMap | None, bool]:
 def _alone(record: Record, kept: tuple[int, ...]) -> Solo:
     """Return how a container is made that no monitor looks after."""
     return Solo(
-        listener=lambda: _listener(record.folder),
+        listener=lambda: listen(record.folder),
+        lock=lambda: lock(record.folder),
         place=record.rootfs,
         state=record.state("creating"),
         kept=kept,
@@ -153,10 +155,6 @@ def _tell_of_sockets(spec: oci.Spec, count: int) -> None:
     if count:
         own = spec["process"].get("env", [])
         spec["process"]["env"] = [*own, f"LISTEN_FDS={count}", "LISTEN_PID=1"]
-
-
-def _listener(folder: Path) -> int:
-    return listen(folder).detach()
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
 from pannier.runtimes.channel import receive
+from pannier_oci.awaiting import connect
 from pannier_oci.helper import failure
 from pannier_oci.hooking import run_hooks, run_last_hooks
-from pannier_oci.records import connect
 from pannier_runtime_native.init import GO
 from pannier_runtime_native.soloist import TAKEN
 
@@ -35,6 +35,7 @@ def start(records: Records, root: Path, id: str) -> None:
     :raises InvalidRequest: its configuration has no process.
     :raises StartFailed: the program cannot be executed; the container has stopped then.
     :raises DriverError: a hook has failed; the container is deleted then, its last hooks have run.
+        Or the first process does not answer; nothing has happened then.
     """
     record = records.read(id)
     status = record.status()
@@ -49,10 +50,16 @@ def start(records: Records, root: Path, id: str) -> None:
         try:
             connection.send(GO)
             taken = connection.recv(1)
+        except TimeoutError as error:
+            raise DriverError(
+                f"cannot start {id}: its first process does not answer",
+                hint="it may be stopped by a signal, or paused",
+            ) from error
         except OSError:
             taken = b""
         if taken != TAKEN:
             raise Conflict(f"cannot start a container that has been started already: {id}")
+        connection.settimeout(None)  # hooks take as long as they do
         told = receive(connection)
     if told is not None:
         await_end(record)

@@ -1,7 +1,6 @@
 """The containers' state: a folder for each below ``--root``, made and forgotten whole.
 
-``state.json``: the record, staged and renamed. ``start.sock``: the socket at which the first
-process awaits its start; nobody listens there any more once the container's program runs. Whether a
+``state.json``: the record, staged and renamed; beside it what :mod:`.awaiting` has there. Whether a
 container is created, running, paused or stopped is asked of the kernel every time.
 """
 
@@ -13,25 +12,23 @@ import json
 import os
 import re
 import shutil
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pannier.errors import Conflict, DriverError, InvalidRequest, NotFound
+from pannier.errors import Conflict, InvalidRequest, NotFound
 from pannier.linux.cgroupfs import flat_keyed
+from pannier_oci.awaiting import is_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pannier.drivers import oci
 
-__all__ = ["GroupRecord", "Record", "Records", "connect", "listen"]
+__all__ = ["GroupRecord", "Record", "Records"]
 
 _ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]{0,254}")
 _RECORD = "state.json"
-_SOCKET = "start.sock"
-_BACKLOG = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +105,9 @@ class Record:
             return "stopped"
         if not self.complete:
             return "creating"
-        connection = connect(self.folder)
-        if connection is not None:
-            connection.close()
-            return "created"
-        return "paused" if self.group.frozen() else "running"
+        if self.group.frozen():
+            return "paused"
+        return "created" if is_awaited(self.folder) else "running"
 
     def state(self, status: str | None = None) -> dict[str, object]:
         """Return the state as the specification has it.
@@ -203,37 +198,3 @@ class Records:
     def remove(self, id: str) -> None:
         """Forget a container. Idempotent."""
         shutil.rmtree(self.folder(id), ignore_errors=True)
-
-
-def listen(folder: Path) -> socket.socket:
-    """Return the socket at which a container's start is to be awaited."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _at(folder) as path:
-        listener.bind(path)
-    listener.listen(_BACKLOG)
-    return listener
-
-
-def connect(folder: Path) -> socket.socket | None:
-    """Return a connection to a first process that awaits its start; None where none does."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _at(folder) as path:
-            connection.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
-        connection.close()
-        return None
-    except OSError as error:
-        connection.close()
-        raise DriverError(f"cannot reach the container's process: {error.strerror}") from error
-    return connection
-
-
-@contextlib.contextmanager
-def _at(folder: Path) -> Iterator[str]:
-    # By a descriptor: a socket's path may have 108 bytes only.
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{_SOCKET}"
-    finally:
-        os.close(descriptor)

@@ -91,7 +91,7 @@ def plan(folder: Path, document: object) -> None:
     idmap = id_map(spec)
     grant(spec["process"], mapped=idmap is not None)
     limits_of(dict(spec["linux"].get("resources") or {}))
-    solo = Solo(listener=lambda: -1, place="/", state={}, kept=(), keyring="")
+    solo = Solo(listener=lambda: -1, lock=lambda: -1, place="/", state={}, kept=(), keyring="")
     draw(CreateRequest(id="x", spec=spec, root=-1, idmap=idmap), folder, solo)
 
 
