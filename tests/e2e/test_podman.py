@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -307,3 +307,27 @@ def test_a_pod_shares_a_user_namespace(place: Podman) -> None:
     shown = place.do("exec", "inner", "sh", "-c", "cat /proc/self/uid_map; id -u; touch /x")
     assert shown.split() == ["0", "100000", "5000", "0"]
     place.do("pod", "rm", "--force", "--time", "0", "mapped")
+
+
+def test_a_socket_of_a_service_manager_reaches_the_program(place: Podman) -> None:
+    """What podman is passed by sd_listen_fds(3) the program is passed, as by runc."""
+    if shutil.which("runc") is None:
+        pytest.skip("needs runc to compare with: apt-get install runc")
+    words = ("--rm", "--network", "none", "--cgroup-parent", place.group, IMAGE)
+    program = ("sh", "-c", "echo word >&3; echo $LISTEN_FDS $LISTEN_PID $(ls /proc/self/fd)")
+    shown = []
+    for runtime in (place.runtime, "runc"):
+        passed = place.folder / "passed"
+        command = replace(place, runtime=runtime).command("run", *words, *program)
+        script = f'exec 3> {passed}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *command],
+            capture_output=True,
+            text=True,
+            env=place.environment,
+            timeout=_DEADLINE,
+            check=False,
+        )
+        assert passed.read_text() == "word\n", done.stderr
+        shown.append(done.stdout)
+    assert shown[0] == shown[1]

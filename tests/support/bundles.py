@@ -88,6 +88,19 @@ class Bundle:
             check=False,
         )
 
+    def script(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell's script to its end; the container that it makes is called ``one``."""
+        self.made.append("one")
+        return subprocess.run(
+            ["sh", "-c", text],
+            stdin=subprocess.DEVNULL,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+        )
+
     def do(self, *words: str, **run: Any) -> str:
         """Run a command that must succeed; return what it printed."""
         done = self.call(*words, **run)

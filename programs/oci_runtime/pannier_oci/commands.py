@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pannier.errors import InvalidRequest, UnsupportedOperation
+from pannier_oci.handed import count_listening
 from pannier_oci.records import Records
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _create_options(found: argparse.Namespace) -> CreateOptions:
         console=found.console_socket,
         pid_file=found.pid_file,
         preserve=found.preserve_fds,
-        listening=int(os.environ.get("LISTEN_FDS") or 0),
+        listening=count_listening(),
         new_keyring=not found.no_new_keyring,
     )
 

@@ -18,6 +18,7 @@ from pannier_oci.awaiting import listen, lock
 from pannier_oci.bundle import grant, id_map, learn_maps, load_spec
 from pannier_oci.console import check_console, send_console, write_pid
 from pannier_oci.groups import open_groups
+from pannier_oci.handed import kept_descriptors
 from pannier_oci.helper import Helper, close_all, failure
 from pannier_oci.hooking import run_hooks, run_last_hooks
 from pannier_oci.records import Record, start_time
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
     from pannier_runtime_native.messages import Reply
     from pannier_runtime_native.planning import Blueprint
 
-__all__ = ["CreateOptions", "create", "kept_descriptors"]
+__all__ = ["CreateOptions", "create"]
 
 _STREAMS = (0, 1, 2)
-_FIRST_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +58,6 @@ class CreateOptions:
     new_keyring: bool = True
 
 
-def kept_descriptors(preserve: int) -> tuple[int, ...]:
-    """Return the descriptors to hand on.
-
-    :raises InvalidRequest: one of them is not open.
-    """
-    kept = tuple(range(_FIRST_KEPT, _FIRST_KEPT + preserve))
-    for descriptor in kept:
-        try:
-            os.fstat(descriptor)
-        except OSError as error:
-            raise InvalidRequest(
-                f"unable to preserve fds: descriptor {descriptor} is not open"
-            ) from error
-    return kept
-
-
 def create(records: Records, root: Path, id: str, options: CreateOptions) -> Record:
     """Create a container; a failure leaves nothing of it.
 
@@ -86,7 +70,7 @@ def create(records: Records, root: Path, id: str, options: CreateOptions) -> Rec
     spec, idmap, startable = _load(bundle)
     terminal = spec["process"].get("terminal", False)
     check_console(options.console, terminal=terminal, detached=True)
-    kept = kept_descriptors(options.listening + options.preserve)
+    kept = tuple(kept_descriptors(options.listening + options.preserve))
     _tell_of_sockets(spec, options.listening)
     transaction = Transaction()
     with contextlib.ExitStack() as undo, open_groups(root) as groups:

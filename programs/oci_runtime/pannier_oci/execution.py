@@ -14,7 +14,7 @@ from pannier.runtimes.descriptors import DescriptorList
 from pannier.runtimes.processes import process_job, stdio_job
 from pannier_oci.bundle import grant, id_map, load_process
 from pannier_oci.console import check_console, send_console, write_pid
-from pannier_oci.creating import kept_descriptors
+from pannier_oci.handed import kept_descriptors
 from pannier_oci.helper import Helper, close_all, failure
 from pannier_runtime_native.composing import cpu_list, profile_of, scheduling_job
 from pannier_runtime_native.refusals import refuse

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pannier.errors import PannierError, UnsupportedOperation
 from pannier_oci.arguments import parse
 from pannier_oci.commands import run_command
+from pannier_oci.handed import check_handed_on
 from pannier_oci.messages import set_up
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def _main(words: list[str]) -> int:
     found: argparse.Namespace | None = None
     try:
         found = parse(words)
-        set_up(found.log, found.log_format, debug=found.debug)
+        try:
+            check_handed_on(found)  # before the log takes the number of one that is missing
+        finally:
+            set_up(found.log, found.log_format, debug=found.debug)
         if os.geteuid():
             raise UnsupportedOperation("pannier-runtime is not offered to users: run it as root")
         return run_command(found)
