@@ -113,12 +113,14 @@ class Bundle:
         assert done.returncode == 1, f"{words}: {done.stdout}"
         return str(done.stderr)
 
-    def create(self, id: str, spec: oci.Spec, *words: str) -> Output:
+    def create(self, id: str, spec: oci.Spec, *words: str, third: int | None = None) -> Output:
         """Create a container with its output in pipes of ours."""
         self.write(spec)
         output = Output()
         try:
-            done = self.call("create", *words, id, stdout=output.stdout, stderr=output.stderr)
+            done = self.call(
+                "create", *words, id, stdout=output.stdout, stderr=output.stderr, third=third
+            )
         finally:
             output.handed_over()
         assert done.returncode == 0, output.read()

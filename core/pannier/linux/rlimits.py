@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-__all__ = ["RLIMITS", "set_rlimit"]
+__all__ = ["RLIMITS", "raise_rlimit", "set_rlimit"]
 
 RLIMITS: dict[str, int] = {
     name: getattr(resource, name)
@@ -31,9 +31,27 @@ _UNSIGNED = 1 << 64
 _LARGEST_SIGNED = (1 << 63) - 1
 
 
+def _unsigned(value: int) -> int:
+    return value + _UNSIGNED if value < 0 else value
+
+
 def _signed(value: int) -> int:
     # The module takes RLIM_INFINITY (all ones) as -1.
     return value - _UNSIGNED if value > _LARGEST_SIGNED else value
+
+
+def raise_rlimit(name: str, soft: int, hard: int) -> None:
+    """Raise a limit of this process to what is asked for, and lower nothing.
+
+    :func:`set_rlimit` can do the rest later, for which nobody needs a capability.
+
+    :raises PermissionError: as there.
+    :raises ValueError: the soft limit is above the hard one.
+    """
+    own_soft, own_hard = map(_unsigned, resource.getrlimit(RLIMITS[name]))
+    if _unsigned(soft) <= _unsigned(hard):
+        soft, hard = max(_unsigned(soft), own_soft), max(_unsigned(hard), own_hard)
+    set_rlimit(name, soft, hard)
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:

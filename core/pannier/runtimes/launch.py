@@ -17,7 +17,7 @@ from pannier.linux.process import (
     keep_capabilities,
     set_no_new_privileges,
 )
-from pannier.linux.rlimits import set_rlimit
+from pannier.linux.rlimits import raise_rlimit, set_rlimit
 from pannier.linux.seccomp_install import install
 from pannier.stdio.small import suppress
 
@@ -36,11 +36,13 @@ __all__ = [
     "failure_of",
     "import_nothing_more",
     "limit",
+    "limit_descriptors",
     "look_for",
     "take_streams",
     "wanted_directory",
 ]
 
+_DESCRIPTORS = "RLIMIT_NOFILE"
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_PASSWD = 1 << 18
 _HOME_FIELD = 5
@@ -116,15 +118,29 @@ def _is_null(descriptor: int) -> bool:
 
 
 def limit(process: ProcessJob) -> None:
-    """Set the resource limits and the file mode mask, still as root."""
+    """Set the resource limits and the file mode mask, still as root.
+
+    That of descriptors is at most raised: see :func:`limit_descriptors`.
+    """
     for name, soft, hard in process["rlimits"]:
-        set_rlimit(name, soft, hard)
+        (raise_rlimit if name == _DESCRIPTORS else set_rlimit)(name, soft, hard)
     os.umask(process["umask"])
     if process["scheduling"] is not None:
         # Loaded in those processes only that were told to have it at hand.
         from pannier.runtimes.scheduling import schedule  # noqa: PLC0415
 
         schedule(process["scheduling"])
+
+
+def limit_descriptors(process: ProcessJob) -> None:
+    """Set the limit of descriptors, once all are where the program is to have them.
+
+    There may be no room for a further one from then on: what is to be read is read before.
+    """
+    for name, soft, hard in process["rlimits"]:
+        if name == _DESCRIPTORS:
+            process["env"] = [b"%b=%b" % entry for entry in _environment(process).items()]
+            set_rlimit(name, soft, hard)
 
 
 def wanted_directory(path: bytes) -> None:

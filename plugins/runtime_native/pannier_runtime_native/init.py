@@ -16,6 +16,7 @@ from pannier.runtimes.launch import (
     execute,
     failure_of,
     limit,
+    limit_descriptors,
     look_for,
     take_streams,
     wanted_directory,
@@ -157,6 +158,7 @@ def _finish(job: Job, parent: _socket.socket, streams: list[int], attribute: int
             confine(attribute, job["process"]["apparmor"])
         # The parent's socket is closed by execve, which is how the parent learns of it.
         take_streams((streams[0], streams[1], streams[2]), streams[3:])
+        limit_descriptors(job["process"])
         become(job["process"])
         if job["init"]:
             _supervise(job, parent)

@@ -13,6 +13,7 @@ from pannier.runtimes.launch import (
     execute,
     failure_of,
     limit,
+    limit_descriptors,
     take_streams,
     wanted_directory,
 )
@@ -64,6 +65,7 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
         limit(process)
         # The parent's socket is closed by execve, which is how the parent learns of it.
         take_streams((streams[0], streams[1], streams[2]), streams[3:])
+        limit_descriptors(process)
         become(process)
         execute(process)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it

@@ -284,9 +284,10 @@ def test_limits_bite(place: Place) -> None:
         state = engine.containers.get(container.id).state
         assert state.oom_killed
         assert state.exit_code == 137
-        limited = HostOptions(network_mode="none", ulimits=(Ulimit("nofile", 100, 200),))
-        _, output = await _output(engine, "sh", "-c", "ulimit -n; ulimit -Hn", host=limited)
-        assert output == "100\n200\n"
+        for soft, hard in ((100, 200), (8, 8)):
+            limited = HostOptions(network_mode="none", ulimits=(Ulimit("nofile", soft, hard),))
+            _, output = await _output(engine, "sh", "-c", "ulimit -n; ulimit -Hn", host=limited)
+            assert output == f"{soft}\n{hard}\n"
 
     _run(place, test)
 

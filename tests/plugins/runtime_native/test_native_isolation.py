@@ -227,6 +227,30 @@ def test_rlimits_and_oom_score(box: Box) -> None:
     assert box.run(spec).out.split() == ["123", "456", "321"]
 
 
+@pytest.mark.parametrize("most", [3, 8])
+def test_a_limit_of_few_descriptors(box: Box, tmp_path: Path, most: int) -> None:
+    """Holds for the programs, and not for what is opened and looked up before they run."""
+    (tmp_path / "passwd").write_text("root:x:0:0::/home/of/root:/bin/sh\n")
+    limit = {"type": "RLIMIT_NOFILE", "soft": most, "hard": most}
+    show = "ulimit -n; ulimit -Hn; echo $HOME"
+    spec = make_spec("sh", "-c", show, rlimits=[limit])
+    spec["mounts"] += [
+        {
+            "destination": "/etc/passwd",
+            "type": "bind",
+            "source": str(tmp_path / "passwd"),
+            "options": ["bind"],
+        }
+    ]
+    shown = f"{most}\n{most}\n/home/of/root\n"
+    assert box.run(spec).out == shown
+    spec["process"]["args"] = ["sleep", "100"]
+    box.create("a", spec)
+    box.start("a")
+    done = box.exec("a", "sh", "-c", show, rlimits=[limit])
+    assert (done.status, done.out) == (0, shown)
+
+
 def test_binds(box: Box, tmp_path: Path) -> None:
     """A folder and a file; missing places are made; options hold, recursively where said."""
     source = tmp_path / "source"

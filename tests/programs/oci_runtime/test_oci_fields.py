@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from typing import TYPE_CHECKING, Any, cast
@@ -50,6 +51,23 @@ def test_a_process_is_who_the_configuration_says(bundle: Bundle) -> None:
     assert [int(mask, 16) for mask in (inheritable, permitted, effective, ambient)] == [1] * 4
     assert int(bounding, 16) == 1 << 0 | 1 << 5 | 1 << 27
     assert renounced == "1"
+
+
+@root
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_limit_of_few_descriptors_is_the_programs(bundle: Bundle, *, kept: bool) -> None:
+    """Who makes and starts the container has as many as that takes; hooks do, too."""
+    spec = bundle.spec("sh", "-c", "ulimit -n; ulimit -Hn; readlink /proc/self/fd/3")
+    part(spec, "process")["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 8, "hard": 8}]
+    spec["hooks"] = cast("Any", {"startContainer": [{"path": "/bin/true"}]})
+    null = os.open("/dev/null", os.O_RDONLY)
+    words = ("--preserve-fds", "1") if kept else ()
+    output = bundle.create("one", spec, *words, third=null if kept else None)
+    os.close(null)
+    for _ in range(2):
+        assert json.loads(bundle.do("state", "one"))["status"] == "created"
+    bundle.do("start", "one")
+    assert output.read().split() == ["8", "8", *["/dev/null"] * kept]
 
 
 @root
