@@ -11,9 +11,13 @@ import struct
 
 from pannier.linux.libc import SYSCALLS, check, libc, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "clone",
-    "close_on_exec_from",
+    "close_all_from",
     "die_with_parent",
     "join_session_keyring",
     "keep_capabilities",
@@ -34,7 +38,6 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_PARENT = 0x00008000
 _SIGKILL = 9
 _SIGCHLD = 17
-_CLOSE_RANGE_CLOEXEC = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _ENOSYS = 38
 _LAST_DESCRIPTOR = 0x7FFFFFFF
@@ -111,9 +114,17 @@ def set_name(name: str) -> None:
     check(_prctl_text(_PR_SET_NAME, os.fsencode(name)[:15]))
 
 
-def close_on_exec_from(first: int) -> None:
-    """Have every descriptor from *first* on closed by execve: close_range(2)."""
-    syscall("close_range", first, _LAST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC)
+def close_all_from(first: int, but: Iterable[int] = ()) -> None:
+    """Close every descriptor from *first* on, apart from those named: close_range(2).
+
+    A mark to be closed by execve is not enough before a program of a container's is executed: the
+    kernel heeds it once it has found the program, for which /proc/self/fd/N is a way like others.
+    """
+    for descriptor in sorted(number for number in but if number >= first):
+        if descriptor > first:
+            syscall("close_range", first, descriptor - 1, 0)
+        first = descriptor + 1
+    syscall("close_range", first, _LAST_DESCRIPTOR, 0)
 
 
 def set_hostname(name: bytes) -> None:

@@ -12,7 +12,7 @@ from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 
 from pannier.linux.capabilities import drop_bounding, raise_ambient, set_capabilities
 from pannier.linux.process import (
-    close_on_exec_from,
+    close_all_from,
     die_with_parent,
     keep_capabilities,
     set_no_new_privileges,
@@ -87,17 +87,21 @@ class FolderError(StartError):
         self.number = number
 
 
-def take_streams(descriptors: tuple[int, int, int], kept: Sequence[int] = ()) -> None:
-    """Make these the process's stdin, stdout and stderr; everything else ends with execve.
+def take_streams(
+    descriptors: tuple[int, int, int], kept: Sequence[int] = (), spared: int = -1
+) -> None:
+    """Make these the process's stdin, stdout and stderr, and close everything else.
+
+    It must be gone before a path of the container's is looked up: a directory of the host's among
+    it would lead out of the root (CVE-2024-21626).
 
     :param kept: become 3 and up, in this order; they must not lie where one of them goes.
+    :param spared: a socket, which leads nowhere; execve closes it.
     """
-    for target, descriptor in enumerate(descriptors):
+    for target, descriptor in enumerate((*descriptors, *kept)):
         os.dup2(descriptor, target)
+    close_all_from(3 + len(kept), (spared,))
     _take_null()
-    close_on_exec_from(3)
-    for target, descriptor in enumerate(kept, 3):
-        os.dup2(descriptor, target)
 
 
 def _take_null() -> None:

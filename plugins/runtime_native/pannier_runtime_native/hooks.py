@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from pannier.linux.process import close_on_exec_from
+from pannier.linux.process import close_all_from
 from pannier.runtimes.launch import StartError
 from pannier.stdio.small import signal, suppress
 
@@ -113,7 +113,7 @@ def _execute(hook: HookJob, stdin: int, output: int) -> NoReturn:
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        close_on_exec_from(3)
+        close_all_from(3)  # it may be found in an image
         environment = {}
         for entry in hook["env"]:
             name, equals, value = entry.partition(b"=")

@@ -7,7 +7,7 @@ import time
 
 from pannier.linux.apparmor import confine
 from pannier.linux.namespaces import CLONE_NEWUSER
-from pannier.linux.process import die_with_parent, set_name
+from pannier.linux.process import close_all_from, die_with_parent, set_name
 from pannier.linux.terminal import become_controlling
 from pannier.linux.title import set_title
 from pannier.runtimes.channel import send
@@ -80,6 +80,7 @@ def run(job: Job, descriptors: list[int], parent: _socket.socket, streams: list[
             assembly.run(*instruction)  # type: ignore[arg-type] # a verb comes first
             times += (begin, time.monotonic_ns())
         step = -1
+        _let_go(job, descriptors, (parent.fileno(), *streams), assembly)
         wanted_directory(job["process"]["cwd"])
         if job["solo"] is not None and job["solo"]["startable"]:
             look_for(job["process"])  # create says so, as clients of runc expect
@@ -132,6 +133,19 @@ def _assembly(job: Job, descriptors: list[int], parent: _socket.socket) -> Assem
     return SoloAssembly(job, job["solo"], descriptors, await_group, await_hooks)
 
 
+def _let_go(job: Job, descriptors: list[int], needed: tuple[int, ...], assembly: Assembly) -> None:
+    """Close what the container was made of: folders of the host's are among it.
+
+    From here on paths are looked up in the container, and hooks of its own are run.
+    """
+    solo = job["solo"]
+    later = [] if solo is None else [
+        descriptors[n] for n in (solo["listener"], solo["lock"], *solo["kept"])
+    ]
+    terminal = (assembly.master, assembly.slave)
+    close_all_from(3, (*needed, *later, *terminal, assembly.attribute))
+
+
 def _play_solo(
     solo: SoloJob, descriptors: list[int], parent: _socket.socket, streams: list[int]
 ) -> tuple[_socket.socket, list[int]]:
@@ -157,7 +171,7 @@ def _finish(job: Job, parent: _socket.socket, streams: list[int], attribute: int
             # Behind the hooks, which are not the container's program.
             confine(attribute, job["process"]["apparmor"])
         # The parent's socket is closed by execve, which is how the parent learns of it.
-        take_streams((streams[0], streams[1], streams[2]), streams[3:])
+        take_streams((streams[0], streams[1], streams[2]), streams[3:], parent.fileno())
         limit_descriptors(job["process"])
         become(job["process"])
         if job["init"]:

@@ -61,11 +61,11 @@ def run(  # noqa: PLR0917 - all of it is of the fork's moment
         if job["stdio"]["terminal"]:
             kept = streams[3:]
             streams = [_terminal(job["stdio"], process["uid"], parent)] * 3 + kept
-        wanted_directory(process["cwd"])
         limit(process)
         # The parent's socket is closed by execve, which is how the parent learns of it.
-        take_streams((streams[0], streams[1], streams[2]), streams[3:])
+        take_streams((streams[0], streams[1], streams[2]), streams[3:], parent.fileno())
         limit_descriptors(process)
+        wanted_directory(process["cwd"])
         become(process)
         execute(process)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it

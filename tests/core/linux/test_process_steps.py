@@ -80,16 +80,16 @@ def test_settings_of_a_process_are_seen_in_proc() -> None:
     assert "NoNewPrivs:\t1\n" in status
 
 
-def test_descriptors_are_closed_by_execve_from_a_number_on() -> None:
-    """Those below stay."""
+def test_descriptors_are_closed_from_a_number_on() -> None:
+    """At once; those below stay, and those that are named."""
     code = (
         "import os\n"
-        "from pannier.linux.process import close_on_exec_from\n"
-        "os.dup2(0, 5); os.dup2(0, 6)\n"
-        "close_on_exec_from(6)\n"
-        "print(os.get_inheritable(5), os.get_inheritable(6))\n"
+        "from pannier.linux.process import close_all_from\n"
+        "for number in range(5, 12): os.dup2(0, number)\n"
+        "close_all_from(6, [-1, 9, 2, 6, 10])\n"
+        "print([n for n in range(5, 12) if os.path.exists(f'/proc/self/fd/{n}')])\n"
     )
-    assert run(code) == "True False\n"
+    assert run(code) == "[5, 6, 9, 10]\n"
 
 
 def test_a_limit_is_set_and_infinity_understood() -> None:

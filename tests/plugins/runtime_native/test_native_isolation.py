@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from errno import EACCES, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pannier.drivers.runtime import StdioSpec
-from pannier.errors import DriverError, PannierError
-from support.native import IDMAP, make_spec
+from pannier.errors import DriverError, PannierError, StartFailed
+from support.native import BUSYBOX, IDMAP, make_spec
 
 if TYPE_CHECKING:
     from support.native import Box
@@ -331,6 +332,43 @@ def test_a_working_directory_behind_a_hosts_descriptor_is_refused(box: Box) -> N
             continue
         assert "vmlinuz" not in result.out
         assert "usr" not in result.out.split()
+
+
+def lay_out(box: Box, tmp_path: Path) -> list[str]:
+    """Return programs that are the host's, if only a descriptor of the host's leads there.
+
+    By their paths, by links to them, and by scripts that name them as their interpreters.
+    """
+    outside = tmp_path / "outside/echo"
+    outside.parent.mkdir()
+    shutil.copy(BUSYBOX, outside)
+    programs = []
+    for number in range(3, 24):
+        way = f"/proc/self/fd/{number}{'/..' * 12}{outside}"
+        (box.rootfs / f"link{number}").symlink_to(way)
+        (box.rootfs / f"script{number}").write_text(f"#!{way} escaped\n")
+        (box.rootfs / f"script{number}").chmod(0o755)
+        programs += [way, f"/link{number}", f"/script{number}"]
+    return programs
+
+
+def test_a_program_behind_a_hosts_descriptor_is_not_found(box: Box, tmp_path: Path) -> None:
+    """Nor a link or a script that leads there: no descriptor of the host's is left by then."""
+    for number, program in enumerate(lay_out(box, tmp_path)):
+        with pytest.raises(StartFailed) as caught:
+            box.run(make_spec(program, "escaped"), id=f"c{number}")
+        assert caught.value.errno in {ENOENT, ENOTDIR, EACCES}
+
+
+def test_nor_is_it_found_for_a_process_that_is_added(box: Box, tmp_path: Path) -> None:
+    """The monitor has such descriptors, and hands none of them down."""
+    programs = lay_out(box, tmp_path)
+    box.create("a", make_spec("sleep", "1000"))
+    box.driver.start("a")
+    for program in programs:
+        with pytest.raises(StartFailed) as caught:
+            box.exec("a", program, "escaped")
+        assert caught.value.errno in {ENOENT, ENOTDIR, EACCES}
 
 
 def test_tmpcopyup(box: Box) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.bundles import Console, read_terminal
+from support.native import BUSYBOX
 
 if TYPE_CHECKING:
     from support.bundles import Bundle
@@ -94,3 +96,18 @@ def test_what_cannot_be_executed_says_why(running: Bundle) -> None:
     assert "does not exist" in running.refused("exec", "two", "sh")
     running.do("kill", "one", "KILL")
     assert "exec in a stopped container" in running.refused("exec", "one", "sh")
+
+
+def test_a_program_behind_a_hosts_descriptor_is_not_found(bundle: Bundle, tmp_path: Path) -> None:
+    """Neither as the first program nor as one that is added, nor by looking for it."""
+    outside = tmp_path / "outside/echo"
+    outside.parent.mkdir()
+    shutil.copy(BUSYBOX, outside)
+    ways = [f"/proc/self/fd/{number}{'/..' * 12}{outside}" for number in range(3, 14)]
+    for number, way in enumerate(ways):
+        bundle.write(bundle.spec(way, "escaped"))
+        assert "no such file or directory" in bundle.refused("create", f"c{number}")
+    bundle.create("one", bundle.spec("sleep", "1000"))
+    bundle.do("start", "one")
+    for way in ways:
+        assert "no such file or directory" in bundle.refused("exec", "one", way, "escaped")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pannier.linux.cgroupfs import cgroup_mounts
+from support.native import BUSYBOX
 
 if TYPE_CHECKING:
     from pannier.drivers import oci
@@ -181,3 +183,19 @@ def test_a_hook_that_is_missing_or_malformed_is_an_error(bundle: Bundle) -> None
         spec["hooks"] = cast("Any", {"createContainer": [hook]})
         bundle.write(spec)
         assert said in bundle.refused("create", "one")
+
+
+def test_a_start_hook_does_not_lead_out_of_the_container(bundle: Bundle, tmp_path: Path) -> None:
+    """No descriptor is left by which a program in the image could be one of the host's."""
+    outside = tmp_path / "outside/touch"
+    outside.parent.mkdir()
+    shutil.copy(BUSYBOX, outside)
+    spec = bundle.spec("true")
+    for number in range(3, 14):
+        link = bundle.folder / f"rootfs/hook{number}"
+        link.symlink_to(f"/proc/self/fd/{number}{'/..' * 12}{outside}")
+        hook: Any = {"path": f"/{link.name}", "args": ["touch", "/escaped"]}
+        spec["hooks"] = {"startContainer": [hook]}
+        bundle.write(spec)
+        assert "cannot be executed" in bundle.refused("run", f"c{number}")
+    assert not (bundle.folder / "rootfs/escaped").exists()
