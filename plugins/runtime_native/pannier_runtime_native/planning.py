@@ -155,7 +155,7 @@ def draw(request: CreateRequest, folder: Path, solo: Solo | None = None) -> Blue
         "root": root,
         "clone_flags": namespaces.created & ~(CLONE_NEWCGROUP | CLONE_NEWTIME),
         "joins": list(namespaces.joins),
-        "exec_flags": everything & ~CLONE_NEWPID,
+        "exec_flags": everything,
         "own_pids": bool(namespaces.created & CLONE_NEWPID),
         "uid_map": _map(made.uids) if made else b"",
         "gid_map": _map(made.gids) if made else b"",

@@ -12,7 +12,6 @@ import gc
 import os
 import time
 
-from pannier.linux.namespaces import CLONE_NEWPID, setns
 from pannier.linux.process import set_child_subreaper, set_name
 from pannier.linux.terminal import set_size
 from pannier.runtimes.channel import receive, send
@@ -39,7 +38,10 @@ _MOST_UNTOLD = 1000
 
 
 class Member:
-    """A process of the container's that is a child of ours. *exec_id* is None for the first."""
+    """A process of the container's that is a child of ours. *exec_id* is None for the first.
+
+    An added one has no pid until it is born.
+    """
 
     __slots__ = ("drained", "exec_id", "executing", "finished", "pid", "status", "streams")
 
@@ -51,6 +53,11 @@ class Member:
         self.status: int | None = None
         self.finished = 0.0
         self.drained = False
+
+    @property
+    def unborn(self) -> bool:
+        """Whether its pid is not known yet."""
+        return not self.pid
 
 
 class Shim:
@@ -69,6 +76,7 @@ class Shim:
         self._deleting: list[_socket.socket] = []
         self._status = message["status"]
         self._done = False
+        self._strays: dict[int, int] = {}
         self._init = _socket.socket(fileno=child[0]) if child else None
         self._pidfd = -1
         self._listener = _socket.socket(fileno=listener)
@@ -112,13 +120,6 @@ class Shim:
             held=True,
             detached=lambda: self._left(exec_id),
         )
-
-    def _enter_pids(self) -> None:
-        """Have our children born in the container's pid namespace from now on."""
-        if self._pidfd < 0:
-            self._pidfd = os.pidfd_open(self._first.pid)
-            if self._message["clone_flags"] & CLONE_NEWPID:
-                setns(self._pidfd, CLONE_NEWPID)
 
     def _write(self, name: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -165,10 +166,19 @@ class Shim:
                 return
             if not pid:
                 return
-            for member in list(self._members.values()):
-                if member.pid == pid:
-                    code = os.waitstatus_to_exitcode(status)
-                    self._ended(member, code if code >= 0 else 128 - code)
+            code = os.waitstatus_to_exitcode(status)
+            self._buried(pid, code if code >= 0 else 128 - code)
+
+    def _buried(self, pid: int, status: int) -> None:
+        for member in list(self._members.values()):
+            if member.pid == pid:
+                self._ended(member, status)
+                return
+        if any(member.unborn for member in self._members.values()):
+            # It may be one whose pid we are yet to be told.
+            self._strays[pid] = status
+        else:
+            self._strays.clear()
 
     def _ended(self, member: Member, status: int) -> None:
         member.status = status
@@ -178,7 +188,7 @@ class Shim:
             if not self._message["own_pids"]:
                 # In a namespace of its own the kernel has done it.
                 for other in self._members.values():
-                    if other.status is None:
+                    if other.status is None and not other.unborn:
                         os.kill(other.pid, signal.SIGKILL)
         if member.executing:
             self._finish(member)
@@ -300,6 +310,8 @@ class Shim:
         member = self._members.get(request["exec_id"])
         if member is None:
             return {"error": "missing", "text": "no such process"}
+        if member.unborn:
+            return {"error": "conflict", "text": "it has not been started"}
         if member.status is not None:
             return {"error": "conflict", "text": "it has stopped"}
         os.kill(member.pid, request["signal"])
@@ -373,11 +385,10 @@ class Shim:
                 member.streams.set_stdin(stdin)
             for stream, source in enumerate(sources, STDOUT):
                 member.streams.add_source(source, stream)
-        self._enter_pids()
+        if self._pidfd < 0:
+            self._pidfd = os.pidfd_open(self._first.pid)
         ours, theirs = _socket.socketpair()
-        member.pid = os.fork()
-        if not member.pid:
-            ours.close()
+        if not os.fork():
             joining.run(job, descriptors, self._pidfd, self._message["exec_flags"], theirs, ends)
         self._members[job["exec_id"]] = member
         theirs.close()
@@ -406,6 +417,9 @@ class Shim:
         attached: tuple[ConnectionJob, int] | None,
     ) -> None:
         told = receive(child)
+        if told is not None and "pid" in told[0]:
+            self._born(member, told[0]["pid"])
+            return
         if told is not None and "error" not in told[0]:
             member.streams.add_source(told[1][0], STDOUT)
             if stdio["stdin"]:
@@ -413,6 +427,8 @@ class Shim:
             return
         self._loop.unwatch(child.fileno())
         child.close()
+        if told is None and member.unborn:
+            told = {"error": "start", "errno": 0, "text": "the process has ended too early"}, []
         if told is None:
             if attached:
                 member.streams.attach(*attached)
@@ -427,6 +443,17 @@ class Shim:
         if attached:
             os.close(attached[1])
         answer(connection, told[0])
+
+    def _born(self, member: Member, pid: int) -> None:
+        """Take over an added process, which may have ended meanwhile."""
+        status = self._strays.pop(pid, None)
+        if not member.unborn or (status is None and not joining.is_child(pid)):
+            return
+        member.pid = pid
+        if status is not None:
+            self._ended(member, status)
+        elif self._first.status is not None and not self._message["own_pids"]:
+            os.kill(pid, signal.SIGKILL)  # as those that were there when the first ended
 
 
 def _map(table: bytes, number: int) -> int:

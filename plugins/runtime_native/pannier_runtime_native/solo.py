@@ -14,7 +14,6 @@ import stat
 from pannier.linux import mounts
 from pannier.linux.namespaces import (
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWTIME,
     setns,
     unshare,
@@ -32,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pannier_runtime_native.messages import ExecJob, Job, SoloJob
+    from pannier_runtime_native.messages import ExecJob, Job, Reply, SoloJob
 
 __all__ = ["AGREED", "loaded", "main"]
 
@@ -153,6 +152,23 @@ def _write(path: str, value: bytes) -> None:
 # ---- a process that is added to one
 
 
+def _await_executed(between: _socket.socket) -> tuple[int, list[int], Reply | None]:
+    """Return the pid of the process that is added, its terminal's master, and why it has failed."""
+    pid = 0
+    master: list[int] = []
+    while (answer := receive(between)) is not None:
+        reply, received = answer
+        if "error" in reply:
+            return pid, master, reply
+        if "pid" not in reply:
+            master = received
+        elif not pid and joining.is_child(reply["pid"]):
+            pid = reply["pid"]
+    if not pid:
+        return 0, [], {"error": "start", "errno": 0, "text": "the process has ended too early"}
+    return pid, master, None
+
+
 def _exec(connection: _socket.socket, request: Any, descriptors: list[int]) -> None:
     job: ExecJob = request["job"]
     container = descriptors[request["container"]]
@@ -165,24 +181,18 @@ def _exec(connection: _socket.socket, request: Any, descriptors: list[int]) -> N
     _give(streams, job["stdio"]["owner"])
     if request["initial"] is not None:
         os.sched_setaffinity(0, request["initial"])
-    if namespaces & CLONE_NEWPID:
-        setns(container, CLONE_NEWPID)
     ours, theirs = _socket.socketpair()
-    pid = os.fork()
-    if not pid:
-        ours.close()
-        connection.close()
+    between = os.fork()
+    if not between:
         theirs, streams = soloist.lift(theirs, streams, kept)
-        joining.run(job, descriptors, container, namespaces & ~CLONE_NEWPID, theirs, streams)
+        joining.run(job, descriptors, container, namespaces, theirs, streams)
     theirs.close()
-    answer = receive(ours)
-    master: list[int] = []
-    if answer is not None and "error" not in answer[0]:
-        _, master = answer
-        answer = receive(ours)
-    if answer is not None:
-        os.waitpid(pid, 0)
-        _fail(connection, "start", answer[0]["errno"], answer[0]["text"])
+    pid, master, refusal = _await_executed(ours)
+    os.waitpid(between, 0)
+    if refusal is not None:
+        if pid:
+            os.waitpid(pid, 0)
+        _fail(connection, "start", refusal["errno"], refusal["text"])
         return
     send(connection, {"pid": pid}, master)
     if not request["detach"]:

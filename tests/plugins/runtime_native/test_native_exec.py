@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +14,10 @@ from pannier.drivers.base import NoConfig
 from pannier.drivers.runtime import ExecRequest, StdioSpec
 from pannier.errors import Conflict, NotFound, StartFailed
 from pannier_runtime_native.driver import NativeRuntime
-from support.native import exec_status, make_spec
+from support.native import DEFAULT_CAPABILITIES, exec_status, make_spec
 
 if TYPE_CHECKING:
+    from pannier.drivers import oci
     from support.native import Box
 
 pytestmark = pytest.mark.root
@@ -168,3 +171,57 @@ def test_it_ends_with_the_container(box: Box, running: str) -> None:
     box.driver.exec(running, ExecRequest("x", make_spec("sleep", "1000")["process"], StdioSpec()))
     box.driver.kill(running, signal.SIGKILL)
     assert box.wait(running).exit_status == 137
+
+
+SPY = """
+n=2
+while :; do
+  if [ -d /proc/$n ]; then
+    kill -STOP $n
+    echo seen $n: /proc/$n/root/* /proc/$n/cwd/../../* /proc/$n/fd/*/../../../../*
+    kill -CONT $n
+    : >/tmp/$n
+    n=$((n + 1))
+  fi
+done
+"""
+"""Stops every process that comes, and lists what it has of the filesystem."""
+
+SPIED = "until [ -e /tmp/$$ ]; do :; done"
+
+
+def spying() -> oci.Spec:
+    """Return a specification of a container that looks into each process that is added."""
+    spec = make_spec("sh", "-c", SPY)
+    capabilities = [*DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]
+    spec["process"]["capabilities"] = {
+        "bounding": capabilities,
+        "effective": capabilities,
+        "permitted": capabilities,
+    }
+    return spec
+
+
+def test_nothing_of_the_hosts_is_seen_through_it(box: Box) -> None:
+    """Not even by who may trace it: it is born with the container's root and no folder else."""
+    box.create("a", spying())
+    client = box.start("a")
+    seen = ""
+    for number in range(20):
+        assert box.exec("a", "sh", "-c", SPIED, exec_id=f"x{number}").status == 0
+        seen += client.until(b"\n").decode()
+    assert "/root/bin" in seen
+    assert "sysfs" not in seen
+    assert not re.search(r"/fd/\d", seen)
+
+
+def test_it_is_in_the_pid_namespace_that_its_container_has_joined(box: Box, running: str) -> None:
+    """Beside the processes of the container whose namespace that is."""
+    pid = box.driver.state(running).pid
+    spec = make_spec("sleep", "1001")
+    spaces = [entry for entry in spec["linux"]["namespaces"] if entry["type"] != "pid"]
+    spec["linux"]["namespaces"] = [*spaces, {"type": "pid", "path": f"/proc/{pid}/ns/pid"}]
+    box.create("b", spec)
+    box.driver.start("b")
+    result = box.exec("b", "sh", "-c", "readlink /proc/self/ns/pid; cat /proc/1/cmdline")
+    assert result.out == f"{Path(f'/proc/{pid}/ns/pid').readlink()}\nsleep\x001000\x00"

@@ -103,7 +103,7 @@ def test_a_program_behind_a_hosts_descriptor_is_not_found(bundle: Bundle, tmp_pa
     outside = tmp_path / "outside/echo"
     outside.parent.mkdir()
     shutil.copy(BUSYBOX, outside)
-    ways = [f"/proc/self/fd/{number}{'/..' * 12}{outside}" for number in range(3, 14)]
+    ways = [f"/proc/self/fd/{number}{'/..' * 12}{outside}" for number in range(3, 9)]
     for number, way in enumerate(ways):
         bundle.write(bundle.spec(way, "escaped"))
         assert "no such file or directory" in bundle.refused("create", f"c{number}")
