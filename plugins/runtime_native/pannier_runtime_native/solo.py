@@ -194,9 +194,10 @@ def _exec(connection: _socket.socket, request: Any, descriptors: list[int]) -> N
             os.waitpid(pid, 0)
         _fail(connection, "start", refusal["errno"], refusal["text"])
         return
-    send(connection, {"pid": pid}, master)
+    process = os.pidfd_open(pid)
+    send(connection, {"pid": pid}, [process, *master])
     if not request["detach"]:
-        for descriptor in [*descriptors, *master]:
+        for descriptor in [*descriptors, process, *master]:
             os.close(descriptor)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -53,5 +54,10 @@ def write_pid(path: Path | None, pid: int) -> None:
     if path is None:
         return
     staged = path.parent / f".{path.name}.{os.getpid()}"
-    staged.write_text(str(pid))
-    staged.rename(path)
+    try:
+        staged.write_text(str(pid))
+        staged.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        raise

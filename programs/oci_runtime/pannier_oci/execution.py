@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ExecOptions", "execute", "passing_signals_to"]
 
 _STREAMS = (0, 1, 2)
+_PATIENCE = 10.0
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 
@@ -79,20 +81,34 @@ def execute(records: Records, root: Path, id: str, options: ExecOptions) -> int:
     with descriptors.opened() as opened, Helper() as helper:
         request["streams"] = len(streams)
         helper.ask(request, [*opened, *streams])
-        reply, masters = helper.answer()
+        reply, received = helper.answer()
         try:
             if "error" in reply:
                 raise failure(reply)
-            if options.console is not None:
-                send_console(options.console, masters)
+            _hand_over(options, reply["pid"], *received)
         finally:
-            close_all(masters)
-        write_pid(options.pid_file, reply["pid"])
+            close_all(received)
         if options.detach:
             return 0
         with passing_signals_to(reply["pid"]):
             reply, _ = helper.answer()
         return reply["exit_status"]
+
+
+def _hand_over(options: ExecOptions, pid: int, process: int, *masters: int) -> None:
+    """Tell our caller of the process; one that it does not learn of is not left running.
+
+    :param process: a pidfd of it.
+    """
+    try:
+        if options.console is not None:
+            send_console(options.console, masters)
+        write_pid(options.pid_file, pid)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], _PATIENCE)
+        raise
 
 
 def _process(record: Record, options: ExecOptions) -> oci.Process:

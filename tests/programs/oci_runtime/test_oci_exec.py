@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,3 +112,21 @@ def test_a_program_behind_a_hosts_descriptor_is_not_found(bundle: Bundle, tmp_pa
     bundle.do("start", "one")
     for way in ways:
         assert "no such file or directory" in bundle.refused("exec", "one", way, "escaped")
+
+
+def test_a_process_is_not_left_running_without_its_pid_file(
+    running: Bundle, tmp_path: Path
+) -> None:
+    """The command fails and ends; neither the process nor half a file is left."""
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    before = sorted(tmp_path.iterdir())
+    for words in ((), ("--detach",)):
+        # Its output is not ours to wait for: a process that is left would hold a pipe open.
+        running.refused(
+            *("exec", *words, "--pid-file", str(taken), "one", "sleep", "1002"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert len(json.loads(running.do("ps", "--format", "json", "one"))) == 1
+    assert sorted(tmp_path.iterdir()) == before
