@@ -139,9 +139,11 @@ def _let_go(job: Job, descriptors: list[int], needed: tuple[int, ...], assembly:
     From here on paths are looked up in the container, and hooks of its own are run.
     """
     solo = job["solo"]
-    later = [] if solo is None else [
-        descriptors[n] for n in (solo["listener"], solo["lock"], *solo["kept"])
-    ]
+    later = (
+        []
+        if solo is None
+        else [descriptors[n] for n in (solo["listener"], solo["lock"], *solo["kept"])]
+    )
     terminal = (assembly.master, assembly.slave)
     close_all_from(3, (*needed, *later, *terminal, assembly.attribute))
 
