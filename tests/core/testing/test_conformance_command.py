@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -221,7 +222,12 @@ def test_an_interrupted_run_names_the_test_and_cleans_up(
 ) -> None:
     """As with a driver that hangs: what was tested is reported, and the status is 130."""
     site = install(tmp_path, HANGS.replace("SIGNAL", f"signal.{name}"))
-    done = command(settings, ["storage", "hangs", "--folder", str(tmp_path)], site=site)
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored, by children too
+    try:
+        done = command(settings, ["storage", "hangs", "--folder", str(tmp_path)], site=site)
+    finally:
+        signal.signal(number, before)
     assert (done.returncode, done.stderr) == (130, "")
     assert re.search(r"\binterrupted in test_\w+(\[.*\])?$", done.stdout)
     assert not list(tmp_path.glob("conformance-*"))
