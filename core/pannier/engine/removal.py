@@ -127,6 +127,7 @@ class Remover:
         # The row goes first: what is then left without one, the next start clears away, and so it
         # does with the volumes that are to go, too. The other way round a kill would leave a
         # container without its files.
+        self._remove_group(container)
         self.store.delete(container.id, doomed)
         try:
             self._remove_layer(container)
@@ -134,6 +135,18 @@ class Remover:
             dead = replace(container, state=replace(container.state, status=Status.DEAD))
             self.store.add(dead)
             raise
+
+    def _remove_group(self, container: Container) -> None:
+        """Remove what a start that failed, and hangs perhaps, has left of its control group.
+
+        Without a row nobody would know any more that it is ours.
+        """
+        if not container.state.error:
+            return
+        try:
+            self.drivers.resources.delete(container.id, container.host.cgroup_parent)
+        except PannierError as error:
+            _log.warning("%s: a control group may be left over: %s", container.id[:12], error)
 
     def _remove_layer(self, container: Container) -> None:
         try:
