@@ -17,7 +17,7 @@ __all__ = ["start_daemon", "wait_for_socket"]
 
 _PATIENCE = 330.0
 """Seconds that a daemon which lives may take to answer: plugins that hang hold it up for as long as
-one may (`pannier.bounded.LOADING` each, [drivers] patience where it is in use)."""
+one may (:data:`pannier.bounded.LOADING` each, [drivers] patience where it is in use)."""
 _POLL = 0.01
 _LOG_LINES = 8
 

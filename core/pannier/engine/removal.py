@@ -13,7 +13,7 @@ from pannier.engine.model import Status
 from pannier.engine.results import Event, PruneResult
 from pannier.engine.volumes import users_of
 from pannier.engine.workers import uninterrupted
-from pannier.errors import Conflict, DriverUnavailable, NotFound, PannierError
+from pannier.errors import Conflict, DriverUnavailable, InvalidRequest, NotFound, PannierError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,10 +124,10 @@ class Remover:
         return users_of(self.registry, volume)
 
     def _remove(self, container: Container, doomed: list[str]) -> None:
+        self._remove_group(container)
         # The row goes first: what is then left without one, the next start clears away, and so it
         # does with the volumes that are to go, too. The other way round a kill would leave a
         # container without its files.
-        self._remove_group(container)
         self.store.delete(container.id, doomed)
         try:
             self._remove_layer(container)
@@ -139,12 +139,14 @@ class Remover:
     def _remove_group(self, container: Container) -> None:
         """Remove what a start that failed, and hangs perhaps, has left of its control group.
 
-        Without a row nobody would know any more that it is ours.
+        It goes before the row, without which nobody would know any more that it is ours.
         """
         if not container.state.error:
             return
         try:
             self.drivers.resources.delete(container.id, container.host.cgroup_parent)
+        except InvalidRequest:
+            pass  # such a parent has never had a group, which is why the start failed
         except PannierError as error:
             _log.warning("%s: a control group may be left over: %s", container.id[:12], error)
 

@@ -23,6 +23,8 @@ def count_listening() -> int:
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return 0  # told to another, from whom we have inherited the words
     text = os.environ.get("LISTEN_FDS", "")
+    if not text:
+        return 0
     if not (text.isascii() and text.isdigit()):
         raise InvalidRequest(f"LISTEN_FDS: {text!r} is no number of descriptors")
     return int(text)

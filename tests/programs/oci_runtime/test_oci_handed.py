@@ -62,6 +62,13 @@ def test_sockets_that_cannot_have_been_passed_are_an_error(
     assert said in (tmp_path / "log").read_text()
 
 
+def test_no_number_of_sockets_is_none(bundle: Bundle) -> None:
+    """A manager that names us, and passes nothing, is no error: sd_listen_fds(3)."""
+    bundle.write(bundle.spec("echo", "ran"))
+    done = bundle.script(f"LISTEN_FDS= LISTEN_PID=$$ exec {PROGRAM} --root {bundle.state} run one")
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
 @pytest.mark.parametrize("command", ["create", "run", "exec"])
 def test_the_log_is_not_handed_on(bundle: Bundle, tmp_path: Path, command: str) -> None:
     """It is not taken for a descriptor that the caller has failed to open."""
